@@ -1,0 +1,21 @@
+//! Words shared by every layer: identities, names, time, tokens, errors, limits.
+
+pub mod bytes;
+pub mod error;
+pub mod hash;
+pub mod id;
+pub mod limits;
+pub mod mutant;
+pub mod name;
+pub mod rng;
+pub mod time;
+pub mod token;
+
+pub use bytes::Bytes;
+pub use error::{ErrorCode, Executed, ExitReason};
+pub use id::{Address, Incarnation, NodeName, RequestId, SlotId};
+pub use mutant::{Mutant, Mutants};
+pub use name::{BadName, Kind, Name};
+pub use rng::Rng;
+pub use time::{Now, Time};
+pub use token::Token;

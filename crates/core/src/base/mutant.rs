@@ -1,0 +1,84 @@
+//! Planted bugs: proof that the checkers can fail.
+//!
+//! A bug is chosen at run time and exists only with the feature `mutants`; without it [`Mutants::has`] is a
+//! constant `false` and the compiler removes the branch.
+
+/// One planted bug. Each removes a sentence of `docs/protocol.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mutant {
+    /// The owner answers a start before every backup has the record.
+    AckBeforeBackups,
+    /// The owner grants a starting name a second time, to another host, for a second caller.
+    TwoGrants,
+    /// A restart keeps the token of the life before.
+    TokenNotRaised,
+    /// A take-over forgets the records of a slot.
+    RecordForgotten,
+    /// After a node death two hosts are granted the same name.
+    RestartOnTwoNodes,
+    /// The link and the gate admit a frame that was sent twice.
+    ResendNotDeduplicated,
+    /// Frames not yet acknowledged are forgotten when a connection is lost.
+    FrameDroppedOnReconnect,
+    /// A call whose frame was sent ends with "not executed".
+    NoAfterDispatch,
+    /// The deadline of a waiting request never fires.
+    DeadlineLost,
+    /// Two founders each wait for the other to found.
+    JoinsWaitForEachOther,
+    /// A restarted node is taken for its earlier life.
+    IncarnationIgnored,
+    /// A slot opens with a copy that is not complete.
+    IncompleteCopyOpened,
+    /// The unread mailbox is dropped when a process restarts in place.
+    MailboxDroppedAtRestart,
+    /// The gate admits a message though one before it is missing.
+    GapIgnored,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Mutant; 14] = [
+        Mutant::AckBeforeBackups,
+        Mutant::TwoGrants,
+        Mutant::TokenNotRaised,
+        Mutant::RecordForgotten,
+        Mutant::RestartOnTwoNodes,
+        Mutant::ResendNotDeduplicated,
+        Mutant::FrameDroppedOnReconnect,
+        Mutant::NoAfterDispatch,
+        Mutant::DeadlineLost,
+        Mutant::JoinsWaitForEachOther,
+        Mutant::IncarnationIgnored,
+        Mutant::IncompleteCopyOpened,
+        Mutant::MailboxDroppedAtRestart,
+        Mutant::GapIgnored,
+    ];
+}
+
+/// The planted bug of this run, if any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mutants {
+    #[cfg(feature = "mutants")]
+    planted: Option<Mutant>,
+}
+
+impl Mutants {
+    /// Plants one bug.
+    #[cfg(feature = "mutants")]
+    pub const fn planted(mutant: Mutant) -> Self {
+        Self { planted: Some(mutant) }
+    }
+
+    /// Whether this bug is planted.
+    #[cfg(feature = "mutants")]
+    pub fn has(self, mutant: Mutant) -> bool {
+        self.planted == Some(mutant)
+    }
+
+    /// Whether this bug is planted: never, in a build without the feature.
+    #[cfg(not(feature = "mutants"))]
+    pub const fn has(self, _: Mutant) -> bool {
+        false
+    }
+}

@@ -1,0 +1,137 @@
+//! A record: all that the cluster knows about one name.
+
+use minicbor::{Decode, Encode};
+
+use crate::base::{Bytes, Incarnation, Kind, Name, RequestId, Token};
+
+/// When a process that ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum RestartPolicy {
+    /// After every end but a stop.
+    #[default]
+    #[n(0)]
+    Permanent,
+    /// After every abnormal end; the loss of its node is one.
+    #[n(1)]
+    Transient,
+    /// Never.
+    #[n(2)]
+    Temporary,
+}
+
+/// Which node a process is placed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Placement {
+    /// The first node in the slot's rendezvous order that hosts the kind.
+    #[default]
+    #[n(0)]
+    Hash,
+    /// The node that asks for the start; after that node's death as [`Placement::Hash`].
+    #[n(1)]
+    Local,
+}
+
+/// What a name's record says about its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum RecordState {
+    /// Granted to its host for the first time; `init` has not answered.
+    #[n(0)]
+    Starting,
+    /// `init` returned.
+    #[n(1)]
+    Running,
+    /// It ended and was granted again; `init` has not answered.
+    #[n(2)]
+    Restarting,
+    /// It ended and waits for its next restart; the mailbox waits at its host.
+    #[n(3)]
+    BackingOff,
+    /// It failed too often; `release` starts it again.
+    #[n(4)]
+    Quarantined,
+    /// An existing local process that was given this name: never restarted, never moved.
+    #[n(5)]
+    Registered,
+    /// Told to stop; its host has not answered.
+    #[n(6)]
+    Stopping,
+}
+
+/// The entry of a name. Fields 16 and up are reserved: 16 groups, 17 metadata, 18 store version, 19 monitors,
+/// 20 last snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Record {
+    /// The name.
+    #[n(0)]
+    pub name: Name,
+    /// What kind of process it is.
+    #[n(1)]
+    pub kind: Kind,
+    /// Encoded arguments of `init`, used at every start. At most 64 KiB, visible to operators.
+    #[n(2)]
+    pub args: Bytes,
+    /// When it is started again.
+    #[n(3)]
+    pub policy: RestartPolicy,
+    /// Where it is placed.
+    #[n(4)]
+    pub placement: Placement,
+    /// The life of the node it runs on.
+    #[n(5)]
+    pub host: Incarnation,
+    /// The fencing token of its present life.
+    #[n(6)]
+    pub token: Token,
+    /// The token of the life in which its present gate was made. A restart in place keeps the gate, so senders
+    /// see that nothing they sent was lost; another gate means that the host was lost.
+    #[n(7)]
+    pub gate: Token,
+    /// The request that started it: its retry gets the same answer.
+    #[n(8)]
+    pub request: RequestId,
+    /// What it is doing.
+    #[n(9)]
+    pub state: RecordState,
+    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Moves and node
+    /// deaths do not count.
+    #[n(10)]
+    pub restart_ages_ms: Vec<u32>,
+    /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
+    #[n(11)]
+    pub back_off_ms: u32,
+}
+
+/// What remains of a name that was stopped: a later claim of the old life is refused by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Tombstone {
+    /// The last life.
+    #[n(0)]
+    pub token: Token,
+}
+
+/// Where a process can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Located {
+    /// Its kind.
+    #[n(0)]
+    pub kind: Kind,
+    /// The life of its host.
+    #[n(1)]
+    pub host: Incarnation,
+    /// Its present life.
+    #[n(2)]
+    pub token: Token,
+    /// The gate that admits its messages.
+    #[n(3)]
+    pub gate: Token,
+}
+
+impl Record {
+    /// Where its process can be reached.
+    pub fn located(&self) -> Located {
+        Located { kind: self.kind.clone(), host: self.host, token: self.token, gate: self.gate }
+    }
+}

@@ -1,0 +1,293 @@
+//! What goes into a [`Node`](super::Node) and what comes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Address, ErrorCode, ExitReason, Incarnation, Mutants, Name, NodeName, RequestId, Token};
+use crate::directory::{Answer, Ask, Filter, Launch, Listed, Record};
+use crate::view::{MemberInfo, View};
+use crate::wire::Control;
+
+/// How a node is set up. All timings have defaults that suit a data centre.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's stable name.
+    pub name: NodeName,
+    /// Where peers dial it.
+    pub address: Address,
+    /// Share of slots relative to others; 1 to 1,000, default 100.
+    pub weight: u32,
+    /// Kinds it can host.
+    pub kinds: Vec<crate::base::Kind>,
+    /// Slots of the cluster; default 4,096. All members must agree.
+    pub slots: u16,
+    /// Copies of each record, R: 1 to 3, default 2. All members must agree. With 1, a crash of the owner loses
+    /// every record of a name whose host died with it.
+    pub replicas: usize,
+    /// Whether there is anybody to be found. Without discovery the node founds its line at once.
+    pub discovery: bool,
+    /// How long a node that finds no line waits before it founds one alone; default 2 s.
+    pub found_alone_after: Duration,
+    /// D: a silent member is out of the view by then; default 2 s.
+    pub detection: Duration,
+    /// How restarts are spaced and counted.
+    pub restart: RestartIntensity,
+    /// Seed of the node's randomness: entropy in a real node, the run's seed in the simulator.
+    pub seed: u64,
+    /// The planted bug of this run, if any.
+    pub mutants: Mutants,
+}
+
+/// How often a process may fail before it is quarantined, and how its restarts are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartIntensity {
+    /// Restarts within `window` before quarantine; default 5.
+    pub restarts_max: u32,
+    /// Default 60 s.
+    pub window: Duration,
+    /// Delay of the second restart within the window, doubled each time; default 100 ms. The first is at once.
+    pub back_off: Duration,
+    /// Greatest delay; default 30 s. Up to 10 % of jitter is added.
+    pub back_off_max: Duration,
+}
+
+impl Default for RestartIntensity {
+    fn default() -> Self {
+        Self {
+            restarts_max: 5,
+            window: Duration::from_secs(60),
+            back_off: Duration::from_millis(100),
+            back_off_max: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// A node with the default settings. Without `discovery` it is a line of its own at once.
+    pub fn new(name: NodeName, address: Address, seed: u64) -> Self {
+        Self {
+            name,
+            address,
+            weight: 100,
+            kinds: Vec::new(),
+            slots: crate::placement::SLOTS,
+            replicas: 2,
+            discovery: true,
+            found_alone_after: Duration::from_secs(2),
+            detection: Duration::from_secs(2),
+            restart: RestartIntensity::default(),
+            seed,
+            mutants: Mutants::default(),
+        }
+    }
+}
+
+/// How a session ended, as evidence about the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkLoss {
+    /// The connection closed and the peer's port refused a new one: its process is gone.
+    Refused,
+    /// The peer came back under another incarnation: this one is over.
+    Replaced,
+    /// The connection is gone and a new one can not be had: no evidence either way.
+    Unreachable,
+}
+
+/// Everything that can happen to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed; due when `next_deadline` is reached, harmless at any time.
+    Wake,
+    /// Addresses that discovery has found; the whole list each time. An error of discovery keeps the last one.
+    Discovered(Vec<Address>),
+    /// A session with this incarnation is authenticated and can carry control messages.
+    SessionUp(Box<MemberInfo>),
+    /// That session is over.
+    SessionDown {
+        /// The life at its other end.
+        peer: Incarnation,
+        /// What is known about it.
+        loss: LinkLoss,
+    },
+    /// An address asked for by [`Effect::Connect`] was tried and gave no session.
+    ConnectFailed(Address),
+    /// A control message arrived from an authenticated peer.
+    Message {
+        /// The life at the other end of the session it came by.
+        from: Incarnation,
+        /// The message.
+        message: Control,
+    },
+    /// Other traffic arrived from this peer: it is alive. The shell may report it as rarely as every 100 ms.
+    Heard(Incarnation),
+    /// The authority's decision on a proposed view.
+    ViewDecided(Arc<View>),
+    /// User code on this node asks something about a name. `id.caller` is this node's incarnation; the answer
+    /// comes as [`Effect::Answer`], by the deadline.
+    Request {
+        /// Not used before by this incarnation.
+        number: u64,
+        /// The name it is about.
+        name: Name,
+        /// What is asked.
+        ask: Ask,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// User code asks for the records of all members; answered by [`Effect::Listed`].
+    List {
+        /// Not used before by this incarnation.
+        number: u64,
+        /// Which records.
+        filter: Filter,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// `init` of a launched instance returned.
+    Launched {
+        /// The name.
+        name: Name,
+        /// The life that was launched.
+        token: Token,
+        /// Its end when `init` did not succeed.
+        result: Result<(), ExitReason>,
+    },
+    /// An instance ended, for whatever reason, also after [`Effect::Terminate`].
+    Exited {
+        /// The name.
+        name: Name,
+        /// The life that ended.
+        token: Token,
+        /// Why.
+        reason: ExitReason,
+    },
+    /// The node leaves: it says so to all, and they need not wait to notice.
+    Leave,
+}
+
+/// Everything a node can ask its shell to do. In order: an effect may rest on those before it.
+#[derive(Debug)]
+pub enum Effect {
+    /// The node goes on under this incarnation: first of all at its birth, later when it changes lines. All
+    /// sessions of the one before are to be closed and dialled anew.
+    Reincarnate(Incarnation),
+    /// Try this address once; ends in `SessionUp` or `ConnectFailed`.
+    Connect(Address),
+    /// Send on the control lane of the session with this peer; dropped when there is none.
+    Send {
+        /// The life it is meant for.
+        to: Incarnation,
+        /// The message.
+        message: Control,
+    },
+    /// End the session with this peer: a view excludes it.
+    EndSession(Incarnation),
+    /// Ask the authority for this view. In available mode the shell answers at once with
+    /// [`Input::ViewDecided`].
+    ProposeView(Arc<View>),
+    /// This view is installed: routes, gates and caches follow it.
+    ViewInstalled(Arc<View>),
+    /// Run `init` of a new life. Ends in [`Input::Launched`]; later once in [`Input::Exited`] if that was Ok.
+    Launch {
+        /// Its record.
+        record: Arc<Record>,
+        /// What it takes over from the life before.
+        launch: Launch,
+    },
+    /// End this instance: its mailbox is answered, then [`Input::Exited`].
+    Terminate {
+        /// The name.
+        name: Name,
+        /// The life to end.
+        token: Token,
+        /// What it is told.
+        reason: ExitReason,
+    },
+    /// Forget the mailbox and gate that were kept for a restart in place: there will be none here.
+    Discard {
+        /// The name.
+        name: Name,
+        /// The life whose leftovers they are.
+        token: Token,
+        /// What queued callers are told.
+        code: ErrorCode,
+    },
+    /// The life goes on under a higher token: it won a conflict.
+    Retoken {
+        /// The name.
+        name: Name,
+        /// Its token so far.
+        old: Token,
+        /// Its token from now on.
+        new: Token,
+    },
+    /// The answer to a request of this node.
+    Answer {
+        /// The request.
+        request: RequestId,
+        /// The name it was about.
+        name: Name,
+        /// The owner's answer, or `Deadline`.
+        answer: Answer,
+    },
+    /// The answer to a listing: what arrived by the deadline.
+    Listed {
+        /// The listing's number.
+        number: u64,
+        /// Rows of all members that answered, by name.
+        rows: Vec<Listed>,
+        /// Members that did not answer, or rows cut at the limit.
+        complete: bool,
+    },
+    /// Something worth telling: logs, the event stream, metrics.
+    Event(Event),
+}
+
+/// What a node tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A member entered the view.
+    MemberUp(NodeName, Incarnation),
+    /// A member left the view.
+    MemberDown(NodeName, Incarnation),
+    /// This node founded a line.
+    Founded,
+    /// This node left its line for another.
+    LineChanged,
+    /// A view excluded this node though it lives.
+    Expelled,
+    /// A backup holds up the starts of its slots.
+    BackupUnresponsive(Incarnation),
+    /// All copies of these slots were lost; their records come from the hosts.
+    Recovering {
+        /// How many slots.
+        slots: usize,
+    },
+    /// A name was restarted after a crash or the loss of its node.
+    Restarted {
+        /// The name.
+        name: Name,
+        /// Its new life.
+        token: Token,
+        /// Why the one before ended.
+        reason: ExitReason,
+    },
+    /// A name failed too often.
+    Quarantined(Name),
+    /// Two instances of a name met; the other one ends.
+    Conflict {
+        /// The name.
+        name: Name,
+        /// The life that stays.
+        winner: Token,
+        /// The life that ends.
+        loser: Token,
+    },
+    /// A message of a peer was refused.
+    Refused {
+        /// The peer.
+        peer: Incarnation,
+        /// Which rule it broke.
+        why: &'static str,
+    },
+}

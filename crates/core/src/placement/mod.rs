@@ -1,0 +1,69 @@
+//! Where slots and processes belong: weighted rendezvous in integer arithmetic.
+//!
+//! Every node computes the same answer from the same view, bit for bit. A node's rank for a slot hashes the
+//! node's *name*, so a restarted node gets its slots back; whoever compares replicas compares incarnations.
+
+mod rendezvous;
+
+pub use rendezvous::{ranking, score};
+
+use crate::base::hash::hash;
+use crate::base::{Incarnation, Kind, Name, SlotId};
+use crate::view::View;
+
+/// Default number of slots of a cluster; fixed at its birth and checked at every join.
+pub const SLOTS: u16 = 4096;
+/// Greatest number of replicas of a slot.
+pub const REPLICAS_MAX: usize = 3;
+
+/// Seed of the frozen hash from names to slots.
+const NAME_SEED: u64 = 0x5748_494d_4252_454c;
+
+/// The slot of a name, in a cluster of `slots` slots.
+pub fn slot_of(name: &Name, slots: u16) -> SlotId {
+    let hash = hash(NAME_SEED, name.as_str().as_bytes());
+    SlotId(((u128::from(hash) * u128::from(slots)) >> 64) as u16)
+}
+
+/// The replicas of a slot in a view, owner first: at most `replicas`, fewer in a smaller view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    nodes: [Option<Incarnation>; REPLICAS_MAX],
+}
+
+impl Replicas {
+    /// The replicas of `slot` in `view`.
+    pub fn of(slot: SlotId, view: &View, replicas: usize) -> Self {
+        let mut nodes = [None; REPLICAS_MAX];
+        for (place, member) in nodes.iter_mut().zip(ranking(slot, view).into_iter().take(replicas)) {
+            *place = Some(view.members[member].incarnation);
+        }
+        Self { nodes }
+    }
+
+    /// The owner; none only in a view without members.
+    pub fn owner(&self) -> Option<Incarnation> {
+        self.nodes[0]
+    }
+
+    /// The replicas after the owner.
+    pub fn backups(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.nodes.iter().skip(1).flatten().copied()
+    }
+
+    /// Owner and backups.
+    pub fn iter(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.nodes.iter().flatten().copied()
+    }
+
+    /// Whether this incarnation is one of them.
+    pub fn contains(&self, incarnation: Incarnation) -> bool {
+        self.nodes.contains(&Some(incarnation))
+    }
+}
+
+/// The member that a process of `kind` is placed on by `hash`: the first in the slot's ranking that can host it.
+pub fn place_by_hash(slot: SlotId, kind: &Kind, view: &View) -> Option<Incarnation> {
+    let ranked = ranking(slot, view);
+    ranked.into_iter().map(|at| &view.members[at]).find(|m| m.hosts(kind)).map(|m| m.incarnation)
+}

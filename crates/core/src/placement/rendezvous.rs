@@ -1,0 +1,52 @@
+//! Weighted rendezvous hashing without floating point.
+//!
+//! The classic score is `-w / ln(u)` with `u` uniform in (0, 1): the highest wins, and a node wins a share
+//! proportional to its weight. Here `-log2(u)` is computed in fixed point, so every platform agrees.
+
+use crate::base::SlotId;
+use crate::base::hash::{hash, mix};
+use crate::view::View;
+
+/// Seed of node names for scores.
+const NODE_SEED: u64 = 0x4e4f_4445_5345_4544;
+/// Fraction bits of the logarithm.
+const FRACTION_BITS: u32 = 24;
+
+/// Indices into `view.members`, best first. Ties, practically impossible, go to the smaller name.
+pub fn ranking(slot: SlotId, view: &View) -> Vec<usize> {
+    let mut scored: Vec<(u64, usize)> = view
+        .members
+        .iter()
+        .enumerate()
+        .map(|(at, member)| (score(slot, member.name.as_str(), member.weight), at))
+        .collect();
+    scored.sort_by(|a, b| {
+        b.0.cmp(&a.0).then_with(|| view.members[a.1].name.cmp(&view.members[b.1].name))
+    });
+    scored.into_iter().map(|(_, at)| at).collect()
+}
+
+/// The score of a node for a slot; higher is better.
+pub fn score(slot: SlotId, node: &str, weight: u32) -> u64 {
+    let draw = mix(hash(NODE_SEED, node.as_bytes()) ^ mix(u64::from(slot.0) + 1));
+    let cost = minus_log2(draw).max(1);
+    ((u128::from(weight.max(1)) << 64) / u128::from(cost)).min(u128::from(u64::MAX)) as u64
+}
+
+/// `-log2((draw + 1) / 2^64)` in fixed point with 24 fraction bits, by repeated squaring.
+fn minus_log2(draw: u64) -> u64 {
+    let value = u128::from(draw) + 1;
+    let whole = 127 - value.leading_zeros();
+    // Normalise to [1, 2) with 63 fraction bits, then square: each carry over 2 is one more bit.
+    let mut x = if whole >= 63 { value >> (whole - 63) } else { value << (63 - whole) };
+    let mut fraction = 0u64;
+    for _ in 0..FRACTION_BITS {
+        x = (x * x) >> 63;
+        fraction <<= 1;
+        if x >= 1 << 64 {
+            x >>= 1;
+            fraction |= 1;
+        }
+    }
+    (64u64 << FRACTION_BITS) - ((u64::from(whole) << FRACTION_BITS) + fraction)
+}

@@ -1,0 +1,1 @@
+//! The examples are the files of `examples/examples/`; this library is empty.
