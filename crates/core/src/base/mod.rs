@@ -8,6 +8,7 @@ pub mod limits;
 pub mod mutant;
 pub mod name;
 pub mod rng;
+pub mod text;
 pub mod time;
 pub mod token;
 

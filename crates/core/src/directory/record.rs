@@ -110,6 +110,16 @@ pub struct Tombstone {
     /// The last life.
     #[n(0)]
     pub token: Token,
+    /// The `stop` that ended it, so that its retry gets the same answer.
+    #[n(1)]
+    pub stopped_by: Option<RequestId>,
+}
+
+impl Tombstone {
+    /// Of a life that ended without being told to.
+    pub const fn new(token: Token) -> Self {
+        Self { token, stopped_by: None }
+    }
 }
 
 /// Where a process can be reached.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Address, ErrorCode, ExitReason, Incarnation, Mutants, Name, NodeName, RequestId, Token};
-use crate::directory::{Answer, Ask, Filter, Launch, Listed, Record};
+use crate::directory::{Answer, Ask, Filter, Launch, Listed, Record, RestartIntensity};
 use crate::view::{MemberInfo, View};
 use crate::wire::Control;
 
@@ -36,30 +36,6 @@ pub struct Config {
     pub seed: u64,
     /// The planted bug of this run, if any.
     pub mutants: Mutants,
-}
-
-/// How often a process may fail before it is quarantined, and how its restarts are spaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestartIntensity {
-    /// Restarts within `window` before quarantine; default 5.
-    pub restarts_max: u32,
-    /// Default 60 s.
-    pub window: Duration,
-    /// Delay of the second restart within the window, doubled each time; default 100 ms. The first is at once.
-    pub back_off: Duration,
-    /// Greatest delay; default 30 s. Up to 10 % of jitter is added.
-    pub back_off_max: Duration,
-}
-
-impl Default for RestartIntensity {
-    fn default() -> Self {
-        Self {
-            restarts_max: 5,
-            window: Duration::from_secs(60),
-            back_off: Duration::from_millis(100),
-            back_off_max: Duration::from_secs(30),
-        }
-    }
 }
 
 impl Config {

@@ -9,11 +9,10 @@ mod chain;
 pub use chain::Chain;
 
 use std::fmt;
-use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use crate::base::{Incarnation, Kind, NodeName};
+use crate::base::{Address, Incarnation, Kind, NodeName};
 
 /// Identifies a view: its counter and the life that authored it.
 ///
@@ -62,8 +61,8 @@ pub struct MemberInfo {
     #[n(1)]
     pub incarnation: Incarnation,
     /// Where peers dial it, `host:port`.
-    #[n(2)]
-    pub address: Arc<str>,
+    #[cbor(n(2), with = "crate::base::text")]
+    pub address: Address,
     /// Share of slots relative to others: 1 to 1,000, default 100.
     #[n(3)]
     pub weight: u32,

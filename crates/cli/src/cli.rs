@@ -1,0 +1,134 @@
+//! The arguments of the binary.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Named processes across a cluster: a demonstration, its judge, measurements, and a node.
+#[derive(Debug, Parser)]
+#[command(name = "whimbrel", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a cluster of real processes through crashes and kills, and judge it
+    Demo(DemoArgs),
+    /// Judge a demo again, from the evidence it left
+    Verify(VerifyArgs),
+    /// Measure, next to the floor of this machine
+    Bench(BenchArgs),
+    /// Run a node until it is told to end
+    Node(NodeArgs),
+    /// A process of the demo or the bench; started by them alone
+    #[command(hide = true)]
+    Child(ChildArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Nodes at the start, each a process of its own
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=9))]
+    pub(crate) nodes: u32,
+    /// Counters spread over the nodes
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) names: u32,
+    /// Messages per second in all
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
+    /// Seconds that the story takes
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(10..=600))]
+    pub(crate) seconds: u32,
+    /// Milliseconds between two runs of the cleaner
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub(crate) cleaner_period_ms: u64,
+    /// Seed of the load; chosen and told when not given
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave the evidence in this directory, which must be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The directory that `demo --keep DIR` left
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only rows whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Rounds of each measurement; the values are medians
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Seed, for the record; the measurements have no randomness of their own
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Its configuration, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChildArgs {
+    /// Whose child
+    pub(crate) role: Role,
+    /// Name of the node
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Process that started it
+    #[arg(long)]
+    pub(crate) parent: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    Demo,
+    Bench,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let Command::Demo(demo) = Cli::parse_from(["whimbrel", "demo"]).command else { panic!("not the demo") };
+        let found = (demo.nodes, demo.names, demo.rate, demo.seconds, demo.cleaner_period_ms);
+        assert_eq!(found, (3, 300, 2_000, 30, 500));
+    }
+
+    #[test]
+    fn values_out_of_range_and_unknown_flags_are_usage_errors() {
+        for wrong in [&["--nodes", "1"][..], &["--nodes", "10"], &["--seconds", "9"], &["--names", "0"], &["--jsn"]] {
+            let arguments = ["whimbrel", "demo"].iter().chain(wrong);
+            assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The configuration file of `whimbrel node`.
+//!
+//! An unknown key is refused with the nearest known one: a misspelt `seeds` that is ignored would leave a node
+//! alone without a word.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Table;
+
+use crate::output::Failure;
+
+/// Every key, with what it is for.
+const KEYS: [(&str, &str); 11] = [
+    ("cluster", "name of the cluster"),
+    ("name", "stable name of this node; the advertised address by default"),
+    ("listen", "address to listen on, as \"0.0.0.0:4100\""),
+    ("advertise", "address under which others reach this node; `listen` by default"),
+    ("secret_file", "file with the cluster's secret; needed beyond loopback"),
+    ("seeds", "addresses of other nodes"),
+    ("multicast", "find others on the local network"),
+    ("labels", "words that placement may ask for"),
+    ("weight", "share of the work relative to other nodes, 100 by default"),
+    ("mode", "\"available\" or \"strict\""),
+    ("data_dir", "directory for what must survive a restart"),
+];
+
+/// Keys that are known but not built yet: said so instead of ignored.
+const LATER: [&str; 3] = ["multicast", "labels", "data_dir"];
+
+/// What a node is told.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct NodeConfig {
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+    /// Stable name of the node.
+    pub(crate) name: Option<String>,
+    /// Where it listens.
+    pub(crate) listen: String,
+    /// Where others reach it.
+    pub(crate) advertise: Option<String>,
+    /// File with the secret.
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Other nodes.
+    #[serde(default)]
+    pub(crate) seeds: Vec<String>,
+    /// Share of the work.
+    #[serde(default = "default_weight")]
+    pub(crate) weight: u32,
+}
+
+const fn default_weight() -> u32 {
+    100
+}
+
+impl NodeConfig {
+    /// Reads and checks the file. A relative `secret_file` is looked for beside it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("can not read the configuration {}", path.display())).detail(error)
+        })?;
+        let mut config = Self::parse(&text).map_err(|failure| failure.in_file(path))?;
+        if let (Some(file), Some(dir)) = (&config.secret_file, path.parent())
+            && file.is_relative()
+        {
+            config.secret_file = Some(dir.join(file));
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let table: Table =
+            text.parse().map_err(|error| Failure::usage("the configuration is not TOML").detail(error))?;
+        check_keys(&table)?;
+        check_mode(&table)?;
+        let config: NodeConfig = toml::from_str(text).map_err(|error| {
+            Failure::usage("the configuration is not complete or a value has the wrong type")
+                .detail(error)
+                .hint("needed are `cluster` and `listen`; see `docs/guarantees.md` for the others")
+        })?;
+        if !(1..=1_000).contains(&config.weight) {
+            return Err(Failure::usage(format!("weight = {} is out of range", config.weight))
+                .hint("weight goes from 1 to 1000; 100 is the default"));
+        }
+        for address in std::iter::once(&config.listen).chain(&config.advertise).chain(&config.seeds) {
+            check_address(address)?;
+        }
+        Ok(config)
+    }
+}
+
+fn check_keys(table: &Table) -> Result<(), Failure> {
+    for key in table.keys() {
+        let Some((known, purpose)) = KEYS.iter().find(|(known, _)| known == key) else {
+            let (nearest, purpose) = nearest_key(key);
+            return Err(Failure::usage(format!("unknown key `{}` in the configuration", key.escape_debug()))
+                .detail(format!("known keys: {}", KEYS.map(|(known, _)| known).join(", ")))
+                .hint(format!("did you mean `{nearest}` ({purpose})?")));
+        };
+        if LATER.contains(known) {
+            return Err(Failure::usage(format!("`{known}` ({purpose}) is not available in this version"))
+                .hint("remove it; see the guarantees table in README.md for what holds today"));
+        }
+    }
+    Ok(())
+}
+
+fn check_mode(table: &Table) -> Result<(), Failure> {
+    match table.get("mode").map(|mode| mode.as_str()) {
+        None | Some(Some("available")) => Ok(()),
+        Some(Some("strict")) => Err(Failure::usage("mode = \"strict\" is not available in this version")
+            .hint("mode = \"available\" is; a split cluster then keeps running on both sides")),
+        Some(_) => Err(Failure::usage("`mode` is none of \"available\" and \"strict\"")),
+    }
+}
+
+fn check_address(address: &str) -> Result<(), Failure> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(Failure::usage(format!("`{}` is not an address", address.escape_debug()))
+            .hint("addresses are host:port, as \"10.0.0.7:4100\" or \"db-1.internal:4100\"")),
+    }
+}
+
+fn nearest_key(key: &str) -> (&'static str, &'static str) {
+    let lowered = key.to_lowercase();
+    KEYS.into_iter().min_by_key(|(known, _)| distance(&lowered, known)).unwrap_or(KEYS[0])
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut rows = vec![(0..=to.len()).collect::<Vec<usize>>()];
+    for (i, a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in to.iter().enumerate() {
+            let mut best = (rows[i][j + 1] + 1).min(row[j] + 1).min(rows[i][j] + usize::from(a != b));
+            let swapped = i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b;
+            if swapped {
+                best = best.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::output::Cause;
+
+    const SMALL: &str = "cluster = \"shop\"\nlisten = \"127.0.0.1:4100\"\n";
+
+    #[test]
+    fn a_small_configuration_is_enough() {
+        let config = NodeConfig::parse(SMALL).unwrap();
+        assert_eq!((config.weight, config.seeds.len()), (100, 0));
+        let config = NodeConfig::parse(&format!(
+            "{SMALL}seeds = [\"b:1\", \"c:2\"]\nweight = 200\nmode = \"available\"\nadvertise = \"a:1\"\n\
+             secret_file = \"cluster.key\"\n"
+        ))
+        .unwrap();
+        assert_eq!((config.weight, config.seeds.len()), (200, 2));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_one() {
+        for (wrong, right) in
+            [("seed", "seeds"), ("secretfile", "secret_file"), ("advertize", "advertise"), ("lsiten", "listen")]
+        {
+            let failure = NodeConfig::parse(&format!("{SMALL}{wrong} = 1\n")).unwrap_err();
+            assert_eq!(failure.cause(), Cause::Usage);
+            assert!(failure.to_string().contains(&format!("did you mean `{right}`")), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, word) in [
+            ("weight = 0", "weight"),
+            ("weight = \"much\"", "weight"),
+            ("mode = \"strict\"", "strict"),
+            ("mode = 3", "mode"),
+            ("multicast = true", "multicast"),
+            ("seeds = [\"nohost\"]", "nohost"),
+            ("advertise = \":1\"", ":1"),
+            ("seeds = [", "TOML"),
+        ] {
+            let failure = NodeConfig::parse(&format!("{SMALL}{line}\n")).unwrap_err();
+            assert_eq!(failure.cause(), Cause::Usage);
+            assert!(failure.to_string().contains(word), "{failure}");
+        }
+        assert!(NodeConfig::parse("cluster = \"shop\"\n").unwrap_err().to_string().contains("listen"));
+    }
+
+    #[test]
+    fn the_secret_is_looked_for_beside_the_file() {
+        let dir = crate::temp::WorkDir::temporary("config-test").unwrap();
+        let file = dir.path().join("node.toml");
+        std::fs::write(&file, format!("{SMALL}secret_file = \"cluster.key\"\n")).unwrap();
+        assert_eq!(NodeConfig::read(&file).unwrap().secret_file, Some(dir.path().join("cluster.key")));
+        assert!(NodeConfig::read(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn distances_count_edits() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("seed", "seeds"), 1);
+        assert_eq!(distance("lsiten", "listen"), 1);
+        assert_eq!(distance("same", "same"), 0);
+    }
+}

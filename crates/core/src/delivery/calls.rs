@@ -1,0 +1,269 @@
+//! The pending calls of one shard: who waits for which reply, until when.
+//!
+//! A reply token is (caller incarnation, call id). The first outcome wins: a reply, a refusal, the loss of the host,
+//! the deadline. Whoever takes the waiter out of the table tells it; everybody later finds nothing.
+//!
+//! A timeout is always Unknown: the table does not hold the message, so it can not know. The one that does, the
+//! port, ends a message that still waits unsent at its deadline with No; give the entry here a few milliseconds more
+//! than its message, and that better answer comes first.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::base::{Incarnation, Mutant, Mutants, Time};
+
+const INDEX_BITS: u32 = 24;
+const GENERATION_BITS: u32 = 32;
+
+/// Names a pending call of this node life: shard, slab index and generation of that index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(u64);
+
+impl CallId {
+    /// As it travels.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// From what came back; any number is safe.
+    pub const fn from_u64(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The table it belongs to.
+    pub const fn shard(self) -> u8 {
+        (self.0 >> (INDEX_BITS + GENERATION_BITS)) as u8
+    }
+
+    const fn new(shard: u8, generation: u32, index: u32) -> Self {
+        Self((shard as u64) << (INDEX_BITS + GENERATION_BITS) | (generation as u64) << INDEX_BITS | index as u64)
+    }
+
+    const fn index(self) -> usize {
+        (self.0 & ((1 << INDEX_BITS) - 1)) as usize
+    }
+
+    const fn generation(self) -> u32 {
+        (self.0 >> INDEX_BITS) as u32
+    }
+}
+
+/// Too many calls are pending; the waiter comes back. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallsFull<W>(pub W);
+
+#[derive(Debug)]
+struct Place<W> {
+    /// Rises whenever the place is freed, so that an id is not used twice.
+    generation: u32,
+    pending: Option<Pending<W>>,
+}
+
+#[derive(Debug)]
+struct Pending<W> {
+    waiter: W,
+    host: Option<Incarnation>,
+}
+
+/// The pending calls of one shard.
+#[derive(Debug)]
+pub struct Calls<W> {
+    shard: u8,
+    limit: usize,
+    places: Vec<Place<W>>,
+    free: Vec<u32>,
+    /// Contains also ids that were taken; they are skipped, and swept when they are most of it.
+    deadlines: BinaryHeap<Reverse<(Time, CallId)>>,
+    mutants: Mutants,
+}
+
+impl<W> Calls<W> {
+    /// An empty table for at most `limit` calls (and never more than 16 million).
+    pub fn new(shard: u8, limit: usize, mutants: Mutants) -> Self {
+        Self {
+            shard,
+            limit: limit.min(1 << INDEX_BITS),
+            places: Vec::new(),
+            free: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            mutants,
+        }
+    }
+
+    /// Calls that wait.
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The time at which [`Calls::expire`] may have something to do.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// Somebody waits for a reply until `deadline`.
+    ///
+    /// # Errors
+    /// The table is full; the call is not to be made.
+    pub fn insert(&mut self, waiter: W, deadline: Time) -> Result<CallId, CallsFull<W>> {
+        if self.len() >= self.limit {
+            return Err(CallsFull(waiter));
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, pending: None });
+            self.places.len() as u32 - 1
+        });
+        let place = &mut self.places[index as usize];
+        place.pending = Some(Pending { waiter, host: None });
+        let id = CallId::new(self.shard, place.generation, index);
+        self.deadlines.push(Reverse((deadline, id)));
+        Ok(id)
+    }
+
+    /// The call's frame was handed to the link with this host: it shares the host's fate.
+    pub fn set_host(&mut self, id: CallId, host: Incarnation) {
+        if let Some(pending) = self.place(id).and_then(|place| place.pending.as_mut()) {
+            pending.host = Some(host);
+        }
+    }
+
+    /// An outcome: whoever gets the waiter tells it. None when another outcome was first.
+    pub fn take(&mut self, id: CallId) -> Option<W> {
+        let place = self.place(id)?;
+        let pending = place.pending.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(id.index() as u32);
+        self.sweep();
+        Some(pending.waiter)
+    }
+
+    /// Calls whose deadline has come: each ends with `Deadline`, Unknown.
+    pub fn expire(&mut self, now: Time) -> Vec<(CallId, W)> {
+        let mut expired = Vec::new();
+        while let Some(Reverse((time, id))) = self.deadlines.peek().copied()
+            && time <= now
+        {
+            self.deadlines.pop();
+            if self.mutants.has(Mutant::DeadlineLost) {
+                continue;
+            }
+            expired.extend(self.take(id).map(|waiter| (id, waiter)));
+        }
+        expired
+    }
+
+    /// A host is lost: the calls handed to its link end with `NodeLost`, Unknown. In the order of the table.
+    pub fn lost(&mut self, host: Incarnation) -> Vec<(CallId, W)> {
+        let of_host = |place: &Place<W>| place.pending.as_ref().is_some_and(|p| p.host == Some(host));
+        let ids: Vec<CallId> = (0u32..)
+            .zip(&self.places)
+            .filter(|(_, place)| of_host(place))
+            .map(|(index, place)| CallId::new(self.shard, place.generation, index))
+            .collect();
+        ids.into_iter().filter_map(|id| self.take(id).map(|waiter| (id, waiter))).collect()
+    }
+
+    fn place(&mut self, id: CallId) -> Option<&mut Place<W>> {
+        let shard = self.shard;
+        self.places
+            .get_mut(id.index())
+            .filter(|place| id.shard() == shard && place.generation == id.generation())
+    }
+
+    /// Calls usually end long before their deadline. Keeps the heap within a small multiple of what waits.
+    fn sweep(&mut self) {
+        if self.deadlines.len() > 4 * self.len() + 1024 {
+            let places = &self.places;
+            self.deadlines.retain(|Reverse((_, id))| {
+                places.get(id.index()).is_some_and(|p| p.pending.is_some() && p.generation == id.generation())
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::Rng;
+
+    const A: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
+    const B: Incarnation = Incarnation { started_ms: 1, nonce: 2 };
+
+    fn at(micros: u64) -> Time {
+        Time::from_micros(micros)
+    }
+
+    #[test]
+    fn the_first_outcome_wins() {
+        let mut calls = Calls::new(3, 10, Mutants::default());
+        let id = calls.insert("x", at(5)).unwrap();
+        assert_eq!((id.shard(), calls.len()), (3, 1));
+        assert_eq!(calls.take(id), Some("x"));
+        assert_eq!((calls.take(id), calls.expire(at(9)), calls.len()), (None, vec![], 0));
+        let again = calls.insert("y", at(5)).unwrap();
+        assert_ne!(id, again, "an id is not used twice");
+        assert_eq!(calls.take(id), None, "a late reply does not reach the next call");
+        assert_eq!(calls.take(CallId::from_u64(u64::MAX)), None);
+    }
+
+    #[test]
+    fn calls_expire_in_order_and_a_lost_host_ends_its_own() {
+        let mut calls = Calls::new(0, 10, Mutants::default());
+        let ids: Vec<_> = [30, 10, 20, 40].map(|t| calls.insert(t, at(t)).unwrap()).into();
+        calls.set_host(ids[0], A);
+        calls.set_host(ids[3], B);
+        assert_eq!(calls.next_deadline(), Some(at(10)));
+        assert_eq!(calls.expire(at(20)), [(ids[1], 10), (ids[2], 20)]);
+        assert_eq!(calls.lost(A), [(ids[0], 30)]);
+        assert_eq!(calls.lost(A), []);
+        assert_eq!(calls.take(ids[3]), Some(40));
+    }
+
+    #[test]
+    fn a_full_table_refuses() {
+        let mut calls = Calls::new(0, 1, Mutants::default());
+        let id = calls.insert(1, at(1)).unwrap();
+        assert_eq!(calls.insert(2, at(1)), Err(CallsFull(2)));
+        assert_eq!(calls.take(id), Some(1));
+        assert!(calls.insert(2, at(1)).is_ok());
+    }
+
+    #[test]
+    fn every_call_has_exactly_one_outcome_and_the_heap_stays_small() {
+        let mut rng = Rng::new(7);
+        let mut calls = Calls::new(1, 500, Mutants::default());
+        let mut outcomes = vec![0u8; 20_000];
+        let mut ids = Vec::new();
+        for n in 0..outcomes.len() {
+            match calls.insert(n, at(n as u64 + rng.below(900))) {
+                Ok(id) => ids.push(id),
+                Err(CallsFull(n)) => outcomes[n] += 1,
+            }
+            let id = ids[rng.below(ids.len() as u64) as usize];
+            match rng.below(8) {
+                0 => calls.set_host(id, A),
+                1 => calls.lost(A).into_iter().for_each(|(_, n)| outcomes[n] += 1),
+                2 | 3 => calls.expire(at(n as u64)).into_iter().for_each(|(_, n)| outcomes[n] += 1),
+                _ => calls.take(*ids.last().unwrap()).into_iter().for_each(|n| outcomes[n] += 1),
+            }
+            assert!(calls.len() <= 500 && calls.deadlines.len() <= 4 * 500 + 1024 + 500);
+        }
+        calls.expire(at(u64::MAX)).into_iter().for_each(|(_, n)| outcomes[n] += 1);
+        assert!(calls.is_empty() && calls.next_deadline().is_none());
+        assert!(outcomes.iter().all(|count| *count == 1), "one outcome each");
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_lost_deadline_is_a_planted_bug() {
+        let mut calls = Calls::new(0, 1, Mutants::planted(Mutant::DeadlineLost));
+        calls.insert(1, at(1)).unwrap();
+        assert_eq!(calls.expire(at(5)), []);
+        assert_eq!(calls.len(), 1);
+    }
+}

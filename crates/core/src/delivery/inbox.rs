@@ -1,0 +1,423 @@
+//! What one process has to do, and who may add to it: gate, mailbox and held packets under one roof.
+//!
+//! Every push passes the gate here, under the lock of the name's entry, so nothing slips in between a check and a
+//! capture. A restart in place keeps all of it.
+//!
+//! A full mailbox refuses. Remote senders that were refused get `Room` when it is half empty, or when it ends.
+
+use std::collections::VecDeque;
+
+use super::gate::{Gate, GateState, GateVerdict};
+use super::held::{Held, Kept};
+use super::packet::{Packet, Signal};
+use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
+use crate::view::View;
+
+/// A list of signals with the node each is for.
+pub(super) type Signals = Vec<(Incarnation, Signal)>;
+
+/// The message was not accepted and comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxRefused<M> {
+    /// The message.
+    pub message: M,
+    /// `Overloaded`, `Moving`, or what the inbox was closed with.
+    pub code: ErrorCode,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is in the mailbox, perhaps with others that waited for it.
+    Admitted,
+    /// It was refused; its number is used up.
+    Refused(ErrorCode),
+    /// It waits for one before it.
+    Held,
+    /// It was decided before.
+    Duplicate,
+    /// Its epoch is over, or there was no room to hold it.
+    Dropped,
+    /// It is meant for another gate.
+    WrongGate,
+    /// The gate is sealed.
+    TurnedAway,
+}
+
+/// What happened at an inbox, counted over its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxCounts {
+    /// Messages that entered the mailbox.
+    pub admitted: u64,
+    /// Messages refused, local ones too.
+    pub refused: u64,
+    /// Packets that were decided before.
+    pub duplicates: u64,
+    /// Packets of an epoch that is over.
+    pub stale: u64,
+    /// Packets that came before one that was missing.
+    pub gaps: u64,
+}
+
+/// Gate, mailbox and held packets of one process.
+#[derive(Debug)]
+pub struct Inbox<M> {
+    gate: Gate,
+    token: Token,
+    limit: usize,
+    /// From the process to itself, ahead of the mailbox.
+    notices: VecDeque<M>,
+    mailbox: VecDeque<M>,
+    held: Held<M>,
+    /// Routes that were refused for lack of room.
+    refused: Vec<(Incarnation, u64)>,
+    /// The lowest number that a sealed gate did not decide, per route.
+    turned_away: Vec<(Incarnation, u64, u64)>,
+    counts: InboxCounts,
+    mutants: Mutants,
+}
+
+impl<M> Inbox<M> {
+    /// An open inbox of a new life; its gate is identified by the life's token. At least one message fits.
+    pub fn new(token: Token, limit: usize, mutants: Mutants) -> Self {
+        Self {
+            gate: Gate::new(token, mutants),
+            token,
+            limit: limit.max(1),
+            notices: VecDeque::new(),
+            mailbox: VecDeque::new(),
+            held: Held::default(),
+            refused: Vec::new(),
+            turned_away: Vec::new(),
+            counts: InboxCounts::default(),
+            mutants,
+        }
+    }
+
+    /// The present life of the process.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The gate's identity: the token of the life it was made for.
+    pub fn gate(&self) -> Token {
+        self.gate.token()
+    }
+
+    /// What the gate lets through.
+    pub fn state(&self) -> GateState {
+        self.gate.state()
+    }
+
+    /// Messages that wait.
+    pub fn len(&self) -> usize {
+        self.notices.len() + self.mailbox.len()
+    }
+
+    /// None waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages fit into the mailbox.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What happened here so far.
+    pub fn counts(&self) -> InboxCounts {
+        self.counts
+    }
+
+    /// Whether a message may be handed to the process at this time.
+    pub fn may_dispatch(&self, now: Time) -> bool {
+        self.gate.may_dispatch(now)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.mailbox.len() < self.limit
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.gate.state() == GateState::Sealed
+    }
+
+    /// Admits on, dispatches nothing: the process has crashed, or its node may not run it at present.
+    pub fn suspend(&mut self) {
+        if self.gate.state() == GateState::Open {
+            self.gate.set_state(GateState::Suspended);
+        }
+    }
+
+    /// Dispatches again after [`Inbox::suspend`].
+    pub fn resume(&mut self) {
+        if self.gate.state() == GateState::Suspended {
+            self.gate.set_state(GateState::Open);
+        }
+    }
+
+    /// The absolute time from which nothing is dispatched; none without such a time.
+    pub fn suspend_at(&mut self, at: Option<Time>) {
+        self.gate.suspend_at(at);
+    }
+
+    /// A new life in the place of the one that ended here: gate, table and unread mailbox stay.
+    pub fn restart(&mut self, token: Token) {
+        self.token = token;
+        self.gate.set_state(GateState::Open);
+        if self.mutants.has(Mutant::MailboxDroppedAtRestart) {
+            self.mailbox.clear();
+        }
+    }
+
+    /// The same life goes on under a higher token.
+    pub fn retoken(&mut self, token: Token) {
+        self.token = token;
+    }
+
+    /// All messages that wait, in order: what is left when the inbox is gone.
+    pub fn into_messages(self) -> Vec<M> {
+        self.notices.into_iter().chain(self.mailbox).collect()
+    }
+
+    /// A message from this node.
+    ///
+    /// # Errors
+    /// No room, closed or sealed: the message comes back, not executed.
+    pub fn push_local(&mut self, message: M) -> Result<(), InboxRefused<M>> {
+        let code = match self.gate.state() {
+            GateState::Open | GateState::Suspended if self.has_room() => {
+                self.mailbox.push_back(message);
+                self.counts.admitted += 1;
+                return Ok(());
+            }
+            GateState::Open | GateState::Suspended => ErrorCode::Overloaded,
+            GateState::Sealed => ErrorCode::Moving,
+            GateState::Closed(code) => code,
+        };
+        self.counts.refused += 1;
+        Err(InboxRefused { message, code })
+    }
+
+    /// A message of the process to itself, handled before the whole mailbox and after earlier ones of this sort.
+    ///
+    /// # Errors
+    /// As many as a mailbox holds wait already, or the inbox is closed.
+    pub fn push_front(&mut self, message: M) -> Result<(), InboxRefused<M>> {
+        if let GateState::Closed(code) = self.gate.state() {
+            return Err(InboxRefused { message, code });
+        }
+        if self.notices.len() >= self.limit {
+            return Err(InboxRefused { message, code: ErrorCode::Overloaded });
+        }
+        self.notices.push_back(message);
+        Ok(())
+    }
+
+    /// A packet from another node.
+    pub(super) fn on_packet(
+        &mut self,
+        from: Incarnation,
+        packet: Packet<M>,
+        now: Time,
+        signals: &mut Signals,
+    ) -> Admission {
+        let Packet { gate, epoch, seq, message } = packet;
+        match self.gate.check(from, gate, epoch, seq) {
+            GateVerdict::Next => {
+                let admission = self.decide(from, epoch, seq, message, signals);
+                if !self.held.is_empty() {
+                    self.release_held(from, epoch, now, signals);
+                }
+                admission
+            }
+            GateVerdict::Duplicate => {
+                self.counts.duplicates += 1;
+                signals.push((from, self.verdict_again(from, epoch, seq)));
+                Admission::Duplicate
+            }
+            GateVerdict::StaleEpoch => {
+                self.counts.stale += 1;
+                Admission::Dropped
+            }
+            GateVerdict::WrongGate => {
+                signals.push((from, Signal::NotHere { epoch, seq }));
+                Admission::WrongGate
+            }
+            GateVerdict::Gap => {
+                self.counts.gaps += 1;
+                self.gate.note(from);
+                match self.held.hold(from, epoch, seq, message, now) {
+                    Kept::Held => Admission::Held,
+                    Kept::Dropped => Admission::Dropped,
+                }
+            }
+            GateVerdict::Sealed => {
+                self.turn_away(from, epoch, seq);
+                Admission::TurnedAway
+            }
+        }
+    }
+
+    /// A packet of this node's own route, which came home: the process has moved here with its gate. It is exempt
+    /// from the limit, and nobody is told.
+    pub(super) fn on_own_packet(&mut self, me: Incarnation, epoch: u64, seq: u64, message: M) -> Homecoming<M> {
+        match self.gate.check(me, self.gate.token(), epoch, seq) {
+            GateVerdict::Next => {
+                self.gate.advance(me, epoch, seq);
+                self.mailbox.push_back(message);
+                self.counts.admitted += 1;
+                Homecoming::Admitted
+            }
+            GateVerdict::Duplicate => match self.gate.refusal(me, seq) {
+                Some(code) => Homecoming::Refused(message, code),
+                None => Homecoming::Admitted,
+            },
+            GateVerdict::StaleEpoch | GateVerdict::WrongGate | GateVerdict::Gap | GateVerdict::Sealed => {
+                Homecoming::Undecided(message)
+            }
+        }
+    }
+
+    /// The next message, if the process may have it.
+    pub(super) fn pop(&mut self, now: Time, signals: &mut Signals) -> Option<M> {
+        if !self.gate.may_dispatch(now) {
+            return None;
+        }
+        let message = self.notices.pop_front().or_else(|| self.mailbox.pop_front())?;
+        if !self.refused.is_empty() && self.mailbox.len() <= self.limit / 2 {
+            self.tell_room(signals);
+        }
+        Some(message)
+    }
+
+    /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
+    pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
+        let messages = self.notices.drain(..).chain(self.mailbox.drain(..)).collect();
+        self.gate.set_state(GateState::Closed(code));
+        self.tell_room(signals);
+        self.recall(signals);
+        messages
+    }
+
+    /// Admits and answers nothing until [`Inbox::unseal`]: the process is being moved.
+    pub(super) fn seal(&mut self) {
+        self.gate.set_state(GateState::Sealed);
+    }
+
+    /// The move was called off.
+    pub(super) fn unseal(&mut self, signals: &mut Signals) {
+        if self.is_sealed() {
+            self.gate.set_state(GateState::Open);
+            self.recall(signals);
+        }
+    }
+
+    /// The inbox leaves this node: senders of packets that were not decided are told so.
+    pub(super) fn leave(&mut self, signals: &mut Signals) {
+        self.tell_room(signals);
+        let turned_away = self.turned_away.drain(..);
+        for (from, epoch, seq) in turned_away.chain(self.held.drain()) {
+            signals.push((from, Signal::NotHere { epoch, seq }));
+        }
+    }
+
+    /// A view was installed.
+    pub(super) fn forget_except(&mut self, view: &View) {
+        self.gate.forget_except(view);
+        let gate = &self.gate;
+        self.held.retain(|from| gate.knows(from));
+        self.refused.retain(|(from, _)| view.contains(*from));
+        self.turned_away.retain(|(from, _, _)| view.contains(*from));
+    }
+
+    /// Asks for packets that are missing for too long.
+    pub(super) fn poll(&mut self, now: Time, signals: &mut Signals) {
+        let gate = &self.gate;
+        let due = self.held.due(now);
+        signals.extend(due.map(|(from, epoch)| {
+            let seq = gate.expected(from, epoch);
+            (from, Signal::Missing { epoch, seq })
+        }));
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.held.next_deadline()
+    }
+
+    fn decide(
+        &mut self,
+        from: Incarnation,
+        epoch: u64,
+        seq: u64,
+        message: M,
+        signals: &mut Signals,
+    ) -> Admission {
+        match self.push_local(message) {
+            Ok(()) => {
+                self.gate.advance(from, epoch, seq);
+                signals.push((from, Signal::Confirm { epoch, seq }));
+                Admission::Admitted
+            }
+            Err(InboxRefused { code, .. }) => {
+                self.gate.refuse(from, epoch, seq, code);
+                signals.push((from, Signal::Refused { epoch, seq, code }));
+                if code == ErrorCode::Overloaded && !self.refused.contains(&(from, epoch)) {
+                    self.refused.retain(|(known, _)| *known != from);
+                    self.refused.push((from, epoch));
+                }
+                Admission::Refused(code)
+            }
+        }
+    }
+
+    fn release_held(&mut self, from: Incarnation, epoch: u64, now: Time, signals: &mut Signals) {
+        loop {
+            let seq = self.gate.expected(from, epoch);
+            let Some(message) = self.held.take(from, epoch, seq, now) else { return };
+            self.decide(from, epoch, seq, message, signals);
+        }
+    }
+
+    /// Never more than was asked: a confirmation beyond `seq` might cover a refusal that the sender has not heard.
+    fn verdict_again(&self, from: Incarnation, epoch: u64, seq: u64) -> Signal {
+        match self.gate.refusal(from, seq) {
+            Some(code) => Signal::Refused { epoch, seq, code },
+            None => Signal::Confirm { epoch, seq },
+        }
+    }
+
+    fn turn_away(&mut self, from: Incarnation, epoch: u64, seq: u64) {
+        match self.turned_away.iter_mut().find(|(known, _, _)| *known == from) {
+            Some(entry) if entry.1 < epoch => *entry = (from, epoch, seq),
+            Some(entry) if entry.1 == epoch => entry.2 = entry.2.min(seq),
+            Some(_) => {}
+            None => self.turned_away.push((from, epoch, seq)),
+        }
+    }
+
+    /// The gate decides again: what it turned away is to be sent again.
+    fn recall(&mut self, signals: &mut Signals) {
+        for (from, epoch, seq) in self.turned_away.drain(..) {
+            signals.push((from, Signal::Missing { epoch, seq }));
+        }
+    }
+
+    fn tell_room(&mut self, signals: &mut Signals) {
+        signals.extend(self.refused.drain(..).map(|(from, epoch)| (from, Signal::Room { epoch })));
+    }
+}
+
+/// What became of a packet that came home.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Homecoming<M> {
+    /// It is in the mailbox, or was handled before.
+    Admitted,
+    /// It had been refused.
+    Refused(M, ErrorCode),
+    /// The gate can not tell.
+    Undecided(M),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Requests of this node: asked of the owner of the moment, again after every view, until answered or due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::message::Message;
+use super::record::{Placement, Record, RecordState, RestartPolicy};
+use super::request::{Answer, Ask};
+use super::{Directory, Output, REPEAT};
+use crate::base::limits::REQUESTS_MAX;
+use crate::base::{Executed, Incarnation, Mutant, Mutants, Name, RequestId, Time};
+
+#[derive(Debug)]
+struct Asked {
+    name: Name,
+    ask: Ask,
+    due: Time,
+    /// The owner it was last sent to.
+    sent_to: Option<Incarnation>,
+    again_at: Time,
+}
+
+/// The requests of this node that have no answer yet.
+#[derive(Debug)]
+pub(super) struct Asks {
+    open: BTreeMap<RequestId, Asked>,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    repeats: BTreeSet<(Time, RequestId)>,
+    mutants: Mutants,
+}
+
+impl Asks {
+    pub(super) fn new(mutants: Mutants) -> Self {
+        Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), mutants }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let due = self.deadlines.first().filter(|_| !self.mutants.has(Mutant::DeadlineLost));
+        [due, self.repeats.first()].into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    fn take(&mut self, request: RequestId) -> Option<Asked> {
+        let asked = self.open.remove(&request)?;
+        self.deadlines.remove(&(asked.due, request));
+        self.repeats.remove(&(asked.again_at, request));
+        Some(asked)
+    }
+}
+
+impl Directory {
+    /// User code on this node asks something about a name.
+    pub fn handle_request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration, now: Time) {
+        let request = RequestId { caller: self.me, number };
+        if self.asks.open.len() >= REQUESTS_MAX {
+            self.tell(Output::Answer { request, name, answer: Answer::Overloaded });
+            return;
+        }
+        let due = now + deadline;
+        let asked = Asked { name, ask, due, sent_to: None, again_at: now + REPEAT };
+        self.asks.open.insert(request, asked);
+        self.asks.deadlines.insert((due, request));
+        self.asks.repeats.insert((now + REPEAT, request));
+        self.ask(request, now);
+        self.finish(now);
+    }
+
+    fn ask(&mut self, request: RequestId, now: Time) {
+        let Some(name) = self.asks.open.get(&request).map(|asked| asked.name.clone()) else { return };
+        let owner = self.owner_of(&name);
+        let Some(asked) = self.asks.open.get_mut(&request) else { return };
+        self.asks.repeats.remove(&(asked.again_at, request));
+        asked.again_at = now + REPEAT;
+        self.asks.repeats.insert((asked.again_at, request));
+        if let Some(owner) = owner {
+            asked.sent_to = Some(owner);
+            let ask = asked.ask.clone();
+            self.send(owner, Message::Request { request, name, ask });
+        }
+    }
+
+    /// A view was installed: every open request goes to the owner in it.
+    pub(super) fn ask_again(&mut self, now: Time) {
+        for request in self.asks.open.keys().copied().collect::<Vec<_>>() {
+            self.ask(request, now);
+        }
+    }
+
+    pub(super) fn expire_asks(&mut self, now: Time) {
+        while let Some((due, request)) = self.asks.deadlines.first().copied() {
+            if due > now || self.settings.mutants.has(Mutant::DeadlineLost) {
+                break;
+            }
+            let Some(asked) = self.asks.take(request) else { break };
+            let executed = match asked.sent_to {
+                None => Executed::No,
+                Some(_) => Executed::Unknown,
+            };
+            self.tell(Output::Answer { request, name: asked.name, answer: Answer::Deadline(executed) });
+        }
+        while let Some((at, request)) = self.asks.repeats.first().copied() {
+            if at > now {
+                break;
+            }
+            self.ask(request, now);
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, request: RequestId, name: Name, answer: Answer, _now: Time) {
+        let Some(asked) = self.asks.take(request) else { return };
+        if let (Ask::Register { .. }, Answer::Started { located, .. }) = (&asked.ask, &answer) {
+            let record = Record {
+                name: name.clone(),
+                kind: located.kind.clone(),
+                args: Default::default(),
+                policy: RestartPolicy::Temporary,
+                placement: Placement::Local,
+                host: self.me,
+                token: located.token,
+                gate: located.gate,
+                request,
+                state: RecordState::Registered,
+                restart_ages_ms: Vec::new(),
+                back_off_ms: 0,
+            };
+            self.host_registered(record);
+        }
+        self.tell(Output::Answer { request, name, answer });
+    }
+}

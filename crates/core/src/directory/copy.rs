@@ -1,0 +1,176 @@
+//! A copy of one slot's records, as every replica keeps it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+
+use super::message::{Change, Fill, FillFor};
+use super::record::{Record, Tombstone};
+use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
+use crate::base::{Name, RequestId, SlotId, Time, Token};
+use crate::view::ViewId;
+
+/// How long a tombstone is kept.
+const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Tells what a copy holds: everything promised up to write `seq` of view `opened`.
+///
+/// Two copies of a slot with the same mark have the same content, since the owner of that view numbered its
+/// writes and every replica applied them in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Mark {
+    /// The last view for which this replica acknowledged that the slot opens.
+    #[n(0)]
+    pub opened: Option<ViewId>,
+    /// The last write applied in it.
+    #[n(1)]
+    pub seq: u64,
+}
+
+/// A record, and when this replica applied it: ages in the record count from then.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// The record.
+    pub(super) record: Record,
+    /// When it was applied here.
+    pub(super) at: Time,
+}
+
+/// The records of one slot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Copy {
+    /// What this copy holds.
+    pub mark: Mark,
+    /// Names in use.
+    pub(super) entries: BTreeMap<Name, Entry>,
+    tombstones: BTreeMap<Name, (Tombstone, Time)>,
+    /// Lives at or below this, of this line and without an entry, are dead.
+    watermark: Token,
+    /// Content that is arriving in parts.
+    staging: Option<Box<Copy>>,
+}
+
+impl Copy {
+    /// Applies one change.
+    pub(super) fn apply(&mut self, change: Change, now: Time) {
+        match change {
+            Change::Put(record) => {
+                self.tombstones.remove(&record.name);
+                self.entries.insert(record.name.clone(), Entry { record, at: now });
+            }
+            Change::Remove(name, tombstone) => {
+                self.entries.remove(&name);
+                self.tombstones.insert(name, (tombstone, now));
+                self.collect(now);
+            }
+        }
+    }
+
+    /// Sums up old tombstones in the watermark.
+    fn collect(&mut self, now: Time) {
+        if self.tombstones.len() <= TOMBSTONES_MAX {
+            return;
+        }
+        let oldest = self.tombstones.iter().min_by_key(|(_, (_, at))| *at).map(|(name, _)| name.clone());
+        if let Some(name) = oldest {
+            self.sum_up(&name);
+        }
+        let old: Vec<Name> = self
+            .tombstones
+            .iter()
+            .filter(|(_, (_, at))| now.since(*at) > TOMBSTONE_KEPT)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in old {
+            self.sum_up(&name);
+        }
+    }
+
+    fn sum_up(&mut self, name: &Name) {
+        if let Some((tombstone, _)) = self.tombstones.remove(name) {
+            self.watermark = self.watermark.max(tombstone.token);
+        }
+    }
+
+    /// Whether the name was stopped at or after this life. A watermark only speaks of this line.
+    pub(super) fn is_dead(&self, name: &Name, token: Token, same_line: bool) -> bool {
+        match self.tombstones.get(name) {
+            Some((tombstone, _)) => token <= tombstone.token,
+            None => same_line && token <= self.watermark,
+        }
+    }
+
+    /// The request that stopped a name that is free, if it is remembered.
+    pub(super) fn stopped_by(&self, name: &Name) -> Option<RequestId> {
+        self.tombstones.get(name).and_then(|(tombstone, _)| tombstone.stopped_by)
+    }
+
+    /// The last life of a name that is free, if it is remembered.
+    pub(super) fn last_token(&self, name: &Name) -> Token {
+        let kept = self.tombstones.get(name).map(|(tombstone, _)| tombstone.token);
+        kept.unwrap_or_default().max(self.watermark)
+    }
+
+    /// Its content in parts of bounded size; at least one.
+    pub(super) fn to_fills(&self, slot: SlotId, mark: Mark, purpose: FillFor) -> Vec<Fill> {
+        let part = |first| Fill {
+            slot,
+            purpose,
+            mark,
+            first,
+            last: false,
+            records: Vec::new(),
+            tombstones: Vec::new(),
+            watermark: self.watermark,
+        };
+        let mut fills = vec![part(true)];
+        let mut bytes = 0;
+        let mut room = |fills: &mut Vec<Fill>, size: usize| {
+            bytes += size;
+            if bytes > FILL_BYTES_MAX {
+                bytes = size;
+                fills.push(part(false));
+            }
+        };
+        for entry in self.entries.values() {
+            let record = &entry.record;
+            room(&mut fills, record.args.len() + record.name.as_str().len() + record.kind.as_str().len() + 128);
+            if let Some(fill) = fills.last_mut() {
+                fill.records.push(record.clone());
+            }
+        }
+        for (name, (tombstone, _)) in &self.tombstones {
+            room(&mut fills, name.as_str().len() + 32);
+            if let Some(fill) = fills.last_mut() {
+                fill.tombstones.push((name.clone(), *tombstone));
+            }
+        }
+        if let Some(fill) = fills.last_mut() {
+            fill.last = true;
+        }
+        fills
+    }
+
+    /// Takes in a part. Returns true when the content is whole and has replaced what was here.
+    pub(super) fn fill(&mut self, fill: Fill, now: Time) -> bool {
+        if fill.first {
+            self.staging = Some(Box::default());
+        }
+        let Some(staging) = &mut self.staging else { return false };
+        for record in fill.records {
+            staging.entries.insert(record.name.clone(), Entry { record, at: now });
+        }
+        for (name, tombstone) in fill.tombstones {
+            staging.tombstones.insert(name, (tombstone, now));
+        }
+        if !fill.last {
+            return false;
+        }
+        let Some(mut whole) = self.staging.take() else { return false };
+        whole.mark = fill.mark;
+        whole.watermark = fill.watermark;
+        *self = *whole;
+        true
+    }
+}

@@ -1,0 +1,307 @@
+//! The host side: which instances run here, and what their owners have yet to hear of them.
+//!
+//! ```text
+//!            Grant              init Ok
+//!   (none) ─────────> Launching ───────> Running ──── ends ────> Ended (mailbox and gate kept)
+//!                       ^  │ init failed                           │  │
+//!                       │  └──────────────────────────────────────>│  └─ Discard ──> (none)
+//!                       └───────────── Grant of the next life ─────┘
+//! ```
+//!
+//! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
+//! already here gets its report again. So no crash of an owner can lose what became of an instance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::message::{Message, News};
+use super::record::{Record, RecordState};
+use super::request::Launch;
+use super::{Directory, Output, REPEAT};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Name, Time, Token};
+
+/// Records of a lost line that are kept to be offered.
+const ORPHANS_MAX: usize = 200_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Launching,
+    Running,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Hosted {
+    record: Record,
+    phase: Phase,
+    /// What the owner has not acknowledged.
+    unreported: Option<News>,
+    /// It came from another line and waits for an owner there.
+    offered: bool,
+    /// A life that is to follow once the present one has ended.
+    next: Option<Record>,
+}
+
+/// All instances of this node.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    names: BTreeMap<Name, Hosted>,
+    orphans: BTreeMap<Name, Record>,
+    report_at: Option<Time>,
+}
+
+impl Host {
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.orphans.is_empty()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.report_at
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = (&Name, Token, bool)> {
+        self.names.iter().map(|(name, h)| (name, h.record.token, h.phase == Phase::Running))
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.names.values().map(|hosted| &hosted.record)
+    }
+
+    pub(super) fn keep_orphan(&mut self, record: Record) {
+        if self.orphans.len() < ORPHANS_MAX && !self.names.contains_key(&record.name) {
+            self.orphans.insert(record.name.clone(), record);
+        }
+    }
+}
+
+impl Directory {
+    /// `init` of a launched life returned.
+    pub fn handle_launched(&mut self, name: Name, token: Token, result: Result<(), ExitReason>, now: Time) {
+        let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token == token) else { return };
+        if hosted.phase != Phase::Launching {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                hosted.phase = Phase::Running;
+                hosted.record.state = RecordState::Running;
+                self.news(&name, News::Running, now);
+            }
+            Err(reason) => {
+                hosted.phase = Phase::Ended;
+                self.news(&name, News::InitFailed(reason.capped()), now);
+                self.launch_next(&name);
+            }
+        }
+        self.finish(now);
+    }
+
+    /// An instance ended.
+    pub fn handle_exited(&mut self, name: &Name, token: Token, reason: ExitReason, now: Time) {
+        let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) else { return };
+        if hosted.phase == Phase::Ended {
+            return;
+        }
+        hosted.phase = Phase::Ended;
+        hosted.offered = false;
+        self.news(name, News::Exited(reason.capped()), now);
+        self.launch_next(name);
+        self.finish(now);
+    }
+
+    /// A process of this node was given a name by the owner.
+    pub(super) fn host_registered(&mut self, record: Record) {
+        let hosted =
+            Hosted { record, phase: Phase::Running, unreported: None, offered: false, next: None };
+        self.host.names.insert(hosted.record.name.clone(), hosted);
+    }
+
+    fn news(&mut self, name: &Name, news: News, now: Time) {
+        let Some(hosted) = self.host.names.get_mut(name) else { return };
+        let token = hosted.record.token;
+        hosted.unreported = Some(news.clone());
+        self.host.report_at.get_or_insert(now + REPEAT);
+        if let Some(owner) = self.owner_of(name) {
+            self.send(owner, Message::Report { name: name.clone(), token, news });
+        }
+    }
+
+    pub(super) fn on_reported(&mut self, name: &Name, token: Token) {
+        if let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) {
+            hosted.unreported = None;
+        }
+    }
+
+    pub(super) fn on_grant(&mut self, from: Incarnation, record: Record, now: Time) {
+        if record.host != self.me || self.owner_of(&record.name) != Some(from) {
+            return;
+        }
+        let name = record.name.clone();
+        let Some(hosted) = self.host.names.get_mut(&name) else {
+            return self.on_grant_of_new_name(record, now);
+        };
+        if hosted.record.token == record.token {
+            let news = match hosted.phase {
+                Phase::Launching => return,
+                Phase::Running => News::Running,
+                Phase::Ended => hosted.unreported.clone().unwrap_or(News::Exited(ExitReason::Killed)),
+            };
+            return self.news(&name, news, now);
+        }
+        if hosted.record.token > record.token {
+            return;
+        }
+        if hosted.phase == Phase::Ended {
+            self.follow(record, now);
+        } else {
+            let token = hosted.record.token;
+            hosted.next = Some(record);
+            self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
+        }
+    }
+
+    fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
+        let (name, token) = (record.name.clone(), record.token);
+        if record.gate == token {
+            return self.launch(record, Launch::Fresh);
+        }
+        // It was to follow a life that is not here any more.
+        let phase = Phase::Ended;
+        self.host.names.insert(
+            name.clone(),
+            Hosted { record, phase, unreported: None, offered: false, next: None },
+        );
+        self.news(&name, News::Exited(ExitReason::NodeLost), now);
+    }
+
+    /// The life before has ended here; this one follows it.
+    fn follow(&mut self, record: Record, now: Time) {
+        let Some(last) = self.host.names.get(&record.name) else {
+            return self.on_grant_of_new_name(record, now);
+        };
+        let previous = last.record.token;
+        if record.gate == last.record.gate {
+            return self.launch(record, Launch::InPlace { previous });
+        }
+        let name = record.name.clone();
+        self.tell(Output::Discard { name: name.clone(), token: previous, code: ErrorCode::Stopped });
+        self.host.names.remove(&name);
+        self.on_grant_of_new_name(record, now);
+    }
+
+    fn launch(&mut self, record: Record, launch: Launch) {
+        let hosted = Hosted {
+            record: record.clone(),
+            phase: Phase::Launching,
+            unreported: None,
+            offered: false,
+            next: None,
+        };
+        self.host.names.insert(record.name.clone(), hosted);
+        self.tell(Output::Launch { record: Arc::new(record), launch });
+    }
+
+    fn launch_next(&mut self, name: &Name) {
+        let next = self.host.names.get_mut(name).and_then(|hosted| hosted.next.take());
+        if let Some(record) = next {
+            // Granted over a life that should not have been running: nothing of it is taken over.
+            self.host.names.remove(name);
+            let previous = record.token;
+            if record.gate == previous {
+                self.launch(record, Launch::Fresh);
+            }
+        }
+    }
+
+    pub(super) fn on_end(
+        &mut self,
+        from: Incarnation,
+        name: Name,
+        token: Token,
+        reason: ExitReason,
+        now: Time,
+    ) {
+        let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token == token) else {
+            // It is gone already: tell the owner that asks.
+            let news = News::Exited(reason);
+            return self.send(from, Message::Report { name, token, news });
+        };
+        hosted.offered = false;
+        match hosted.phase {
+            Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
+            Phase::Ended => {
+                let news = hosted.unreported.clone().unwrap_or(News::Exited(reason));
+                self.news(&name, news, now);
+            }
+        }
+    }
+
+    pub(super) fn on_discard(&mut self, name: Name, token: Token, code: ErrorCode) {
+        let Some(hosted) = self.host.names.get(&name).filter(|h| h.record.token == token) else { return };
+        let registered = hosted.record.state == RecordState::Registered;
+        if hosted.phase == Phase::Ended || registered {
+            self.host.names.remove(&name);
+            self.tell(Output::Discard { name, token, code });
+        }
+    }
+
+    pub(super) fn on_retoken(&mut self, name: Name, old: Token, new: Token) {
+        if let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token == old) {
+            hosted.record.token = new;
+            self.tell(Output::Retoken { name, old, new });
+        }
+    }
+
+    pub(super) fn on_offered(&mut self, name: &Name, token: Token) {
+        if let Some(hosted) = self.host.names.get_mut(name) {
+            hosted.offered = false;
+        }
+        if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {
+            self.host.orphans.remove(name);
+        }
+    }
+
+    /// A view was installed: owners may have changed, so whatever they must know is said again.
+    pub(super) fn host_follows_view(&mut self, new_line: bool, now: Time) {
+        if new_line {
+            let me = self.me;
+            for hosted in self.host.names.values_mut() {
+                hosted.record.host = me;
+                hosted.offered = true;
+            }
+        }
+        for hosted in self.host.names.values_mut() {
+            if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
+                hosted.unreported = Some(News::Exited(ExitReason::Killed));
+            }
+        }
+        self.host.report_at = Some(now);
+        self.report_again(now);
+    }
+
+    pub(super) fn report_again(&mut self, now: Time) {
+        if self.host.report_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut messages = Vec::new();
+        for (name, hosted) in &self.host.names {
+            let token = hosted.record.token;
+            if hosted.offered {
+                let running = true;
+                messages.push((name.clone(), Message::Offer { record: hosted.record.clone(), running }));
+            } else if let Some(news) = &hosted.unreported {
+                let (name, news) = (name.clone(), news.clone());
+                messages.push((name.clone(), Message::Report { name, token, news }));
+            }
+        }
+        for (name, record) in &self.host.orphans {
+            messages.push((name.clone(), Message::Offer { record: record.clone(), running: false }));
+        }
+        self.host.report_at = (!messages.is_empty()).then_some(now + REPEAT);
+        for (name, message) in messages {
+            if let Some(owner) = self.owner_of(&name) {
+                self.send(owner, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What nodes say to each other about slots and names. The table of all messages stands in `wire::control`.
+
+use minicbor::{Decode, Encode};
+
+use super::copy::Mark;
+use super::record::{Record, Tombstone};
+use super::request::{Answer, Ask, Filter, Listed};
+use crate::base::{ErrorCode, ExitReason, Name, RequestId, SlotId, Token};
+use crate::view::ViewId;
+
+/// One change of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Change {
+    /// The name's record is now this.
+    #[n(0)]
+    Put(#[n(0)] Record),
+    /// The name is free; its last life was this.
+    #[n(1)]
+    Remove(#[n(0)] Name, #[n(1)] Tombstone),
+}
+
+impl Change {
+    /// The name it is about.
+    pub fn name(&self) -> &Name {
+        match self {
+            Change::Put(record) => &record.name,
+            Change::Remove(name, _) => name,
+        }
+    }
+}
+
+/// One write of one slot.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SlotWrite {
+    /// The slot.
+    #[n(0)]
+    pub slot: SlotId,
+    /// Its number in the view that opened the slot, from 1.
+    #[n(1)]
+    pub seq: u64,
+    /// What changes.
+    #[n(2)]
+    pub change: Change,
+}
+
+/// Why content of a slot is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum FillFor {
+    /// To the owner that asked for it with `Load`.
+    #[n(0)]
+    Owner,
+    /// To a backup that answered `Unlike`; it opens with it.
+    #[n(1)]
+    Backup,
+}
+
+/// A part of a slot's content.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Fill {
+    /// The slot.
+    #[n(0)]
+    pub slot: SlotId,
+    /// Why it is sent.
+    #[n(1)]
+    pub purpose: FillFor,
+    /// The mark of the content.
+    #[n(2)]
+    pub mark: Mark,
+    /// It starts anew with this part.
+    #[n(3)]
+    pub first: bool,
+    /// It is whole with this part.
+    #[n(4)]
+    pub last: bool,
+    /// Records.
+    #[n(5)]
+    pub records: Vec<Record>,
+    /// Tombstones.
+    #[n(6)]
+    pub tombstones: Vec<(Name, Tombstone)>,
+    /// The watermark.
+    #[n(7)]
+    pub watermark: Token,
+}
+
+/// What became of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum News {
+    /// `init` returned Ok.
+    #[n(0)]
+    Running,
+    /// `init` did not.
+    #[n(1)]
+    InitFailed(#[n(0)] ExitReason),
+    /// It ended.
+    #[n(2)]
+    Exited(#[n(0)] ExitReason),
+}
+
+/// One message of the directory. Commands for a slot are valid only in the view of their envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Message {
+    /// Were these slots opened in those views by you?
+    #[n(0)]
+    Gather(#[n(0)] Vec<(SlotId, ViewId)>),
+    /// The answers.
+    #[n(1)]
+    Gathered(#[n(0)] Vec<(SlotId, ViewId, bool)>),
+    /// Send the content of these slots.
+    #[n(2)]
+    Load(#[n(0)] Vec<SlotId>),
+    /// Content of a slot.
+    #[n(3)]
+    Fill(#[n(0)] Fill),
+    /// These slots open with the content of these marks.
+    #[n(4)]
+    Open(#[n(0)] Vec<(SlotId, Mark)>),
+    /// The sender's copies have that content and are open.
+    #[n(5)]
+    Opened(#[n(0)] Vec<SlotId>),
+    /// The sender's copies have other content: fill them.
+    #[n(6)]
+    Unlike(#[n(0)] Vec<SlotId>),
+    /// These slots serve; whoever is no replica of them may drop its copy.
+    #[n(7)]
+    Settled(#[n(0)] Vec<SlotId>),
+    /// Changes.
+    #[n(8)]
+    Write(#[n(0)] Vec<SlotWrite>),
+    /// Applied up to these numbers.
+    #[n(9)]
+    Written(#[n(0)] Vec<(SlotId, u64)>),
+    /// All copies of these slots are lost: what do you host?
+    #[n(10)]
+    AskHosted(#[n(0)] Vec<SlotId>),
+    /// The records of all hosted names in these slots; `last` with the final part.
+    #[n(11)]
+    Hosted {
+        /// The slots that were asked about.
+        #[n(0)]
+        slots: Vec<SlotId>,
+        /// Records.
+        #[n(1)]
+        records: Vec<Record>,
+        /// Nothing follows.
+        #[n(2)]
+        last: bool,
+    },
+    /// A request about a name.
+    #[n(12)]
+    Request {
+        /// Whose, and which.
+        #[n(0)]
+        request: RequestId,
+        /// The name.
+        #[n(1)]
+        name: Name,
+        /// What is asked.
+        #[n(2)]
+        ask: Ask,
+    },
+    /// The owner's answer.
+    #[n(13)]
+    Answer {
+        /// To this request.
+        #[n(0)]
+        request: RequestId,
+        /// The name.
+        #[n(1)]
+        name: Name,
+        /// The answer.
+        #[n(2)]
+        answer: Answer,
+    },
+    /// Run this life.
+    #[n(14)]
+    Grant(#[n(0)] Record),
+    /// End this life.
+    #[n(15)]
+    End {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life.
+        #[n(1)]
+        token: Token,
+        /// What it is told.
+        #[n(2)]
+        reason: ExitReason,
+    },
+    /// Forget this ended life: there will be no restart in its place.
+    #[n(16)]
+    Discard {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life.
+        #[n(1)]
+        token: Token,
+        /// What queued callers are told.
+        #[n(2)]
+        code: ErrorCode,
+    },
+    /// The life goes on under a higher token.
+    #[n(17)]
+    Retoken {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// So far.
+        #[n(1)]
+        old: Token,
+        /// From now on.
+        #[n(2)]
+        new: Token,
+    },
+    /// What became of a life.
+    #[n(18)]
+    Report {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life.
+        #[n(1)]
+        token: Token,
+        /// What became of it.
+        #[n(2)]
+        news: News,
+    },
+    /// The owner has written the report down.
+    #[n(19)]
+    Reported {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life.
+        #[n(1)]
+        token: Token,
+    },
+    /// A record from another line.
+    #[n(20)]
+    Offer {
+        /// The record.
+        #[n(0)]
+        record: Record,
+        /// Whether the sender runs its instance.
+        #[n(1)]
+        running: bool,
+    },
+    /// The offer is settled.
+    #[n(21)]
+    Offered {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life that was offered.
+        #[n(1)]
+        token: Token,
+    },
+    /// Send rows of the slots you own.
+    #[n(22)]
+    ListAsk {
+        /// The listing.
+        #[n(0)]
+        number: u64,
+        /// Which records.
+        #[n(1)]
+        filter: Filter,
+    },
+    /// Rows.
+    #[n(23)]
+    ListAnswer {
+        /// The listing.
+        #[n(0)]
+        number: u64,
+        /// The rows.
+        #[n(1)]
+        rows: Vec<Listed>,
+        /// Nothing follows.
+        #[n(2)]
+        last: bool,
+        /// Whether these are all: every owned slot serves and no limit cut them.
+        #[n(3)]
+        complete: bool,
+    },
+}

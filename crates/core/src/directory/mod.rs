@@ -1,0 +1,370 @@
+//! Names, slots, records: who runs what, and who knows it.
+//!
+//! Decides: when a slot opens after a view change and with which copy; who gets a name, a token, a host; what
+//! happens after a process or its node died. Promises: nothing is answered before every replica has it
+//! ([`slots`]); one name has one record, and every life of it a higher token ([`names`]); a host repeats what
+//! became of its instances until the owner has written it down ([`host`]); every request ends by its deadline
+//! ([`asks`]). Assumes: the view it is told to follow was installed by `membership`, whose chain it may read.
+//!
+//! On a crash of the owner, the next one takes over from one replica that opened the last view; on a split each
+//! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
+
+mod asks;
+mod copy;
+mod host;
+mod listing;
+mod message;
+mod names;
+mod offers;
+mod record;
+mod reports;
+mod request;
+mod restart;
+mod slots;
+
+pub use copy::Mark;
+pub use message::{Change, Fill, FillFor, Message, News, SlotWrite};
+pub use record::{Located, Placement, Record, RecordState, RestartPolicy, Tombstone};
+pub use request::{Answer, Ask, Filter, Launch, Listed};
+pub use restart::RestartIntensity;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{ErrorCode, ExitReason, Incarnation, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
+use crate::placement::{Replicas, slot_of};
+use crate::view::{Chain, View, ViewId};
+use asks::Asks;
+use copy::Copy;
+use host::Host;
+use listing::Listings;
+use slots::{Batch, Owned};
+
+/// Between two tries of what no answer came for.
+const REPEAT: Duration = Duration::from_millis(500);
+/// Messages of views that this node has not installed yet.
+const EARLY_MAX: usize = 8_192;
+
+/// What the directory needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Slots of the cluster.
+    pub slots: u16,
+    /// R.
+    pub replicas: usize,
+    /// D.
+    pub detection: Duration,
+    /// How restarts are spaced and counted.
+    pub restart: RestartIntensity,
+    /// The planted bug, if any.
+    pub mutants: Mutants,
+}
+
+/// What the directory wants done. In order.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Output {
+    /// Send this to that member.
+    Send(Incarnation, Message),
+    /// Run `init` of a new life.
+    Launch { record: Arc<Record>, launch: Launch },
+    /// End an instance.
+    Terminate { name: Name, token: Token, reason: ExitReason },
+    /// Forget what was kept for a restart in place.
+    Discard { name: Name, token: Token, code: ErrorCode },
+    /// An instance goes on under a higher token.
+    Retoken { name: Name, old: Token, new: Token },
+    /// The answer to a request of this node.
+    Answer { request: RequestId, name: Name, answer: Answer },
+    /// The answer to a listing of this node.
+    Listed { number: u64, rows: Vec<Listed>, complete: bool },
+    /// Something worth telling.
+    Event(DirectoryEvent),
+}
+
+/// What the directory tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DirectoryEvent {
+    /// A backup holds up the writes of its slots.
+    BackupUnresponsive(Incarnation),
+    /// All copies of these slots were lost.
+    Recovering { slots: usize },
+    /// A name starts again.
+    Restarted { name: Name, token: Token, reason: ExitReason },
+    /// A name failed too often.
+    Quarantined(Name),
+    /// Two instances of a name met.
+    Conflict { name: Name, winner: Token, loser: Token },
+}
+
+/// The line this node follows, as far as the directory needs it.
+struct Line {
+    chain: Chain,
+    /// Replicas of every slot in the current view.
+    table: Vec<Replicas>,
+}
+
+impl Line {
+    fn view(&self) -> &Arc<View> {
+        self.chain.current()
+    }
+}
+
+/// The directory part of one node.
+pub struct Directory {
+    me: Incarnation,
+    settings: Settings,
+    rng: Rng,
+    line: Option<Line>,
+    copies: BTreeMap<SlotId, Copy>,
+    owned: BTreeMap<SlotId, Owned>,
+    /// Owned slots that do not serve yet.
+    unsettled: BTreeSet<SlotId>,
+    retry_at: Option<Time>,
+    /// Names that wait for their next restart.
+    back_offs: BTreeSet<(Time, Name)>,
+    host: Host,
+    asks: Asks,
+    listings: Listings,
+    batch: Batch,
+    loopback: VecDeque<Message>,
+    early: VecDeque<(Incarnation, ViewId, Message)>,
+    out: VecDeque<Output>,
+}
+
+impl Directory {
+    /// The directory of a node that has just started.
+    pub fn new(me: Incarnation, settings: Settings, rng: Rng) -> Self {
+        Self {
+            me,
+            asks: Asks::new(settings.mutants),
+            settings,
+            rng,
+            line: None,
+            copies: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            retry_at: None,
+            back_offs: BTreeSet::new(),
+            host: Host::default(),
+            listings: Listings::default(),
+            batch: Batch::default(),
+            loopback: VecDeque::new(),
+            early: VecDeque::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// The line is left: every copy is dropped, after its records were kept as offers for the next line. The
+    /// instances go on.
+    pub fn handle_line_left(&mut self) {
+        self.keep_orphans();
+        self.line = None;
+        self.copies.clear();
+        self.owned.clear();
+        self.unsettled.clear();
+        self.back_offs.clear();
+        self.early.clear();
+        self.retry_at = None;
+    }
+
+    /// The node goes on under this incarnation, without a line.
+    pub fn handle_reincarnated(&mut self, me: Incarnation) {
+        self.me = me;
+    }
+
+    /// A view was installed.
+    pub fn handle_view(&mut self, chain: &Chain, now: Time) {
+        let new_line = self.line.is_none();
+        let view = Arc::clone(chain.current());
+        let table = (0..self.settings.slots)
+            .map(|slot| Replicas::of(SlotId(slot), &view, self.settings.replicas))
+            .collect();
+        self.line = Some(Line { chain: chain.clone(), table });
+        self.take_over(now);
+        self.host_follows_view(new_line, now);
+        self.ask_again(now);
+        self.listings_follow_view(&view);
+        self.deliver_early(now);
+        self.finish(now);
+    }
+
+    /// A message of a member, sent in this view.
+    pub fn handle_message(&mut self, from: Incarnation, view: Option<ViewId>, message: Message, now: Time) {
+        self.sort_in(from, view, message, now);
+        self.finish(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_wake(&mut self, now: Time) {
+        self.expire_asks(now);
+        self.expire_listings(now);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry(now);
+        }
+        self.run_back_offs(now);
+        self.report_again(now);
+        self.finish(now);
+    }
+
+    /// When `handle_wake` is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let back_off = self.back_offs.first().map(|(at, _)| *at);
+        let parts = [
+            self.asks.next_deadline(),
+            self.listings.next_deadline(),
+            self.retry_at,
+            back_off,
+            self.host.next_deadline(),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    /// Whether this node knows of any record or runs any process.
+    pub fn has_records(&self) -> bool {
+        !self.host.is_empty() || self.copies.values().any(|copy| !copy.entries.is_empty())
+    }
+
+    /// Owned slots: how many serve, and how many do not yet.
+    pub fn slots_owned(&self) -> (usize, usize) {
+        (self.owned.len() - self.unsettled.len(), self.unsettled.len())
+    }
+
+    /// Records of the slots that this node owns and serves, by slot and name.
+    pub fn owned_records(&self) -> impl Iterator<Item = &Record> {
+        self.owned
+            .iter()
+            .filter(|(_, owned)| owned.serves())
+            .filter_map(|(slot, _)| self.copies.get(slot))
+            .flat_map(|copy| copy.entries.values().map(|entry| &entry.record))
+    }
+
+    /// Names this node hosts: their lives, and whether `init` has returned and they have not ended.
+    pub fn hosted(&self) -> impl Iterator<Item = (&Name, Token, bool)> {
+        self.host.names()
+    }
+
+    fn slot_of(&self, name: &Name) -> SlotId {
+        slot_of(name, self.settings.slots)
+    }
+
+    fn view(&self) -> Option<&Arc<View>> {
+        self.line.as_ref().map(Line::view)
+    }
+
+    fn is_member(&self, incarnation: Incarnation) -> bool {
+        self.view().is_some_and(|view| view.contains(incarnation))
+    }
+
+    fn owner_of(&self, name: &Name) -> Option<Incarnation> {
+        let line = self.line.as_ref()?;
+        line.table.get(usize::from(self.slot_of(name).0))?.owner()
+    }
+
+    fn send(&mut self, to: Incarnation, message: Message) {
+        if to == self.me {
+            self.loopback.push_back(message);
+        } else {
+            self.out.push_back(Output::Send(to, message));
+        }
+    }
+
+    fn event(&mut self, event: DirectoryEvent) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    /// Handles what this node said to itself, then sends what was collected for others.
+    fn finish(&mut self, now: Time) {
+        loop {
+            self.flush_batch();
+            let Some(message) = self.loopback.pop_front() else { break };
+            self.dispatch(self.me, message, now);
+        }
+    }
+
+    /// Early ones wait for their view, commands of an earlier view are refused, the rest is handled.
+    fn sort_in(&mut self, from: Incarnation, view: Option<ViewId>, message: Message, now: Time) {
+        let Some(view) = view else { return };
+        let known = self.line.as_ref().map(|line| (line.view().id == view, line.chain.contains(view)));
+        match known {
+            Some((true, _)) => {}
+            Some((false, true)) if message.is_for_any_view() => {}
+            Some((false, true)) => return,
+            Some((false, false)) | None => {
+                if self.early.len() < EARLY_MAX {
+                    self.early.push_back((from, view, message));
+                }
+                return;
+            }
+        }
+        if self.is_member(from) {
+            self.dispatch(from, message, now);
+        }
+    }
+
+    fn deliver_early(&mut self, now: Time) {
+        let early = std::mem::take(&mut self.early);
+        let counter = self.view().map_or(0, |view| view.id.counter);
+        for (from, view, message) in early {
+            let known = self.line.as_ref().is_some_and(|line| line.chain.contains(view));
+            if known || view.counter > counter {
+                self.sort_in(from, Some(view), message, now);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, from: Incarnation, message: Message, now: Time) {
+        match message {
+            Message::Gather(slots) => self.on_gather(from, &slots),
+            Message::Gathered(answers) => self.on_gathered(from, answers, now),
+            Message::Load(slots) => self.on_load(from, &slots),
+            Message::Fill(fill) => self.on_fill(from, fill, now),
+            Message::Open(slots) => self.on_open(from, &slots),
+            Message::Opened(slots) => self.on_opened(from, &slots, now),
+            Message::Unlike(slots) => self.on_unlike(from, &slots),
+            Message::Settled(slots) => self.on_settled(from, &slots),
+            Message::Write(writes) => self.on_write(from, writes, now),
+            Message::Written(acks) => self.on_written(from, &acks, now),
+            Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
+            Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),
+            Message::Request { request, name, ask } => self.on_request(request, name, ask, now),
+            Message::Answer { request, name, answer } => self.on_answer(request, name, answer, now),
+            Message::Grant(record) => self.on_grant(from, record, now),
+            Message::End { name, token, reason } => self.on_end(from, name, token, reason, now),
+            Message::Discard { name, token, code } => self.on_discard(name, token, code),
+            Message::Retoken { name, old, new } => self.on_retoken(name, old, new),
+            Message::Report { name, token, news } => self.on_report(from, name, token, news, now),
+            Message::Reported { name, token } => self.on_reported(&name, token),
+            Message::Offer { record, running } => self.on_offer(from, record, running, now),
+            Message::Offered { name, token } => self.on_offered(&name, token),
+            Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
+            Message::ListAnswer { number, rows, last, complete } => {
+                self.on_list_answer(from, number, rows, last, complete);
+            }
+        }
+    }
+}
+
+impl Message {
+    /// Whether it is no command for a slot: it is checked against what the receiver knows, in any view.
+    const fn is_for_any_view(&self) -> bool {
+        matches!(
+            self,
+            Message::Request { .. }
+                | Message::Answer { .. }
+                | Message::Report { .. }
+                | Message::Reported { .. }
+                | Message::Offer { .. }
+                | Message::Offered { .. }
+                | Message::ListAsk { .. }
+                | Message::ListAnswer { .. }
+        )
+    }
+}

@@ -1,0 +1,374 @@
+//! Names, at their owner: start, locate, stop, release, and what a take-over finds.
+//!
+//! ```text
+//!              Start                    init Ok                 ends, policy restarts
+//!   (free) ───────────> Starting ───────────────────> Running ───────────┬──────────────> Restarting ──> Running
+//!      ^                   │ init failed                 │  ^            ├─ not at once ─> BackingOff ──┘ due
+//!      ├───────────────────┘                             │  └─ init Ok   └─ too often ───> Quarantined ─┘ release
+//!      ├──────────────────────── ends, policy does not ──┤
+//!      └───────────────────────────────── Stopping <─────┘ Stop
+//! ```
+//!
+//! Every arrow is a write that all replicas have acknowledged before anything that follows from it is done.
+
+use super::message::{Change, Message};
+use super::record::{Placement, Record, RecordState, RestartPolicy, Tombstone};
+use super::request::{Answer, Ask};
+use super::slots::After;
+use super::{Directory, DirectoryEvent};
+use crate::base::limits::SLOT_WAITERS_MAX;
+use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time};
+use crate::placement::place_by_hash;
+
+/// A request that waits for its slot to open or its name to settle.
+#[derive(Clone, Debug)]
+pub(super) struct Waiter {
+    request: RequestId,
+    ask: Ask,
+}
+
+impl Waiter {
+    pub(super) fn is(&self, request: RequestId) -> bool {
+        self.request == request
+    }
+}
+
+/// How soon a name without a possible host is looked at again.
+const NO_HOST_RETRY_MS: u32 = 1_000;
+
+impl Directory {
+    pub(super) fn on_request(&mut self, request: RequestId, name: Name, ask: Ask, now: Time) {
+        let slot = self.slot_of(&name);
+        let Some(owned) = self.owned.get(&slot) else { return };
+        if !owned.serves() {
+            return self.wait(slot, request, name, ask);
+        }
+        match ask {
+            Ask::Start { .. } | Ask::Register { .. } => self.on_start(slot, request, name, ask, now),
+            Ask::Locate => self.on_locate(slot, request, name),
+            Ask::Stop => self.on_stop(slot, request, name, now),
+            Ask::Unregister => self.on_unregister(slot, request, name, now),
+            Ask::Release => self.on_release(slot, request, name, now),
+        }
+    }
+
+    /// Those who asked to stop this name and are still waiting.
+    pub(super) fn take_stoppers(&mut self, slot: SlotId, name: &Name) -> Vec<RequestId> {
+        let Some(owned) = self.owned.get_mut(&slot) else { return Vec::new() };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return Vec::new() };
+        let stoppers: Vec<RequestId> =
+            waiters.iter().filter(|w| w.ask == Ask::Stop).map(|w| w.request).collect();
+        waiters.retain(|waiter| waiter.ask != Ask::Stop);
+        owned.waiting -= stoppers.len();
+        stoppers
+    }
+
+    fn wait(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let waiters = owned.waiters.entry(name.clone()).or_default();
+        if waiters.iter().any(|waiter| waiter.request == request) {
+            return;
+        }
+        if owned.waiting >= SLOT_WAITERS_MAX {
+            return self.answer(request, name, Answer::Overloaded);
+        }
+        owned.waiting += 1;
+        waiters.push(Waiter { request, ask });
+    }
+
+    /// Looks again at those who wait for this name.
+    pub(super) fn wake(&mut self, slot: SlotId, name: &Name, now: Time) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let Some(waiters) = owned.waiters.remove(name) else { return };
+        owned.waiting -= waiters.len();
+        for Waiter { request, ask } in waiters {
+            self.on_request(request, name.clone(), ask, now);
+        }
+    }
+
+    pub(super) fn wake_all(&mut self, slot: SlotId, now: Time) {
+        let Some(owned) = self.owned.get(&slot) else { return };
+        for name in owned.waiters.keys().cloned().collect::<Vec<_>>() {
+            self.wake(slot, &name, now);
+        }
+    }
+
+    fn on_start(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask, now: Time) {
+        let Some(record) = self.record(&name) else { return self.start(slot, request, name, ask, now) };
+        let located = record.located();
+        let own = record.request == request;
+        match record.state {
+            RecordState::Starting if own || !self.settings.mutants.has(Mutant::TwoGrants) => {
+                self.wait(slot, request, name, ask);
+            }
+            RecordState::Starting => self.grant_to_another(record.clone()),
+            RecordState::Restarting if record.gate == record.token => self.wait(slot, request, name, ask),
+            RecordState::Quarantined => self.answer(request, name, Answer::Quarantined),
+            // The name is on its way out: whoever asks now may have it when it is free.
+            RecordState::Stopping => self.wait(slot, request, name, ask),
+            RecordState::Running
+            | RecordState::Restarting
+            | RecordState::BackingOff
+            | RecordState::Registered => {
+                let copies = self.copies_demanded();
+                let answer =
+                    if own { Answer::Started { located, copies } } else { Answer::AlreadyRunning(located) };
+                self.answer(request, name, answer);
+            }
+        }
+    }
+
+    /// Only for the planted bug.
+    fn grant_to_another(&mut self, mut record: Record) {
+        let others = self.view().map(|view| view.incarnations().collect::<Vec<_>>()).unwrap_or_default();
+        if let Some(other) = others.into_iter().find(|member| *member != record.host) {
+            record.host = other;
+            self.send(other, Message::Grant(record));
+        }
+    }
+
+    fn copies_demanded(&self) -> u8 {
+        let members = self.view().map_or(1, |view| view.members.len());
+        u8::try_from(members.min(self.settings.replicas)).unwrap_or(u8::MAX)
+    }
+
+    fn start(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask, now: Time) {
+        let (kind, args, policy, placement, registered) = match ask {
+            Ask::Start { kind, args, policy, placement } => (kind, args, policy, placement, false),
+            Ask::Register { kind } => {
+                (kind, Default::default(), RestartPolicy::Temporary, Placement::Local, true)
+            }
+            Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release => return,
+        };
+        let host = if registered {
+            Some(request.caller)
+        } else {
+            self.place(slot, &kind, placement, Some(request.caller))
+        };
+        let Some(host) = host.filter(|host| self.is_member(*host)) else {
+            return self.answer(request, name, Answer::NoHost(kind));
+        };
+        let last = self.copies.get(&slot).map(|copy| copy.last_token(&name)).unwrap_or_default();
+        let token = self.next_token(slot, last);
+        let state = if registered { RecordState::Registered } else { RecordState::Starting };
+        let record = Record {
+            name: name.clone(),
+            kind,
+            args,
+            policy,
+            placement,
+            host,
+            token,
+            gate: token,
+            request,
+            state,
+            restart_ages_ms: Vec::new(),
+            back_off_ms: 0,
+        };
+        let after = if registered {
+            let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
+            vec![After::Answer(request, name, answer)]
+        } else {
+            // The answer comes when the host has reported: until then the caller waits like all others.
+            self.wait(slot, request, name, start_ask(&record));
+            vec![After::Grant(Box::new(record.clone()))]
+        };
+        self.write(slot, Change::Put(record), after, now);
+    }
+
+    fn place(
+        &self,
+        slot: SlotId,
+        kind: &Name,
+        placement: Placement,
+        asker: Option<Incarnation>,
+    ) -> Option<Incarnation> {
+        let view = self.view()?;
+        let local = asker.filter(|_| placement == Placement::Local).and_then(|asker| view.member(asker));
+        match local.filter(|member| member.hosts(kind)) {
+            Some(member) => Some(member.incarnation),
+            None => place_by_hash(slot, kind, view),
+        }
+    }
+
+    fn on_locate(&mut self, slot: SlotId, request: RequestId, name: Name) {
+        let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
+        let settled = match record.state {
+            RecordState::Running
+            | RecordState::Registered
+            | RecordState::Stopping
+            | RecordState::BackingOff => self.is_member(record.host),
+            RecordState::Restarting => record.gate != record.token && self.is_member(record.host),
+            RecordState::Starting => false,
+            RecordState::Quarantined => return self.answer(request, name, Answer::Quarantined),
+        };
+        if settled {
+            let answer = Answer::Located(record.located());
+            self.answer(request, name, answer);
+        } else {
+            self.wait(slot, request, name, Ask::Locate);
+        }
+    }
+
+    fn on_stop(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
+        let Some(record) = self.record(&name) else {
+            let own = self.copies.get(&slot).is_some_and(|copy| copy.stopped_by(&name) == Some(request));
+            return self.answer(request, name, if own { Answer::Done } else { Answer::NotFound });
+        };
+        let mut record = record.clone();
+        let (host, token) = (record.host, record.token);
+        let is_dormant = matches!(record.state, RecordState::Quarantined | RecordState::BackingOff);
+        if is_dormant || !self.is_member(host) {
+            let mut after =
+                vec![After::Answer(request, name.clone(), Answer::Done), After::Wake(name.clone())];
+            if self.is_member(host) {
+                after.push(After::Discard(host, name.clone(), token, ErrorCode::Stopped));
+            }
+            let tombstone = Tombstone { token, stopped_by: Some(request) };
+            return self.write(slot, Change::Remove(name, tombstone), after, now);
+        }
+        self.wait(slot, request, name.clone(), Ask::Stop);
+        if record.state != RecordState::Stopping {
+            record.state = RecordState::Stopping;
+            let end = After::End(host, name, token, ExitReason::Shutdown);
+            self.write(slot, Change::Put(record), vec![end], now);
+        }
+    }
+
+    fn on_unregister(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
+        let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
+        if record.state != RecordState::Registered {
+            return self.answer(request, name, Answer::NotFound);
+        }
+        let (host, token) = (record.host, record.token);
+        let after = vec![
+            After::Answer(request, name.clone(), Answer::Done),
+            After::Discard(host, name.clone(), token, ErrorCode::NotFound),
+            After::Wake(name.clone()),
+        ];
+        self.write(slot, Change::Remove(name, Tombstone::new(token)), after, now);
+    }
+
+    fn on_release(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
+        let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
+        if record.state == RecordState::Quarantined {
+            let mut record = record.clone();
+            record.restart_ages_ms.clear();
+            self.restart_fresh(slot, record, &ExitReason::Quarantined, now);
+        }
+        self.answer(request, name, Answer::Done);
+    }
+
+    /// A slot opened: every record is driven on from whatever the last owner left it in.
+    pub(super) fn reconcile(&mut self, slot: SlotId, now: Time) {
+        let Some(copy) = self.copies.get(&slot) else { return };
+        let entries: Vec<_> = copy.entries.values().cloned().collect();
+        for entry in entries {
+            let record = entry.record;
+            let host_lives = self.is_member(record.host);
+            match record.state {
+                RecordState::BackingOff => {
+                    let waited = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
+                    let left = record.back_off_ms.saturating_sub(waited);
+                    let due = now + std::time::Duration::from_millis(u64::from(left));
+                    self.back_offs.insert((due, record.name));
+                }
+                RecordState::Quarantined => {}
+                _ if !host_lives => self.node_lost(slot, record, now),
+                RecordState::Starting | RecordState::Restarting => {
+                    self.send(record.host, Message::Grant(record));
+                }
+                RecordState::Stopping => {
+                    let reason = ExitReason::Shutdown;
+                    self.send(record.host, Message::End { name: record.name, token: record.token, reason });
+                }
+                RecordState::Running | RecordState::Registered => {}
+            }
+        }
+    }
+
+    /// The host of this life is gone with it.
+    pub(super) fn node_lost(&mut self, slot: SlotId, record: Record, now: Time) {
+        let ends = record.policy == RestartPolicy::Temporary
+            || matches!(record.state, RecordState::Registered | RecordState::Stopping);
+        if ends {
+            return self.remove(slot, &record, Vec::new(), now);
+        }
+        self.restart_fresh(slot, record, &ExitReason::NodeLost, now);
+    }
+
+    /// A new life with a new gate, placed anew: nothing of the last one is left.
+    fn restart_fresh(&mut self, slot: SlotId, mut record: Record, reason: &ExitReason, now: Time) {
+        let asker = self.is_member(record.host).then_some(record.host);
+        let Some(host) = self.place(slot, &record.kind, record.placement, asker) else {
+            return self.back_off(slot, record, NO_HOST_RETRY_MS, now);
+        };
+        record.host = host;
+        record.token = if self.settings.mutants.has(Mutant::TokenNotRaised) {
+            record.token
+        } else {
+            self.next_token(slot, record.token)
+        };
+        record.gate = record.token;
+        record.state = RecordState::Restarting;
+        record.back_off_ms = 0;
+        let (name, token) = (record.name.clone(), record.token);
+        self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
+        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
+            let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
+            if let Some(other) = other {
+                after.push(After::Grant(Box::new(Record { host: other, ..record.clone() })));
+            }
+        }
+        self.write(slot, Change::Put(record), after, now);
+    }
+
+    pub(super) fn back_off(&mut self, slot: SlotId, mut record: Record, delay_ms: u32, now: Time) {
+        record.state = RecordState::BackingOff;
+        record.back_off_ms = delay_ms;
+        let due = now + std::time::Duration::from_millis(u64::from(delay_ms));
+        let name = record.name.clone();
+        self.back_offs.insert((due, name.clone()));
+        self.write(slot, Change::Put(record), vec![After::Wake(name)], now);
+    }
+
+    /// Back-offs that are over: in place where the mailbox waits, elsewhere when that host is gone.
+    pub(super) fn run_back_offs(&mut self, now: Time) {
+        while let Some((due, name)) = self.back_offs.first().cloned() {
+            if due > now {
+                return;
+            }
+            self.back_offs.pop_first();
+            let slot = self.slot_of(&name);
+            let Some(record) = self.record(&name).filter(|r| r.state == RecordState::BackingOff) else { continue };
+            let record = record.clone();
+            if self.is_member(record.host) {
+                self.restart_in_place(slot, record, now);
+            } else {
+                self.node_lost(slot, record, now);
+            }
+        }
+    }
+
+    /// A new life on the same host, with the gate and the mailbox of the last one.
+    pub(super) fn restart_in_place(&mut self, slot: SlotId, mut record: Record, now: Time) {
+        if !self.settings.mutants.has(Mutant::TokenNotRaised) {
+            record.token = self.next_token(slot, record.token);
+        }
+        record.state = RecordState::Restarting;
+        record.back_off_ms = 0;
+        let after = vec![After::Grant(Box::new(record.clone()))];
+        self.write(slot, Change::Put(record), after, now);
+    }
+}
+
+/// The request that a starting record answers.
+fn start_ask(record: &Record) -> Ask {
+    Ask::Start {
+        kind: record.kind.clone(),
+        args: record.args.clone(),
+        policy: record.policy,
+        placement: record.placement,
+    }
+}

@@ -1,0 +1,109 @@
+//! What a node brings from another line: instances that go on, and records that nobody runs.
+
+use super::message::{Change, Message};
+use super::record::{Record, RecordState};
+use super::slots::After;
+use super::{Directory, DirectoryEvent};
+use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
+
+impl Directory {
+    pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {
+        let name = offered.name.clone();
+        let slot = self.slot_of(&name);
+        if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+            // It is offered again.
+            return;
+        }
+        let Some(record) = self.record(&name).cloned() else {
+            return self.on_offer_of_free_name(slot, from, offered, running, now);
+        };
+        if !running {
+            return self.send(from, Message::Offered { name, token: offered.token });
+        }
+        let is_same_life = record.token == offered.token;
+        let waits_for_host = record.state == RecordState::BackingOff && !self.is_member(record.host);
+        if is_same_life && (record.host == from || waits_for_host) {
+            return self.adopt(slot, from, offered, now);
+        }
+        if waits_for_host || record.state == RecordState::Quarantined {
+            // The record is not run by anybody: the offered life goes on.
+            return self.adopt_above(slot, from, offered, record.token, now);
+        }
+        self.on_conflict(slot, from, &record, offered, now);
+    }
+
+    fn on_offer_of_free_name(
+        &mut self,
+        slot: SlotId,
+        from: Incarnation,
+        mut offered: Record,
+        running: bool,
+        now: Time,
+    ) {
+        let (name, token) = (offered.name.clone(), offered.token);
+        let stopped = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token, false));
+        if stopped && running {
+            self.send(from, Message::End { name: name.clone(), token, reason: ExitReason::Shutdown });
+        }
+        if stopped {
+            return self.send(from, Message::Offered { name, token });
+        }
+        if running {
+            return self.adopt(slot, from, offered, now);
+        }
+        // Its host may still be on its way to this line: it is waited for before anything is started.
+        let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
+        offered.state = RecordState::BackingOff;
+        offered.back_off_ms = u32::try_from(convergence.as_millis()).unwrap_or(u32::MAX);
+        self.back_offs.insert((now + convergence, name.clone()));
+        let after = vec![After::Offered(from, name, token)];
+        self.write(slot, Change::Put(offered), after, now);
+    }
+
+    fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
+        offered.host = host;
+        let (name, token) = (offered.name.clone(), offered.token);
+        let after = vec![After::Offered(host, name.clone(), token), After::Wake(name)];
+        self.write(slot, Change::Put(offered), after, now);
+    }
+
+    /// The offered life goes on, under a token above every other of its name.
+    fn adopt_above(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, other: Token, now: Time) {
+        let (name, old) = (offered.name.clone(), offered.token);
+        offered.host = host;
+        offered.token = self.next_token(slot, old.max(other));
+        let after = vec![
+            After::Retoken(host, name.clone(), old, offered.token),
+            After::Offered(host, name.clone(), old),
+            After::Wake(name),
+        ];
+        self.write(slot, Change::Put(offered), after, now);
+    }
+
+    /// Two lives of one name: the lower token stays, then the smaller incarnation.
+    fn on_conflict(&mut self, slot: SlotId, from: Incarnation, record: &Record, offered: Record, now: Time) {
+        let name = record.name.clone();
+        let reason = ExitReason::ConflictLost;
+        if (offered.token, from) < (record.token, record.host) {
+            self.tell_conflict(&name, offered.token, record.token);
+            let end = Message::End { name, token: record.token, reason };
+            if self.is_member(record.host) {
+                self.send(record.host, end);
+            }
+            return self.adopt_above(slot, from, offered, record.token, now);
+        }
+        self.tell_conflict(&name, record.token, offered.token);
+        self.send(from, Message::End { name: name.clone(), token: offered.token, reason });
+        self.send(from, Message::Offered { name: name.clone(), token: offered.token });
+        if record.state == RecordState::Running && record.token < offered.token {
+            let mut winner = record.clone();
+            winner.token = self.next_token(slot, offered.token);
+            let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
+            self.write(slot, Change::Put(winner), after, now);
+        }
+    }
+
+    fn tell_conflict(&mut self, name: &Name, winner: Token, loser: Token) {
+        self.event(DirectoryEvent::Conflict { name: name.clone(), winner, loser });
+    }
+}

@@ -1,0 +1,143 @@
+//! What hosts report of their instances, and what the owner makes of it.
+
+use super::message::{Change, Message, News};
+use super::record::{Record, RecordState, Tombstone};
+use super::request::Answer;
+use super::restart::{AfterExit, after_exit};
+use super::slots::After;
+use super::{Directory, DirectoryEvent};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
+
+impl Directory {
+    pub(super) fn on_report(&mut self, from: Incarnation, name: Name, token: Token, news: News, now: Time) {
+        let slot = self.slot_of(&name);
+        if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+            // The host repeats it.
+            return;
+        }
+        let Some(record) = self.record(&name).filter(|r| r.token == token && r.host == from) else {
+            return self.on_stale_report(from, name, token, &news);
+        };
+        let record = record.clone();
+        match news {
+            News::Running => self.on_running(slot, record, from, now),
+            News::InitFailed(reason) if record.state == RecordState::Starting => {
+                self.on_init_failed(slot, record, reason, now);
+            }
+            News::InitFailed(reason) | News::Exited(reason) => self.on_exited(slot, record, reason, now),
+        }
+    }
+
+    /// The owner knows better: this life is over, or another one took the name.
+    fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News) {
+        match news {
+            News::Running => {
+                let reason = ExitReason::ConflictLost;
+                self.send(from, Message::End { name: name.clone(), token, reason });
+            }
+            News::InitFailed(_) | News::Exited(_) => {
+                let code = ErrorCode::Stopped;
+                self.send(from, Message::Discard { name: name.clone(), token, code });
+            }
+        }
+        self.send(from, Message::Reported { name, token });
+    }
+
+    fn on_running(&mut self, slot: SlotId, mut record: Record, from: Incarnation, now: Time) {
+        let (name, token) = (record.name.clone(), record.token);
+        if !matches!(record.state, RecordState::Starting | RecordState::Restarting) {
+            return self.send(from, Message::Reported { name, token });
+        }
+        record.state = RecordState::Running;
+        let after = vec![After::Reported(from, name.clone(), token), After::Wake(name)];
+        self.write(slot, Change::Put(record), after, now);
+    }
+
+    /// The first start of a name failed: no record is left, its caller gets the reason.
+    fn on_init_failed(&mut self, slot: SlotId, record: Record, reason: ExitReason, now: Time) {
+        let (name, token, host) = (record.name, record.token, record.host);
+        let after = vec![
+            After::Reported(host, name.clone(), token),
+            After::Discard(host, name.clone(), token, ErrorCode::Stopped),
+            After::Answer(record.request, name.clone(), Answer::InitFailed(reason)),
+            After::Wake(name.clone()),
+        ];
+        self.forget_waiter(slot, &name, record.request);
+        self.write(slot, Change::Remove(name, Tombstone::new(token)), after, now);
+    }
+
+    /// Its answer is known: it must not start the name again when it is woken.
+    fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: crate::base::RequestId) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return };
+        let before = waiters.len();
+        waiters.retain(|waiter| !waiter.is(request));
+        owned.waiting -= before - waiters.len();
+    }
+
+    fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
+        let (name, token, host) = (record.name.clone(), record.token, record.host);
+        let reported = After::Reported(host, name.clone(), token);
+        match record.state {
+            RecordState::BackingOff | RecordState::Quarantined => {
+                return self.send(host, Message::Reported { name, token });
+            }
+            RecordState::Stopping | RecordState::Registered => {
+                let discard = After::Discard(host, name, token, ErrorCode::Stopped);
+                return self.remove(slot, &record, vec![reported, discard], now);
+            }
+            RecordState::Starting | RecordState::Running | RecordState::Restarting => {}
+        }
+        if reason == ExitReason::NodeLost {
+            // The host has nothing left of the life that it was to follow.
+            return self.node_lost(slot, record, now);
+        }
+        let ages = self.recent_restarts(slot, &record, now);
+        let intensity = self.settings.restart;
+        let decision = after_exit(record.policy, &reason, ages.len(), &intensity, &mut self.rng);
+        record.restart_ages_ms = ages;
+        match decision {
+            AfterExit::Remove => {
+                let discard = After::Discard(host, name, token, ErrorCode::Stopped);
+                self.remove(slot, &record, vec![reported, discard], now);
+            }
+            AfterExit::Quarantine => {
+                record.state = RecordState::Quarantined;
+                self.event(DirectoryEvent::Quarantined(name.clone()));
+                let discard = After::Discard(host, name.clone(), token, ErrorCode::Quarantined);
+                let after = vec![reported, discard, After::Wake(name)];
+                self.write(slot, Change::Put(record), after, now);
+            }
+            AfterExit::Restart(delay) => {
+                record.restart_ages_ms.push(0);
+                self.event(DirectoryEvent::Restarted { name: name.clone(), token, reason });
+                self.send(host, Message::Reported { name, token });
+                if delay.is_zero() {
+                    self.restart_in_place(slot, record, now);
+                } else {
+                    let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+                    self.back_off(slot, record, delay_ms, now);
+                }
+            }
+        }
+    }
+
+    /// The name is free: those who asked for its stop are answered, those who wait for it are looked at again.
+    pub(super) fn remove(&mut self, slot: SlotId, record: &Record, mut after: Vec<After>, now: Time) {
+        let name = record.name.clone();
+        let stoppers = self.take_stoppers(slot, &name);
+        let tombstone = Tombstone { token: record.token, stopped_by: stoppers.first().copied() };
+        after.extend(stoppers.into_iter().map(|stop| After::Answer(stop, name.clone(), Answer::Done)));
+        after.push(After::Wake(name.clone()));
+        self.write(slot, Change::Remove(name, tombstone), after, now);
+    }
+
+    /// Ages of the restarts within the window, as of now.
+    fn recent_restarts(&self, slot: SlotId, record: &Record, now: Time) -> Vec<u32> {
+        let written = self.copies.get(&slot).and_then(|copy| copy.entries.get(&record.name)).map(|e| e.at);
+        let since = written.map_or(0, |at| u32::try_from(now.since(at).as_millis()).unwrap_or(u32::MAX));
+        let window = u32::try_from(self.settings.restart.window.as_millis()).unwrap_or(u32::MAX);
+        let ages = record.restart_ages_ms.iter().map(|age| age.saturating_add(since));
+        ages.filter(|age| *age <= window).collect()
+    }
+}

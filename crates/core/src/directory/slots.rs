@@ -1,0 +1,601 @@
+//! Slots: gathering what is known, opening with every backup, writing to all of them.
+//!
+//! ```text
+//!  view installed
+//!       │
+//!       v       "not opened in it": its parent
+//!    Gather ──────┐
+//!     │ │ │ ^─────┘
+//!     │ │ └── nobody is left to ask ──────> Recover ──┐ every member answered
+//!     │ └──── another opened it ──> Load ─────────────┤ content is whole
+//!     └────── this node opened it ────────────────────┤
+//!                                                     v
+//!                                  Open ── every backup has it ──> Serving
+//! ```
+//!
+//! Any state ends with the next view, which starts again at Gather (`docs/protocol.md` section 4).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::copy::{Copy, Mark};
+use super::message::{Change, Fill, FillFor, Message, SlotWrite};
+use super::names::Waiter;
+use super::record::{Record, RecordState};
+use super::request::Answer;
+use super::{Directory, DirectoryEvent, Output, REPEAT};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token};
+use crate::placement::Replicas;
+use crate::view::ViewId;
+
+/// How far an owned slot is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Former replicas were asked whether they opened it in this view.
+    Gather { in_view: ViewId, asked: BTreeSet<Incarnation> },
+    /// The content is on its way.
+    Load { from: Incarnation },
+    /// Every member is asked what it hosts.
+    Recover { waiting: BTreeSet<Incarnation>, found: BTreeMap<Name, Record> },
+    /// These backups have not acknowledged the content with this mark.
+    Open { waiting: BTreeSet<Incarnation>, mark: Mark },
+    /// It serves.
+    Serving,
+}
+
+/// A slot that this node owns in the current view.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) phase: Phase,
+    /// Backups, and the last write each has acknowledged.
+    acked: BTreeMap<Incarnation, u64>,
+    pending: VecDeque<Pending>,
+    /// Requests that wait for the slot to open, or for a name to start.
+    pub(super) waiters: BTreeMap<Name, Vec<Waiter>>,
+    pub(super) waiting: usize,
+    tokens: u32,
+}
+
+#[derive(Debug)]
+struct Pending {
+    seq: u64,
+    since: Time,
+    after: Vec<After>,
+}
+
+/// What hangs on a write: done once every backup has it.
+#[derive(Debug)]
+pub(super) enum After {
+    Answer(RequestId, Name, Answer),
+    Grant(Box<Record>),
+    Reported(Incarnation, Name, Token),
+    Discard(Incarnation, Name, Token, ErrorCode),
+    End(Incarnation, Name, Token, ExitReason),
+    Retoken(Incarnation, Name, Token, Token),
+    Offered(Incarnation, Name, Token),
+    /// Those who wait for this name are looked at again.
+    Wake(Name),
+}
+
+impl Owned {
+    fn new(backups: BTreeMap<Incarnation, u64>) -> Self {
+        Self {
+            phase: Phase::Serving,
+            acked: backups,
+            pending: VecDeque::new(),
+            waiters: BTreeMap::new(),
+            waiting: 0,
+            tokens: 0,
+        }
+    }
+
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.phase, Phase::Serving)
+    }
+}
+
+/// Messages of many slots to the same member, sent as one.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    gather: BTreeMap<Incarnation, Vec<(SlotId, ViewId)>>,
+    load: BTreeMap<Incarnation, Vec<SlotId>>,
+    open: BTreeMap<Incarnation, Vec<(SlotId, Mark)>>,
+    opened: BTreeMap<Incarnation, Vec<SlotId>>,
+    settled: Vec<SlotId>,
+    write: BTreeMap<Incarnation, Vec<SlotWrite>>,
+    written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
+    ask_hosted: Vec<SlotId>,
+}
+
+/// Writes in one message: with arguments of at most 64 KiB it stays under the frame limit.
+const WRITES_PER_MESSAGE: usize = 12;
+
+impl Directory {
+    pub(super) fn flush_batch(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        for (to, slots) in batch.gather {
+            self.send(to, Message::Gather(slots));
+        }
+        for (to, slots) in batch.load {
+            self.send(to, Message::Load(slots));
+        }
+        for (to, slots) in batch.open {
+            self.send(to, Message::Open(slots));
+        }
+        for (to, slots) in batch.opened {
+            self.send(to, Message::Opened(slots));
+        }
+        for (to, mut writes) in batch.write {
+            while writes.len() > WRITES_PER_MESSAGE {
+                let rest = writes.split_off(WRITES_PER_MESSAGE);
+                self.send(to, Message::Write(std::mem::replace(&mut writes, rest)));
+            }
+            self.send(to, Message::Write(writes));
+        }
+        for (to, acks) in batch.written {
+            self.send(to, Message::Written(acks));
+        }
+        let others: Vec<Incarnation> =
+            self.view().map(|view| view.incarnations().filter(|m| *m != self.me).collect()).unwrap_or_default();
+        if !batch.settled.is_empty() {
+            for member in &others {
+                self.send(*member, Message::Settled(batch.settled.clone()));
+            }
+        }
+        if !batch.ask_hosted.is_empty() {
+            self.event(DirectoryEvent::Recovering { slots: batch.ask_hosted.len() });
+            for member in others.into_iter().chain([self.me]) {
+                self.send(member, Message::AskHosted(batch.ask_hosted.clone()));
+            }
+        }
+    }
+
+    /// A view was installed: whatever was going on in the last one is over, every owned slot starts at Gather.
+    pub(super) fn take_over(&mut self, now: Time) {
+        self.owned.clear();
+        self.unsettled.clear();
+        self.back_offs.clear();
+        let Some(line) = &self.line else { return };
+        let view = line.view().id;
+        let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
+            .map(SlotId)
+            .zip(line.table.iter().copied())
+            .filter(|(_, replicas)| replicas.owner() == Some(self.me))
+            .collect();
+        for (slot, replicas) in mine {
+            self.owned.insert(slot, Owned::new(replicas.backups().map(|b| (b, 0)).collect()));
+            self.unsettled.insert(slot);
+            if self.settings.mutants.has(Mutant::IncompleteCopyOpened) {
+                self.open(slot, now);
+            } else {
+                self.gather(slot, view, now);
+            }
+        }
+        self.retry_at = (!self.unsettled.is_empty()).then_some(now + REPEAT);
+    }
+
+    /// Looks for the last view before `below` in which the slot was opened.
+    fn gather(&mut self, slot: SlotId, below: ViewId, now: Time) {
+        let mut below = below;
+        loop {
+            let Some(line) = &self.line else { return };
+            let Some(earlier) = line.chain.parent_of(below) else { return self.recover(slot) };
+            let replicas = Replicas::of(slot, earlier, self.settings.replicas);
+            let living: BTreeSet<Incarnation> =
+                replicas.iter().filter(|replica| line.view().contains(*replica)).collect();
+            let in_view = earlier.id;
+            if living.contains(&self.me) || self.was_replica_by_name(slot, in_view) {
+                if self.has_opened(slot, in_view) {
+                    return self.open(slot, now);
+                }
+                below = in_view;
+            } else if living.is_empty() {
+                return self.recover(slot);
+            } else {
+                for member in &living {
+                    self.batch.gather.entry(*member).or_default().push((slot, in_view));
+                }
+                return self.set_phase(slot, Phase::Gather { in_view, asked: living });
+            }
+        }
+    }
+
+    /// Only for the planted bug: takes a restarted node for its earlier life.
+    fn was_replica_by_name(&mut self, slot: SlotId, in_view: ViewId) -> bool {
+        if !self.settings.mutants.has(Mutant::IncarnationIgnored) {
+            return false;
+        }
+        let Some(line) = &self.line else { return false };
+        let Some(earlier) = line.chain.get(in_view) else { return false };
+        let name_of = |i: Incarnation| line.view().member(i).map(|m| m.name.clone());
+        let mine = name_of(self.me);
+        let replicas = Replicas::of(slot, earlier, self.settings.replicas);
+        let was = replicas.iter().filter_map(|r| earlier.member(r)).any(|m| Some(&m.name) == mine.as_ref());
+        if was {
+            self.copies.entry(slot).or_default().mark.opened = Some(in_view);
+        }
+        was
+    }
+
+    fn has_opened(&self, slot: SlotId, view: ViewId) -> bool {
+        self.copies.get(&slot).is_some_and(|copy| copy.mark.opened == Some(view))
+    }
+
+    fn set_phase(&mut self, slot: SlotId, phase: Phase) {
+        if let Some(owned) = self.owned.get_mut(&slot) {
+            owned.phase = phase;
+        }
+    }
+
+    pub(super) fn on_gather(&mut self, from: Incarnation, slots: &[(SlotId, ViewId)]) {
+        let answers = slots.iter().map(|(slot, view)| (*slot, *view, self.has_opened(*slot, *view))).collect();
+        self.send(from, Message::Gathered(answers));
+    }
+
+    pub(super) fn on_gathered(&mut self, from: Incarnation, answers: Vec<(SlotId, ViewId, bool)>, now: Time) {
+        for (slot, view, opened) in answers {
+            let Some(owned) = self.owned.get(&slot) else { continue };
+            let Phase::Gather { in_view, asked } = &owned.phase else { continue };
+            if *in_view != view || !asked.contains(&from) {
+                continue;
+            }
+            if opened {
+                self.batch.load.entry(from).or_default().push(slot);
+                self.set_phase(slot, Phase::Load { from });
+            } else {
+                self.gather(slot, view, now);
+            }
+        }
+    }
+
+    pub(super) fn on_load(&mut self, from: Incarnation, slots: &[SlotId]) {
+        for slot in slots {
+            let Some(copy) = self.copies.get(slot) else { continue };
+            for fill in copy.to_fills(*slot, copy.mark, FillFor::Owner) {
+                self.send(from, Message::Fill(fill));
+            }
+        }
+    }
+
+    pub(super) fn on_fill(&mut self, from: Incarnation, fill: Fill, now: Time) {
+        let slot = fill.slot;
+        match fill.purpose {
+            FillFor::Owner => {
+                let expected = self.owned.get(&slot).map(|owned| &owned.phase);
+                if !matches!(expected, Some(Phase::Load { from: source }) if *source == from) {
+                    return;
+                }
+                if self.copies.entry(slot).or_default().fill(fill, now) {
+                    self.open(slot, now);
+                }
+            }
+            FillFor::Backup => {
+                let Some(view) = self.backup_view(slot, from) else { return };
+                if self.has_opened(slot, view) {
+                    self.batch.opened.entry(from).or_default().push(slot);
+                    return;
+                }
+                let copy = self.copies.entry(slot).or_default();
+                if copy.fill(fill, now) {
+                    copy.mark = Mark { opened: Some(view), seq: 0 };
+                    self.batch.opened.entry(from).or_default().push(slot);
+                }
+            }
+        }
+    }
+
+    /// The current view, if this node is a backup of the slot in it and `from` its owner.
+    fn backup_view(&self, slot: SlotId, from: Incarnation) -> Option<ViewId> {
+        let line = self.line.as_ref()?;
+        let replicas = line.table.get(usize::from(slot.0))?;
+        let valid = replicas.owner() == Some(from) && replicas.contains(self.me) && from != self.me;
+        valid.then_some(line.view().id)
+    }
+
+    /// The content is complete: brings every backup to it.
+    fn open(&mut self, slot: SlotId, now: Time) {
+        let Some(view) = self.view().map(|view| view.id) else { return };
+        let copy = self.copies.entry(slot).or_default();
+        if self.settings.mutants.has(Mutant::RecordForgotten) && copy.mark.opened.is_some_and(|v| v != view) {
+            copy.entries.clear();
+        }
+        let mark = copy.mark;
+        copy.mark = Mark { opened: Some(view), seq: 0 };
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let waiting: BTreeSet<Incarnation> = owned.acked.keys().copied().collect();
+        for backup in &waiting {
+            self.batch.open.entry(*backup).or_default().push((slot, mark));
+        }
+        owned.phase = Phase::Open { waiting, mark };
+        self.serve_if_open(slot, now);
+    }
+
+    pub(super) fn on_open(&mut self, from: Incarnation, slots: &[(SlotId, Mark)]) {
+        let mut unlike = Vec::new();
+        for (slot, mark) in slots {
+            let Some(view) = self.backup_view(*slot, from) else { continue };
+            let copy = self.copies.entry(*slot).or_default();
+            if copy.mark.opened == Some(view) || (mark.opened.is_some() && copy.mark == *mark) {
+                if copy.mark.opened != Some(view) {
+                    copy.mark = Mark { opened: Some(view), seq: 0 };
+                }
+                self.batch.opened.entry(from).or_default().push(*slot);
+            } else if self.settings.mutants.has(Mutant::IncompleteCopyOpened) {
+                copy.mark = Mark { opened: Some(view), seq: 0 };
+                self.batch.opened.entry(from).or_default().push(*slot);
+            } else {
+                unlike.push(*slot);
+            }
+        }
+        if !unlike.is_empty() {
+            self.send(from, Message::Unlike(unlike));
+        }
+    }
+
+    pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId]) {
+        for slot in slots {
+            let waits = self.owned.get(slot).is_some_and(
+                |owned| matches!(&owned.phase, Phase::Open { waiting, .. } if waiting.contains(&from)),
+            );
+            let Some(copy) = self.copies.get(slot).filter(|_| waits) else { continue };
+            for fill in copy.to_fills(*slot, copy.mark, FillFor::Backup) {
+                self.send(from, Message::Fill(fill));
+            }
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, from: Incarnation, slots: &[SlotId], now: Time) {
+        for slot in slots {
+            if let Some(owned) = self.owned.get_mut(slot)
+                && let Phase::Open { waiting, .. } = &mut owned.phase
+            {
+                waiting.remove(&from);
+                self.serve_if_open(*slot, now);
+            }
+        }
+    }
+
+    fn serve_if_open(&mut self, slot: SlotId, now: Time) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        if !matches!(&owned.phase, Phase::Open { waiting, .. } if waiting.is_empty()) {
+            return;
+        }
+        owned.phase = Phase::Serving;
+        self.unsettled.remove(&slot);
+        self.batch.settled.push(slot);
+        self.reconcile(slot, now);
+        self.wake_all(slot, now);
+    }
+
+    /// Whoever is no replica any more may drop its copy: the slot serves with full copies.
+    pub(super) fn on_settled(&mut self, from: Incarnation, slots: &[SlotId]) {
+        for slot in slots {
+            let Some(line) = &self.line else { return };
+            let Some(replicas) = line.table.get(usize::from(slot.0)) else { continue };
+            if replicas.owner() == Some(from) && !replicas.contains(self.me) {
+                self.copies.remove(slot);
+            }
+        }
+    }
+
+    /// All copies are lost: the hosts are the last who know.
+    fn recover(&mut self, slot: SlotId) {
+        let Some(view) = self.view() else { return };
+        let waiting = view.incarnations().collect();
+        self.batch.ask_hosted.push(slot);
+        self.set_phase(slot, Phase::Recover { waiting, found: BTreeMap::new() });
+    }
+
+    pub(super) fn on_hosted(
+        &mut self,
+        from: Incarnation,
+        slots: &[SlotId],
+        records: Vec<Record>,
+        last: bool,
+        now: Time,
+    ) {
+        for mut record in records {
+            record.host = from;
+            let slot = self.slot_of(&record.name);
+            let Some(owned) = self.owned.get_mut(&slot) else { continue };
+            let Phase::Recover { waiting, found } = &mut owned.phase else { continue };
+            if !waiting.contains(&from) {
+                continue;
+            }
+            let Some(other) = found.get(&record.name) else {
+                found.insert(record.name.clone(), record);
+                continue;
+            };
+            let record_stays = (record.token, record.host) < (other.token, other.host);
+            let (winner, loser) = if record_stays { (&record, other) } else { (other, &record) };
+            let (name, host, token) = (loser.name.clone(), loser.host, loser.token);
+            let conflict = DirectoryEvent::Conflict { name: name.clone(), winner: winner.token, loser: token };
+            if record_stays {
+                found.insert(name.clone(), record);
+            }
+            self.event(conflict);
+            self.send(host, Message::End { name, token, reason: ExitReason::ConflictLost });
+        }
+        if last {
+            for slot in slots {
+                self.recovered_from(*slot, from, now);
+            }
+        }
+    }
+
+    fn recovered_from(&mut self, slot: SlotId, from: Incarnation, now: Time) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let Phase::Recover { waiting, found } = &mut owned.phase else { return };
+        waiting.remove(&from);
+        if !waiting.is_empty() {
+            return;
+        }
+        let found = std::mem::take(found);
+        let mut copy = Copy::default();
+        for record in found.into_values() {
+            copy.apply(Change::Put(record), now);
+        }
+        self.copies.insert(slot, copy);
+        self.open(slot, now);
+    }
+
+    pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>) {
+        let asked: BTreeSet<SlotId> = slots.iter().copied().collect();
+        let records: Vec<Record> =
+            self.host.records().filter(|r| asked.contains(&self.slot_of(&r.name))).cloned().collect();
+        let mut parts: Vec<Vec<Record>> =
+            records.chunks(WRITES_PER_MESSAGE).map(<[Record]>::to_vec).collect();
+        let last = parts.pop().unwrap_or_default();
+        for records in parts {
+            self.send(from, Message::Hosted { slots: Vec::new(), records, last: false });
+        }
+        self.send(from, Message::Hosted { slots, records: last, last: true });
+    }
+
+    /// Writes a change: it is done, and `after` runs, when every backup has it.
+    pub(super) fn write(&mut self, slot: SlotId, change: Change, after: Vec<After>, now: Time) {
+        let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else { return };
+        copy.mark.seq += 1;
+        let seq = copy.mark.seq;
+        for backup in owned.acked.keys() {
+            let write = SlotWrite { slot, seq, change: change.clone() };
+            self.batch.write.entry(*backup).or_default().push(write);
+        }
+        copy.apply(change, now);
+        let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
+            for after in after {
+                self.run_after(slot, after, now);
+            }
+            Vec::new()
+        } else {
+            after
+        };
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        owned.pending.push_back(Pending { seq, since: now, after });
+        self.retry_at.get_or_insert(now + REPEAT);
+        self.settle(slot, now);
+    }
+
+    fn settle(&mut self, slot: SlotId, now: Time) {
+        loop {
+            let Some(owned) = self.owned.get_mut(&slot) else { return };
+            let acked = owned.acked.values().copied().min().unwrap_or(u64::MAX);
+            if owned.pending.front().is_none_or(|pending| pending.seq > acked) {
+                return;
+            }
+            for after in owned.pending.pop_front().into_iter().flat_map(|pending| pending.after) {
+                self.run_after(slot, after, now);
+            }
+        }
+    }
+
+    pub(super) fn on_write(&mut self, from: Incarnation, writes: Vec<SlotWrite>, now: Time) {
+        for SlotWrite { slot, seq, change } in writes {
+            let Some(view) = self.backup_view(slot, from) else { continue };
+            let Some(copy) = self.copies.get_mut(&slot) else { continue };
+            if copy.mark.opened == Some(view) && seq == copy.mark.seq + 1 {
+                copy.mark.seq = seq;
+                copy.apply(change, now);
+            }
+            if copy.mark.opened == Some(view) {
+                let seq = copy.mark.seq;
+                self.batch.written.entry(from).or_default().push((slot, seq));
+            }
+        }
+    }
+
+    pub(super) fn on_written(&mut self, from: Incarnation, acks: &[(SlotId, u64)], now: Time) {
+        for (slot, seq) in acks {
+            let Some(owned) = self.owned.get_mut(slot) else { continue };
+            if let Some(acked) = owned.acked.get_mut(&from) {
+                *acked = (*acked).max(*seq);
+                self.settle(*slot, now);
+            }
+        }
+    }
+
+    fn run_after(&mut self, slot: SlotId, after: After, now: Time) {
+        match after {
+            After::Answer(request, name, answer) => self.answer(request, name, answer),
+            After::Grant(record) => self.send(record.host, Message::Grant(*record)),
+            After::Reported(host, name, token) => self.send(host, Message::Reported { name, token }),
+            After::Discard(host, name, token, code) => {
+                self.send(host, Message::Discard { name, token, code });
+            }
+            After::End(host, name, token, reason) => self.send(host, Message::End { name, token, reason }),
+            After::Retoken(host, name, old, new) => self.send(host, Message::Retoken { name, old, new }),
+            After::Offered(host, name, token) => self.send(host, Message::Offered { name, token }),
+            After::Wake(name) => self.wake(slot, &name, now),
+        }
+    }
+
+    /// Whoever has not answered is asked again: the message may have come before its view.
+    pub(super) fn retry(&mut self, now: Time) {
+        for slot in self.unsettled.clone() {
+            let Some(owned) = self.owned.get(&slot) else { continue };
+            match &owned.phase {
+                Phase::Gather { in_view, asked } => {
+                    for member in asked {
+                        self.batch.gather.entry(*member).or_default().push((slot, *in_view));
+                    }
+                }
+                Phase::Load { from } => self.batch.load.entry(*from).or_default().push(slot),
+                Phase::Open { waiting, mark } => {
+                    for backup in waiting {
+                        self.batch.open.entry(*backup).or_default().push((slot, *mark));
+                    }
+                }
+                Phase::Recover { .. } => self.batch.ask_hosted.push(slot),
+                Phase::Serving => {}
+            }
+        }
+        let mut slow = BTreeSet::new();
+        let mut pending = false;
+        for owned in self.owned.values() {
+            let Some(oldest) = owned.pending.front() else { continue };
+            pending = true;
+            if now.since(oldest.since) >= self.settings.detection / 2 {
+                slow.extend(owned.acked.iter().filter(|(_, seq)| **seq < oldest.seq).map(|(b, _)| *b));
+            }
+        }
+        for backup in slow {
+            self.event(DirectoryEvent::BackupUnresponsive(backup));
+        }
+        self.retry_at = (pending || !self.unsettled.is_empty()).then_some(now + REPEAT);
+    }
+
+    /// A token above every life of the name that this node knows of.
+    pub(super) fn next_token(&mut self, slot: SlotId, last: Token) -> Token {
+        let counter = self.view().map_or(0, |view| view.id.counter);
+        let Some(owned) = self.owned.get_mut(&slot) else { return last };
+        owned.tokens = owned.tokens.saturating_add(1);
+        let next = Token::new(counter, owned.tokens).unwrap_or_default();
+        next.max(Token::from_u64(last.as_u64() + 1))
+    }
+
+    /// The state of a record in an owned, serving slot.
+    pub(super) fn record(&self, name: &Name) -> Option<&Record> {
+        let slot = self.slot_of(name);
+        self.owned.get(&slot).filter(|owned| owned.serves())?;
+        self.copies.get(&slot)?.entries.get(name).map(|entry| &entry.record)
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId, name: Name, answer: Answer) {
+        self.send(request.caller, Message::Answer { request, name, answer });
+    }
+
+    /// Records of a lost line that nobody may host any more; kept to be offered to the next one.
+    pub(super) fn keep_orphans(&mut self) {
+        let copies = std::mem::take(&mut self.copies);
+        for copy in copies.into_values().filter(|copy| copy.mark.opened.is_some()) {
+            for entry in copy.entries.into_values() {
+                if !matches!(entry.record.state, RecordState::Registered | RecordState::Stopping) {
+                    self.host.keep_orphan(entry.record);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, output: Output) {
+        self.out.push_back(output);
+    }
+}

@@ -1,0 +1,270 @@
+//! Who authors the next view, and what stands in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Membership, Message, Output, REPEAT, Stage};
+use crate::base::limits::MEMBERS_MAX;
+use crate::base::{Incarnation, Now, Time};
+use crate::view::{MemberInfo, TICK_MS, View, ViewId, counter_at};
+
+/// At most one view of one author in this time.
+const AUTHOR_EVERY: Duration = Duration::from_millis(TICK_MS);
+
+/// What a member knows for the next view.
+#[derive(Debug, Default)]
+pub(super) struct Authoring {
+    joiners: BTreeMap<Incarnation, MemberInfo>,
+    counter_floor: u64,
+    /// Members that said goodbye or answered that they are on another branch.
+    pub(super) out: BTreeSet<Incarnation>,
+    /// Members that have not acknowledged the current view, which this node authored, since when.
+    unacknowledged: BTreeMap<Incarnation, Time>,
+    install_again_at: Option<Time>,
+    last_authored: Option<Time>,
+    asking: Option<Asking>,
+    asked: bool,
+    proposed: bool,
+    due: Option<Time>,
+    overdue: Option<Time>,
+}
+
+/// A member whose older ones died asks the others what they have, before it authors its first view.
+#[derive(Debug)]
+struct Asking {
+    until: Time,
+    waiting: BTreeSet<Incarnation>,
+}
+
+impl Authoring {
+    pub(super) fn view_changed(&mut self, view: &View, me: Incarnation, now: Time) {
+        self.joiners.retain(|joiner, _| !view.contains(*joiner));
+        self.out.retain(|member| view.contains(*member));
+        self.unacknowledged.clear();
+        self.install_again_at = None;
+        self.asking = None;
+        self.asked = view.id.author == me.nonce;
+        self.proposed = false;
+        if view.id.author == me.nonce {
+            self.last_authored = Some(now);
+            let others = view.incarnations().filter(|member| *member != me);
+            self.unacknowledged = others.map(|member| (member, now)).collect();
+            self.install_again_at = Some(now + REPEAT);
+        }
+    }
+
+    /// The authority has answered.
+    pub(super) fn decided(&mut self) {
+        self.proposed = false;
+    }
+
+    /// This node was away: what it knows of others is old, so it asks before it authors.
+    pub(super) fn was_away(&mut self) {
+        self.asked = false;
+        self.asking = None;
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let asking = self.asking.as_ref().map(|asking| asking.until);
+        [self.install_again_at, asking, self.due, self.overdue].into_iter().flatten().min()
+    }
+
+    pub(super) fn heard_of_view(&mut self, from: Incarnation) {
+        if let Some(asking) = &mut self.asking {
+            asking.waiting.remove(&from);
+        }
+    }
+}
+
+impl Membership {
+    pub(super) fn on_join(&mut self, from: Incarnation, member: MemberInfo, floor: u64, now: Now) {
+        // A node speaks for itself; a member passes on what a visitor said.
+        let Stage::Member(line) = &mut self.stage else { return };
+        let view = line.chain.current();
+        if member.incarnation != from && !view.contains(from) {
+            return;
+        }
+        let joiner = member.incarnation;
+        if view.contains(joiner) {
+            self.send_install_to(joiner);
+            return;
+        }
+        let was_member = line.chain.newest_first().any(|earlier| earlier.contains(joiner));
+        if was_member || view.members.len() + line.authoring.joiners.len() >= MEMBERS_MAX {
+            return;
+        }
+        if !self.peers.contains_key(&joiner) {
+            self.dial.want(&member.address, now.time);
+        }
+        self.declare_earlier_lives_dead(&member, now);
+        let Stage::Member(line) = &mut self.stage else { return };
+        line.authoring.counter_floor = line.authoring.counter_floor.max(floor);
+        line.authoring.joiners.insert(joiner, member.clone());
+        if member.incarnation == from
+            && let Some(author) = self.present_author()
+            && author != self.me.incarnation
+        {
+            self.send(author, Message::Join { member, counter_floor: floor });
+        }
+    }
+
+    /// The oldest member of the installed view that lives, by this node's list.
+    fn present_author(&self) -> Option<Incarnation> {
+        let Stage::Member(line) = &self.stage else { return None };
+        line.chain.current().incarnations().find(|member| {
+            *member == self.me.incarnation
+                || !(self.detector.is_dead(*member) || line.authoring.out.contains(member))
+        })
+    }
+
+    pub(super) fn on_installed(&mut self, from: Incarnation, view: ViewId) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        if line.chain.current().id == view {
+            line.authoring.unacknowledged.remove(&from);
+        }
+    }
+
+    pub(super) fn on_diverged(&mut self, from: Incarnation, view: ViewId) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        let current = line.chain.current();
+        if current.id == view && current.contains(from) {
+            line.authoring.out.insert(from);
+        }
+    }
+
+    pub(super) fn on_bye(&mut self, from: Incarnation, now: Now) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        if line.chain.current().contains(from) {
+            line.authoring.out.insert(from);
+            self.detector.declare_dead(from, now.time);
+        }
+    }
+
+    /// Sends the current view to a member that has not acknowledged it.
+    pub(super) fn send_install_to(&mut self, peer: Incarnation) {
+        let Stage::Member(line) = &self.stage else { return };
+        let view = line.chain.current();
+        if view.contains(peer) {
+            let message = Message::Install((**view).clone());
+            self.send(peer, message);
+        }
+    }
+
+    /// Authors the next view if it is this node's turn and there is reason for one.
+    pub(super) fn author(&mut self, now: Now) {
+        self.install_again(now);
+        let is_author = self.present_author() == Some(self.me.incarnation);
+        let members = if is_author { self.next_members(now) } else { None };
+        let Some(members) = members else { return self.forget_deadlines(is_author) };
+        if self.ask_before_authoring(now) {
+            return;
+        }
+        let Stage::Member(line) = &mut self.stage else { return };
+        let authoring = &mut line.authoring;
+        if let Some(last) = authoring.last_authored
+            && now.time.since(last) < AUTHOR_EVERY
+        {
+            authoring.due = Some(last + AUTHOR_EVERY);
+            return;
+        }
+        if authoring.proposed {
+            return;
+        }
+        let parent = line.chain.current().id;
+        let floor = parent.counter.max(authoring.counter_floor).max(self.counter_floor);
+        let counter = counter_at(now.wall_ms).max(floor + 1);
+        authoring.proposed = true;
+        let id = ViewId { counter, author: self.me.incarnation.nonce };
+        self.out.push_back(Output::Propose(Arc::new(View { id, parent: Some(parent), members })));
+    }
+
+    /// No view is wanted of this node: nothing of a half-made one may keep waking it.
+    fn forget_deadlines(&mut self, is_author: bool) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        line.authoring.asking = None;
+        line.authoring.due = None;
+        if !is_author {
+            line.authoring.overdue = None;
+        }
+    }
+
+    /// The members of the next view, when they differ from the present ones.
+    fn next_members(&mut self, now: Now) -> Option<Vec<MemberInfo>> {
+        let detection = self.settings.detection;
+        let Stage::Member(line) = &mut self.stage else { return None };
+        let authoring = &mut line.authoring;
+        authoring.due = None;
+        authoring.overdue = authoring
+            .unacknowledged
+            .values()
+            .map(|since| *since + detection)
+            .filter(|due| *due > now.time)
+            .min();
+        let stays = |member: &MemberInfo| {
+            let silent = authoring.unacknowledged.get(&member.incarnation);
+            member.incarnation == self.me.incarnation
+                || !(self.detector.is_dead(member.incarnation)
+                    || authoring.out.contains(&member.incarnation)
+                    || silent.is_some_and(|since| now.time.since(*since) >= detection))
+        };
+        let view = line.chain.current();
+        let mut members: Vec<MemberInfo> = view.members.iter().filter(|m| stays(m)).cloned().collect();
+        let staying = members.len();
+        for joiner in authoring.joiners.values() {
+            let replaced = members.iter().any(|m| m.name == joiner.name);
+            if !replaced && self.peers.contains_key(&joiner.incarnation) && members.len() < MEMBERS_MAX {
+                members.push(joiner.clone());
+            }
+        }
+        (staying != view.members.len() || members.len() != staying).then_some(members)
+    }
+
+    /// Whether to wait: a new author first learns what the last one may have told others only.
+    fn ask_before_authoring(&mut self, now: Now) -> bool {
+        let me = self.me.incarnation;
+        let Stage::Member(line) = &mut self.stage else { return true };
+        if line.authoring.asked {
+            return false;
+        }
+        if let Some(asking) = &line.authoring.asking {
+            let done = asking.waiting.iter().all(|member| self.detector.is_dead(*member));
+            if done || now.time >= asking.until {
+                line.authoring.asking = None;
+                line.authoring.asked = true;
+                return false;
+            }
+            return true;
+        }
+        let living: BTreeSet<Incarnation> = line
+            .chain
+            .current()
+            .incarnations()
+            .filter(|m| *m != me && self.peers.contains_key(m) && !self.detector.is_dead(*m))
+            .collect();
+        if living.is_empty() {
+            line.authoring.asked = true;
+            return false;
+        }
+        let until = now.time + self.settings.detection / 8;
+        line.authoring.asking = Some(Asking { until, waiting: living.clone() });
+        for member in living {
+            self.send(member, Message::ViewAsk);
+        }
+        true
+    }
+
+    /// Tells those again that have not acknowledged; a link may have come up only now.
+    fn install_again(&mut self, now: Now) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        let authoring = &mut line.authoring;
+        if authoring.install_again_at.is_none_or(|at| now.time < at) {
+            return;
+        }
+        let waiting: Vec<Incarnation> = authoring.unacknowledged.keys().copied().collect();
+        authoring.install_again_at = (!waiting.is_empty()).then_some(now.time + REPEAT);
+        for member in waiting {
+            self.send_install_to(member);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Who of the view is alive: foca's verdicts, corrected by what the links saw.
+//!
+//! foca (SWIM) runs over our authenticated links. Its identity is (key, generation): the key is the nonce of an
+//! incarnation, the generation is raised by foca when a member was wrongly declared down. So a false alarm that
+//! live traffic vetoes costs a generation, never an incarnation.
+//!
+//! Evidence beside foca: a refused connection or a new incarnation is death at once ([`Detector::declare_dead`]);
+//! traffic heard within D/2 vetoes a verdict ([`Detector::heard`]); a vetoed member that then falls silent is dead
+//! D/2 after it was last heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use foca::{Foca, Identity, Member, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, Timer};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Incarnation, Rng, Time};
+
+/// foca's name for an incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Key {
+    nonce: u64,
+    generation: u32,
+}
+
+impl Identity for Key {
+    type Addr = u64;
+
+    fn renew(&self) -> Option<Self> {
+        Some(Key { nonce: self.nonce, generation: self.generation.wrapping_add(1) })
+    }
+
+    fn addr(&self) -> u64 {
+        self.nonce
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        self.generation > adversary.generation
+    }
+}
+
+/// Collects what foca wants while it runs.
+#[derive(Default)]
+struct Collected {
+    packets: Vec<(u64, Vec<u8>)>,
+    timers: Vec<(Duration, Timer<Key>)>,
+    up: Vec<u64>,
+    down: Vec<u64>,
+}
+
+impl Runtime<Key> for &mut Collected {
+    fn notify(&mut self, notification: Notification<'_, Key>) {
+        match notification {
+            Notification::MemberUp(key) => self.up.push(key.nonce),
+            Notification::MemberDown(key) => self.down.push(key.nonce),
+            Notification::Rename(_, key) => self.up.push(key.nonce),
+            Notification::Active | Notification::Idle | Notification::Defunct | Notification::Rejoin(_) => {}
+        }
+    }
+
+    fn send_to(&mut self, to: Key, data: &[u8]) {
+        self.packets.push((to.nonce, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Key>, after: Duration) {
+        self.timers.push((after, event));
+    }
+}
+
+/// The failure detector of one node in one line.
+pub(super) struct Detector {
+    foca: Foca<Key, PostcardCodec, Rng, NoCustomBroadcast>,
+    timers: BTreeMap<(Time, u64), Timer<Key>>,
+    timers_made: u64,
+    members: BTreeMap<u64, Watched>,
+    dead: BTreeSet<Incarnation>,
+    packets: Vec<(Incarnation, Vec<u8>)>,
+    detection: Duration,
+}
+
+struct Watched {
+    incarnation: Incarnation,
+    heard: Time,
+    /// foca says down, the links say alive.
+    vetoed: bool,
+}
+
+impl Detector {
+    pub(super) fn new(me: Incarnation, detection: Duration, rng: Rng) -> Self {
+        let key = Key { nonce: me.nonce, generation: 0 };
+        Self {
+            foca: Foca::new(key, config(detection), rng, PostcardCodec),
+            timers: BTreeMap::new(),
+            timers_made: 0,
+            members: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            packets: Vec::new(),
+            detection,
+        }
+    }
+
+    /// Watches exactly these members from now on.
+    pub(super) fn watch(&mut self, members: &BTreeSet<Incarnation>, now: Time) {
+        let gone: Vec<u64> = self
+            .members
+            .iter()
+            .filter(|(_, watched)| !members.contains(&watched.incarnation))
+            .map(|(nonce, _)| *nonce)
+            .collect();
+        let mut updates = Vec::new();
+        for nonce in gone {
+            self.members.remove(&nonce);
+            updates.push(Member::down(Key { nonce, generation: u32::MAX }));
+        }
+        self.dead.retain(|dead| members.contains(dead));
+        for &incarnation in members {
+            if !self.members.contains_key(&incarnation.nonce) {
+                self.members.insert(incarnation.nonce, Watched { incarnation, heard: now, vetoed: false });
+                updates.push(Member::alive(Key { nonce: incarnation.nonce, generation: 0 }));
+            }
+        }
+        if !updates.is_empty() {
+            self.run(now, |foca, collected| {
+                let _ = foca.apply_many(updates.into_iter(), false, collected);
+            });
+        }
+    }
+
+    /// A packet of a member's detector.
+    pub(super) fn on_packet(&mut self, packet: &[u8], now: Time) {
+        // A packet that foca refuses changes nothing; the next probe round repairs whatever it was about.
+        self.run(now, |foca, collected| {
+            let _ = foca.handle_data(packet, collected);
+        });
+    }
+
+    /// Something arrived from this node.
+    pub(super) fn heard(&mut self, from: Incarnation, now: Time) {
+        if let Some(watched) = self.members.get_mut(&from.nonce) {
+            watched.heard = now;
+        }
+    }
+
+    /// Proof, not suspicion: the process behind this incarnation is gone.
+    pub(super) fn declare_dead(&mut self, incarnation: Incarnation, now: Time) {
+        let Some(watched) = self.members.get_mut(&incarnation.nonce) else { return };
+        watched.vetoed = false;
+        if self.dead.insert(incarnation) {
+            let down = Member::down(Key { nonce: incarnation.nonce, generation: u32::MAX });
+            self.run(now, |foca, collected| {
+                let _ = foca.apply_many([down].into_iter(), false, collected);
+            });
+        }
+    }
+
+    pub(super) fn is_dead(&self, incarnation: Incarnation) -> bool {
+        self.dead.contains(&incarnation)
+    }
+
+    /// Runs what is due.
+    pub(super) fn tick(&mut self, now: Time) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let timer = entry.remove();
+            self.run(now, |foca, collected| {
+                let _ = foca.handle_timer(timer, collected);
+            });
+        }
+        let silent_after = self.detection / 2;
+        for watched in self.members.values_mut() {
+            if watched.vetoed && now.since(watched.heard) >= silent_after {
+                watched.vetoed = false;
+                self.dead.insert(watched.incarnation);
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let silent_after = self.detection / 2;
+        let veto = self.members.values().filter(|w| w.vetoed).map(|w| w.heard + silent_after).min();
+        let timer = self.timers.first_key_value().map(|((due, _), _)| *due);
+        [timer, veto].into_iter().flatten().min()
+    }
+
+    /// Packets to send, each to a watched member.
+    pub(super) fn take_packets(&mut self) -> Vec<(Incarnation, Vec<u8>)> {
+        std::mem::take(&mut self.packets)
+    }
+
+    fn run(
+        &mut self,
+        now: Time,
+        step: impl FnOnce(&mut Foca<Key, PostcardCodec, Rng, NoCustomBroadcast>, &mut Collected),
+    ) {
+        let mut collected = Collected::default();
+        step(&mut self.foca, &mut collected);
+        for (after, timer) in collected.timers {
+            self.timers_made += 1;
+            self.timers.insert((now + after, self.timers_made), timer);
+        }
+        for (nonce, packet) in collected.packets {
+            if let Some(watched) = self.members.get(&nonce) {
+                self.packets.push((watched.incarnation, packet));
+            }
+        }
+        for nonce in collected.up {
+            if let Some(watched) = self.members.get_mut(&nonce) {
+                watched.vetoed = false;
+                self.dead.remove(&watched.incarnation);
+            }
+        }
+        for nonce in collected.down {
+            let Some(watched) = self.members.get_mut(&nonce) else { continue };
+            if self.dead.contains(&watched.incarnation) {
+                continue;
+            }
+            if now.since(watched.heard) < self.detection / 2 {
+                watched.vetoed = true;
+            } else {
+                self.dead.insert(watched.incarnation);
+            }
+        }
+    }
+}
+
+/// foca's settings, in parts of D so that a silent member of a small cluster is down within it: two probe
+/// periods until its turn, one until the probe fails, then the suspicion.
+fn config(detection: Duration) -> foca::Config {
+    let count = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+    foca::Config {
+        probe_period: detection / 5,
+        probe_rtt: detection / 10,
+        num_indirect_probes: count(3),
+        max_transmissions: NonZeroU8::new(10).unwrap_or(NonZeroU8::MIN),
+        suspect_to_down_after: detection * 3 / 10,
+        remove_down_after: Some(Duration::from_secs(600)),
+        max_packet_size: count(1400),
+        notify_down_members: true,
+        periodic_announce: None,
+        periodic_announce_to_down_members: Some(PeriodicParams {
+            frequency: detection,
+            num_members: count(2),
+        }),
+        periodic_gossip: None,
+    }
+}

@@ -1,0 +1,279 @@
+//! Lines: following one's own, noticing others, and ending one of two that meet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::detector::Detector;
+use super::seek::Seeking;
+use super::{LineInfo, Membership, MembershipEvent, Message, Output, REPEAT, Stage};
+use crate::base::{Incarnation, Now, Time};
+use crate::view::{Chain, View, ViewId};
+
+/// Expulsions within this count for the penalty.
+const PENALTY_WINDOW: Duration = Duration::from_secs(60);
+/// Peers of other lines that are remembered.
+const MEETINGS_MAX: usize = 256;
+
+/// What a member knows of other lines.
+#[derive(Debug, Default)]
+pub(super) struct Meeting {
+    /// Peers whose view does not descend from ours, and what they last said of it.
+    strangers: BTreeMap<Incarnation, LineInfo>,
+    /// When to ask the next of them whether we may come.
+    ask_at: Option<Time>,
+    /// We said "come" to somebody: we do not leave before this.
+    stay_until: Option<Time>,
+}
+
+impl Meeting {
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.ask_at
+    }
+}
+
+impl Membership {
+    pub(super) fn on_greet(&mut self, from: Incarnation, line: Option<LineInfo>, now: Now) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        peer.line = Some(line);
+        let Stage::Member(own) = &mut self.stage else { return };
+        match line {
+            None => {
+                own.meeting.strangers.remove(&from);
+                own.authoring.heard_of_view(from);
+            }
+            Some(line) if own.chain.contains(line.view) => {
+                own.meeting.strangers.remove(&from);
+                own.authoring.heard_of_view(from);
+            }
+            Some(_) => {
+                let current = own.chain.current().id;
+                self.send(from, Message::ChainAsk(Some(current)));
+            }
+        }
+        self.step_meeting_clock(now);
+    }
+
+    pub(super) fn on_install(&mut self, from: Incarnation, view: View, now: Now) {
+        let contains_me = view.contains(self.me.incarnation);
+        let Stage::Member(line) = &self.stage else {
+            if contains_me {
+                if view.parent.is_some() {
+                    // The owner of a slot must know the views before this one.
+                    self.send(from, Message::ChainAsk(None));
+                } else {
+                    self.install(Arc::new(view), now);
+                }
+            }
+            return;
+        };
+        let current = line.chain.current();
+        if current.id == view.id {
+            self.acknowledge(view.id);
+        } else if line.chain.contains(view.id) {
+            // An older one, told late.
+        } else if view.parent == Some(current.id) && view.id.counter > current.id.counter {
+            if contains_me {
+                self.install(Arc::new(view), now);
+            } else {
+                self.expelled(now);
+            }
+        } else {
+            let current = current.id;
+            self.send(from, Message::ChainAsk(Some(current)));
+        }
+    }
+
+    pub(super) fn on_chain_ask(&mut self, from: Incarnation, after: Option<ViewId>) {
+        let Stage::Member(line) = &self.stage else { return };
+        let after_known = after.and_then(|id| line.chain.after(id));
+        let connected = after_known.is_some();
+        let views = match (after, after_known) {
+            (_, Some(views)) => views.iter().map(|view| (**view).clone()).collect(),
+            (Some(_), None) => vec![(**line.chain.current()).clone()],
+            (None, None) => {
+                let mut all: Vec<View> = line.chain.newest_first().map(|view| (**view).clone()).collect();
+                all.reverse();
+                all
+            }
+        };
+        self.send(from, Message::Chain { connected, views });
+    }
+
+    pub(super) fn on_chain(&mut self, from: Incarnation, connected: bool, views: Vec<View>, now: Now) {
+        match &self.stage {
+            Stage::Seeking(_) => self.enter_by_chain(views, now),
+            Stage::Member(_) if connected => self.follow(from, views, now),
+            Stage::Member(_) => self.met(from, &views, now),
+        }
+    }
+
+    /// A joiner takes over the whole chain that leads to the view it is in.
+    fn enter_by_chain(&mut self, views: Vec<View>, now: Now) {
+        if !views.last().is_some_and(|last| last.contains(self.me.incarnation)) {
+            return;
+        }
+        let mut views = views.into_iter().map(Arc::new);
+        let Some(first) = views.next() else { return };
+        let mut chain = Chain::new(first);
+        for view in views {
+            if !chain.push(view) {
+                return;
+            }
+        }
+        let current = Arc::clone(chain.current());
+        self.enter(chain, now);
+        self.after_install(&current, None, now);
+    }
+
+    /// Installs what a member has beyond ours.
+    fn follow(&mut self, from: Incarnation, views: Vec<View>, now: Now) {
+        for view in views {
+            let Stage::Member(line) = &mut self.stage else { return };
+            if line.chain.contains(view.id) {
+                continue;
+            }
+            if view.parent != Some(line.chain.current().id) {
+                return;
+            }
+            if !view.contains(self.me.incarnation) {
+                self.expelled(now);
+                return;
+            }
+            self.install(Arc::new(view), now);
+        }
+        if let Stage::Member(line) = &mut self.stage {
+            line.meeting.strangers.remove(&from);
+            line.authoring.heard_of_view(from);
+        }
+    }
+
+    /// The peer does not know our view: we are ahead of it, or it is in another line.
+    fn met(&mut self, from: Incarnation, views: &[View], now: Now) {
+        let Some(theirs) = views.last() else { return };
+        let Some(greeted) = self.peers.get(&from).and_then(|peer| peer.line.flatten()) else { return };
+        let Stage::Member(line) = &mut self.stage else { return };
+        line.authoring.heard_of_view(from);
+        if line.chain.contains(theirs.id) {
+            line.meeting.strangers.remove(&from);
+            return;
+        }
+        let current = line.chain.current();
+        if current.contains(from) && current.id.author == self.me.incarnation.nonce {
+            // It is in our view, but on another branch: the next view is without it.
+            line.authoring.out.insert(from);
+        }
+        let author = theirs.incarnations().find(|member| member.nonce == theirs.id.author);
+        if let Some(author) = author.filter(|_| theirs.contains(self.me.incarnation)) {
+            self.send(author, Message::Diverged(theirs.id));
+        }
+        self.remember_stranger(from, theirs, greeted, now);
+    }
+
+    fn remember_stranger(&mut self, from: Incarnation, theirs: &View, greeted: LineInfo, now: Now) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        if line.meeting.strangers.len() < MEETINGS_MAX {
+            let members = u32::try_from(theirs.members.len()).unwrap_or(u32::MAX);
+            let info = LineInfo { view: theirs.id, members, has_records: greeted.has_records };
+            line.meeting.strangers.insert(from, info);
+        }
+        self.step_meeting_clock(now);
+    }
+
+    fn step_meeting_clock(&mut self, now: Now) {
+        if let Stage::Member(line) = &mut self.stage {
+            if line.meeting.strangers.is_empty() {
+                line.meeting.ask_at = None;
+            } else {
+                line.meeting.ask_at.get_or_insert(now.time);
+            }
+        }
+    }
+
+    /// Asks a line that stays before ours whether we may come; greets one that should come to us.
+    pub(super) fn meet(&mut self, now: Now) {
+        let Some(mine) = self.line_info() else { return };
+        let jitter = Duration::from_millis(self.rng_below(100));
+        let Stage::Member(line) = &mut self.stage else { return };
+        let peers = &self.peers;
+        line.meeting.strangers.retain(|stranger, _| peers.contains_key(stranger));
+        if line.meeting.strangers.is_empty() {
+            line.meeting.ask_at = None;
+            return;
+        }
+        if line.meeting.ask_at.is_none_or(|at| now.time < at) {
+            return;
+        }
+        line.meeting.ask_at = Some(now.time + REPEAT + jitter);
+        let may_leave = line.meeting.stay_until.is_none_or(|until| now.time >= until);
+        let view = Arc::clone(line.chain.current());
+        let strangers: Vec<(Incarnation, LineInfo)> =
+            line.meeting.strangers.iter().map(|(peer, info)| (*peer, *info)).collect();
+        let mut asked = false;
+        for (stranger, theirs) in strangers {
+            if view.contains(stranger) {
+                self.send(stranger, Message::Greet(Some(mine)));
+            } else if theirs.stays_before(&mine) && may_leave && !asked {
+                asked = true;
+                self.send(stranger, Message::MergeAsk { mine });
+            } else {
+                self.send(stranger, Message::Greet(Some(mine)));
+            }
+        }
+    }
+
+    pub(super) fn on_merge_ask(&mut self, from: Incarnation, theirs: LineInfo, now: Now) {
+        let detection = self.settings.detection;
+        let Some(mine) = self.line_info() else { return };
+        let Stage::Member(line) = &mut self.stage else { return };
+        let come = !line.chain.contains(theirs.view) && mine.stays_before(&theirs);
+        if come {
+            // Two lines never leave for each other: we stay while they are on their way.
+            line.meeting.stay_until = Some(now.time + detection);
+        }
+        self.send(from, Message::MergeAnswer { come });
+    }
+
+    pub(super) fn on_merge_answer(&mut self, from: Incarnation, come: bool, now: Now) {
+        let Stage::Member(line) = &self.stage else { return };
+        let promised = line.meeting.stay_until.is_some_and(|until| now.time < until);
+        if come && !promised && line.meeting.strangers.contains_key(&from) {
+            self.out.push_back(Output::Event(MembershipEvent::LineChanged));
+            self.change_lines(Duration::ZERO, now);
+        }
+    }
+
+    /// A view of this node's own line leaves it out though it lives.
+    fn expelled(&mut self, now: Now) {
+        self.out.push_back(Output::Event(MembershipEvent::Expelled));
+        while self.expelled_at.front().is_some_and(|at| now.time.since(*at) > PENALTY_WINDOW) {
+            self.expelled_at.pop_front();
+        }
+        // The first time is free: one long pause is no thrashing.
+        let times = u32::try_from(self.expelled_at.len()).unwrap_or(u32::MAX).min(5);
+        let penalty = if times == 0 { Duration::ZERO } else { Duration::from_secs(1 << times) };
+        self.expelled_at.push_back(now.time);
+        self.change_lines(penalty, now);
+    }
+
+    /// Wedges everything, drops the view and seeks again under a new incarnation, without a copy.
+    fn change_lines(&mut self, penalty: Duration, now: Now) {
+        self.out.push_back(Output::LineLeft);
+        if let Some(view) = self.view() {
+            let addresses: Vec<_> = view.members.iter().map(|m| Arc::clone(&m.address)).collect();
+            for address in addresses {
+                self.dial.want(&address, now.time);
+            }
+        }
+        self.me.incarnation = Incarnation::after(Some(self.me.incarnation), now, &mut self.rng);
+        self.peers.clear();
+        self.dial.restart(now.time);
+        self.detector = Detector::new(self.me.incarnation, self.settings.detection, self.rng.fork());
+        self.stage = Stage::Seeking(Seeking::new(now.time, penalty));
+        self.out.push_back(Output::Reincarnate(self.me.incarnation));
+    }
+
+    fn rng_below(&mut self, bound: u64) -> u64 {
+        self.rng.below(bound)
+    }
+}

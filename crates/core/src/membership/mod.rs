@@ -1,0 +1,427 @@
+//! Who is in the cluster: birth, views, lines.
+//!
+//! Decides: when this node founds or joins a line, which view it installs, when it authors one, when it leaves its
+//! line for another. Promises: a member installs only descendants of what it has; an incarnation that left a line
+//! never comes back to it; no two nodes wait for each other for ever, since every state here has a timeout.
+//! Assumes: sessions deliver in order between two incarnations; time only moves on.
+//!
+//! ```text
+//!            all tried, nobody has a line, smallest or waited long enough
+//!   Seeking ───────────────────────── founds ─────────────────────────────┐
+//!      │  └── a linked peer has a line: Join, then Install ───────────────┤
+//!      │                                                                  v
+//!      └──────── changes lines: expelled, or the other line stays ──── Member
+//! ```
+//!
+//! A crash of the author in the middle of an install is repaired by the next author, who first asks what the
+//! others have; a skipped view is fetched; a split makes two lines, and their meeting ends one of them
+//! (`docs/protocol.md` section 3).
+
+mod author;
+mod detector;
+mod dial;
+mod lines;
+mod message;
+mod seek;
+
+pub use message::{LineInfo, Message};
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Address, Incarnation, Mutants, Now, Rng, Time};
+use crate::view::{Chain, MemberInfo, View, ViewId};
+use author::Authoring;
+use detector::Detector;
+use dial::Dial;
+use lines::Meeting;
+use seek::Seeking;
+
+/// Between two tries of everything that is repeated until it is answered.
+const REPEAT: Duration = Duration::from_millis(200);
+
+/// What membership needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether there is anybody to be found.
+    pub discovery: bool,
+    /// How long a seeker waits before it founds alone.
+    pub found_alone_after: Duration,
+    /// D.
+    pub detection: Duration,
+    /// The planted bug, if any.
+    pub mutants: Mutants,
+}
+
+/// What membership wants done. In order.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this to that node.
+    Send(Incarnation, Message),
+    /// Try this address.
+    Connect(Address),
+    /// A view excludes this node.
+    EndSession(Incarnation),
+    /// Ask the authority for this view.
+    Propose(Arc<View>),
+    /// This view is now the current one of the chain.
+    Installed(Arc<View>),
+    /// The line is left: nothing of it may be served any more. A new incarnation follows.
+    LineLeft,
+    /// The node goes on under this incarnation.
+    Reincarnate(Incarnation),
+    /// Something worth telling.
+    Event(MembershipEvent),
+}
+
+/// What membership tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipEvent {
+    /// This node founded a line.
+    Founded,
+    /// This node leaves its line for another.
+    LineChanged,
+    /// A view of its line left this node out.
+    Expelled,
+}
+
+/// A node that we have a session with.
+#[derive(Debug)]
+struct Peer {
+    info: MemberInfo,
+    /// What it said of its line; `None` before it has greeted.
+    line: Option<Option<LineInfo>>,
+}
+
+enum Stage {
+    Seeking(Seeking),
+    Member(Box<Line>),
+}
+
+/// The line this node is a member of.
+struct Line {
+    chain: Chain,
+    authoring: Authoring,
+    meeting: Meeting,
+}
+
+/// Membership of one node.
+pub struct Membership {
+    me: MemberInfo,
+    settings: Settings,
+    rng: Rng,
+    peers: BTreeMap<Incarnation, Peer>,
+    detector: Detector,
+    dial: Dial,
+    stage: Stage,
+    /// Whether the directory knows of any record; told by the node.
+    has_records: bool,
+    /// The highest counter seen in any line this node was in.
+    counter_floor: u64,
+    /// When this node was expelled, for the penalty.
+    expelled_at: VecDeque<Time>,
+    out: VecDeque<Output>,
+}
+
+impl Membership {
+    /// A node that has just started.
+    pub fn new(mut me: MemberInfo, settings: Settings, mut rng: Rng, now: Now) -> Self {
+        me.incarnation = Incarnation::after(None, now, &mut rng);
+        let detector = Detector::new(me.incarnation, settings.detection, rng.fork());
+        let mut out = VecDeque::new();
+        out.push_back(Output::Reincarnate(me.incarnation));
+        Self {
+            me,
+            settings,
+            rng,
+            peers: BTreeMap::new(),
+            detector,
+            dial: Dial::default(),
+            stage: Stage::Seeking(Seeking::new(now.time, Duration::ZERO)),
+            has_records: false,
+            counter_floor: 0,
+            expelled_at: VecDeque::new(),
+            out,
+        }
+    }
+
+    /// This node as others see it.
+    pub fn me(&self) -> &MemberInfo {
+        &self.me
+    }
+
+    /// The views of the line this node is in.
+    pub fn chain(&self) -> Option<&Chain> {
+        match &self.stage {
+            Stage::Member(line) => Some(&line.chain),
+            Stage::Seeking(_) => None,
+        }
+    }
+
+    /// The installed view.
+    pub fn view(&self) -> Option<&Arc<View>> {
+        self.chain().map(Chain::current)
+    }
+
+    /// Whether there is a session with this node.
+    pub fn has_session(&self, peer: Incarnation) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
+    /// Tells whether the directory knows of any record: lines with records stay.
+    pub fn set_has_records(&mut self, has_records: bool) {
+        self.has_records = has_records;
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Addresses that discovery has found.
+    pub fn handle_discovered(&mut self, addresses: Vec<Address>, now: Now) {
+        self.dial.discovered(addresses, now.time);
+        self.step(now);
+    }
+
+    /// A try of an address gave no session.
+    pub fn handle_connect_failed(&mut self, address: &Address, now: Now) {
+        self.dial.failed(address, now.time);
+        self.step(now);
+    }
+
+    /// A session is up.
+    pub fn handle_session_up(&mut self, info: MemberInfo, now: Now) {
+        let peer = info.incarnation;
+        self.dial.connected(&info.address, true, now.time);
+        self.declare_earlier_lives_dead(&info, now);
+        self.detector.heard(peer, now.time);
+        self.peers.insert(peer, Peer { info, line: None });
+        self.send(peer, Message::Greet(self.line_info()));
+        self.send_install_to(peer);
+        self.step(now);
+    }
+
+    /// A session is over. `gone` is proof that the process at its other end is.
+    pub fn handle_session_down(&mut self, peer: Incarnation, gone: bool, now: Now) {
+        if let Some(peer) = self.peers.remove(&peer) {
+            self.dial.connected(&peer.info.address, false, now.time);
+        }
+        if gone {
+            self.detector.declare_dead(peer, now.time);
+        }
+        self.step(now);
+    }
+
+    /// Something other than a membership message arrived from this node.
+    pub fn handle_heard(&mut self, peer: Incarnation, now: Now) {
+        self.detector.heard(peer, now.time);
+    }
+
+    /// This node was away for long: what it suspects is worth nothing.
+    pub fn handle_away(&mut self, now: Now) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        line.authoring.was_away();
+        let others = others(line.chain.current(), self.me.incarnation);
+        self.detector = Detector::new(self.me.incarnation, self.settings.detection, self.rng.fork());
+        self.detector.watch(&others, now.time);
+    }
+
+    /// Time has passed.
+    pub fn handle_wake(&mut self, now: Now) {
+        self.step(now);
+    }
+
+    /// The authority has decided.
+    pub fn handle_decided(&mut self, view: &Arc<View>, now: Now) {
+        let Stage::Member(line) = &mut self.stage else { return };
+        line.authoring.decided();
+        if view.parent == Some(line.chain.current().id) {
+            self.install(Arc::clone(view), now);
+        }
+        self.step(now);
+    }
+
+    /// This node leaves for good.
+    pub fn handle_leave(&mut self) {
+        let peers: Vec<Incarnation> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.send(peer, Message::Bye);
+        }
+    }
+
+    /// A message of a peer.
+    pub fn handle_message(&mut self, from: Incarnation, message: Message, now: Now) {
+        if !self.peers.contains_key(&from) {
+            return;
+        }
+        self.detector.heard(from, now.time);
+        let is_member = self.view().is_some_and(|view| view.contains(from));
+        if !is_member && self.view().is_some() && !message.is_for_visitors() {
+            return;
+        }
+        match message {
+            Message::Probe(packet) => self.detector.on_packet(&packet, now.time),
+            Message::Greet(line) => self.on_greet(from, line, now),
+            Message::Join { member, counter_floor } => self.on_join(from, member, counter_floor, now),
+            Message::Install(view) => self.on_install(from, view, now),
+            Message::Installed(view) => self.on_installed(from, view),
+            Message::Diverged(view) => self.on_diverged(from, view),
+            Message::ViewAsk => self.send(from, Message::Greet(self.line_info())),
+            Message::ChainAsk(after) => self.on_chain_ask(from, after),
+            Message::Chain { connected, views } => self.on_chain(from, connected, views, now),
+            Message::MergeAsk { mine } => self.on_merge_ask(from, mine, now),
+            Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
+            Message::Bye => self.on_bye(from, now),
+        }
+        self.step(now);
+    }
+
+    /// When `handle_wake` is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let stage = match &self.stage {
+            Stage::Seeking(seeking) => Some(seeking.next_deadline()),
+            Stage::Member(line) => {
+                [line.authoring.next_deadline(), line.meeting.next_deadline()].into_iter().flatten().min()
+            }
+        };
+        let dial = self.dial.next_deadline(&self.me.address);
+        [stage, dial, self.detector.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether this member is dead as far as this node knows.
+    pub fn is_dead(&self, incarnation: Incarnation) -> bool {
+        self.detector.is_dead(incarnation)
+    }
+
+    /// Does all that is due. Called after every input, so that no order of inputs can skip a decision.
+    fn step(&mut self, now: Now) {
+        self.detector.tick(now.time);
+        match &self.stage {
+            Stage::Seeking(_) => self.seek(now),
+            Stage::Member(_) => {
+                self.author(now);
+                self.meet(now);
+            }
+        }
+        for (to, packet) in self.detector.take_packets() {
+            self.send(to, Message::Probe(packet));
+        }
+        for address in self.dial.due(&self.me.address, now.time) {
+            self.out.push_back(Output::Connect(address));
+        }
+    }
+
+    fn send(&mut self, to: Incarnation, message: Message) {
+        if self.peers.contains_key(&to) {
+            self.out.push_back(Output::Send(to, message));
+        }
+    }
+
+    fn line_info(&self) -> Option<LineInfo> {
+        self.view().map(|view| LineInfo {
+            view: view.id,
+            members: u32::try_from(view.members.len()).unwrap_or(u32::MAX),
+            has_records: self.has_records,
+        })
+    }
+
+    /// A new incarnation of a node is always "the old one died, a new one joined".
+    fn declare_earlier_lives_dead(&mut self, info: &MemberInfo, now: Now) {
+        let Some(view) = self.view() else { return };
+        let earlier: Vec<Incarnation> = view
+            .members
+            .iter()
+            .filter(|m| m.name == info.name && m.incarnation < info.incarnation)
+            .map(|m| m.incarnation)
+            .collect();
+        for incarnation in earlier {
+            if incarnation != self.me.incarnation {
+                self.detector.declare_dead(incarnation, now.time);
+            }
+        }
+    }
+
+    /// Makes `view` the current one. It contains this node; its place in the chain was checked, or it is the
+    /// first of a new line.
+    fn install(&mut self, view: Arc<View>, now: Now) {
+        let known = match &mut self.stage {
+            Stage::Member(line) => {
+                let before = Arc::clone(line.chain.current());
+                if !line.chain.push(Arc::clone(&view)) {
+                    return;
+                }
+                line.authoring.view_changed(&view, self.me.incarnation, now.time);
+                Some(before)
+            }
+            Stage::Seeking(_) => {
+                self.enter(Chain::new(Arc::clone(&view)), now);
+                None
+            }
+        };
+        self.after_install(&view, known.as_deref(), now);
+    }
+
+    /// Becomes a member of the line that ends in this chain.
+    fn enter(&mut self, chain: Chain, now: Now) {
+        let mut authoring = Authoring::default();
+        authoring.view_changed(chain.current(), self.me.incarnation, now.time);
+        self.stage = Stage::Member(Box::new(Line { chain, authoring, meeting: Meeting::default() }));
+    }
+
+    fn after_install(&mut self, view: &Arc<View>, before: Option<&View>, now: Now) {
+        self.counter_floor = self.counter_floor.max(view.id.counter);
+        let me = self.me.incarnation;
+        self.detector.watch(&others(view, me), now.time);
+        let living: Vec<MemberInfo> = self.peers.values().map(|peer| peer.info.clone()).collect();
+        for info in living {
+            self.declare_earlier_lives_dead(&info, now);
+        }
+        for member in &view.members {
+            if !self.peers.contains_key(&member.incarnation) {
+                self.dial.want(&member.address, now.time);
+            }
+        }
+        self.out.push_back(Output::Installed(Arc::clone(view)));
+        self.tell_installed(view, before);
+        for excluded in before.into_iter().flat_map(View::incarnations).filter(|old| !view.contains(*old)) {
+            if let Some(peer) = self.peers.remove(&excluded) {
+                self.dial.connected(&peer.info.address, false, now.time);
+            }
+            self.out.push_back(Output::EndSession(excluded));
+        }
+    }
+
+    /// Acknowledges to the author, passes the view on to those who shared the one before, greets outsiders.
+    fn tell_installed(&mut self, view: &Arc<View>, before: Option<&View>) {
+        let me = self.me.incarnation;
+        let greeting = Message::Greet(self.line_info());
+        let peers: Vec<Incarnation> = self.peers.keys().copied().collect();
+        for peer in peers {
+            if !view.contains(peer) {
+                let excluded = before.is_some_and(|before| before.contains(peer));
+                let message = if excluded { Message::Install((**view).clone()) } else { greeting.clone() };
+                self.send(peer, message);
+            } else if view.id.author == me.nonce || before.is_some_and(|before| before.contains(peer)) {
+                self.send(peer, Message::Install((**view).clone()));
+            }
+        }
+        if view.id.author != me.nonce {
+            self.acknowledge(view.id);
+        }
+    }
+
+    fn acknowledge(&mut self, view: ViewId) {
+        let author = self.view().and_then(|current| {
+            current.incarnations().find(|incarnation| incarnation.nonce == view.author)
+        });
+        if let Some(author) = author {
+            self.send(author, Message::Installed(view));
+        }
+    }
+}
+
+fn others(view: &View, me: Incarnation) -> BTreeSet<Incarnation> {
+    view.incarnations().filter(|incarnation| *incarnation != me).collect()
+}

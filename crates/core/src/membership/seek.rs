@@ -1,0 +1,98 @@
+//! Birth: a node without a line joins one, or founds one when nobody has any.
+
+use std::time::Duration;
+
+use super::{Membership, MembershipEvent, Message, Output, REPEAT, Stage};
+use crate::base::{Incarnation, Mutant, NodeName, Now, Time};
+use crate::view::{MemberInfo, View, ViewId, counter_at};
+
+/// How often a seeker looks again.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A node without a line.
+#[derive(Debug)]
+pub(super) struct Seeking {
+    since: Time,
+    /// It was expelled too often: it neither joins nor founds before this.
+    not_before: Time,
+    look_at: Time,
+    join_at: Time,
+}
+
+impl Seeking {
+    pub(super) fn new(now: Time, penalty: Duration) -> Self {
+        Self { since: now, not_before: now + penalty, look_at: now, join_at: now }
+    }
+
+    pub(super) fn next_deadline(&self) -> Time {
+        self.look_at
+    }
+}
+
+impl Membership {
+    pub(super) fn seek(&mut self, now: Now) {
+        let Stage::Seeking(seeking) = &mut self.stage else { return };
+        if seeking.look_at <= now.time {
+            seeking.look_at = now.time + LOOK;
+        }
+        if now.time < seeking.not_before {
+            return;
+        }
+        if self.peers.values().any(|peer| matches!(peer.line, Some(Some(_)))) {
+            self.ask_to_join(now);
+        } else if self.may_found(now) {
+            self.found(now);
+        }
+    }
+
+    /// Asks every peer of the line that stays; each passes it on to the author.
+    fn ask_to_join(&mut self, now: Now) {
+        let Stage::Seeking(seeking) = &mut self.stage else { return };
+        if now.time < seeking.join_at {
+            return;
+        }
+        seeking.join_at = now.time + REPEAT;
+        let lines = self.peers.iter().filter_map(|(peer, p)| Some((*peer, p.line??)));
+        let best = lines.clone().map(|(_, line)| line).reduce(|a, b| if b.stays_before(&a) { b } else { a });
+        let Some(best) = best else { return };
+        let ask: Vec<Incarnation> = lines.filter(|(_, line)| line.view == best.view).map(|(p, _)| p).collect();
+        for peer in ask {
+            self.send(peer, Message::Join { member: self.me.clone(), counter_floor: self.counter_floor });
+        }
+    }
+
+    fn may_found(&self, now: Now) -> bool {
+        let Stage::Seeking(seeking) = &self.stage else { return false };
+        if !self.settings.discovery {
+            return true;
+        }
+        if !self.dial.all_tried(&self.me.address, now.time) {
+            return false;
+        }
+        // A peer that has not greeted yet may have a line.
+        if self.peers.values().any(|peer| peer.line.is_none()) {
+            return false;
+        }
+        let waited = now.time.since(seeking.since) >= self.settings.found_alone_after;
+        if self.settings.mutants.has(Mutant::JoinsWaitForEachOther) && !self.peers.is_empty() {
+            return false;
+        }
+        if self.peers.is_empty() { waited } else { waited || self.is_smallest_founder() }
+    }
+
+    fn is_smallest_founder(&self) -> bool {
+        let key = |info: &MemberInfo| -> (NodeName, Incarnation) { (info.name.clone(), info.incarnation) };
+        let mine = key(&self.me);
+        self.peers.values().all(|peer| mine < key(&peer.info))
+    }
+
+    /// The first view of a line: this node and the seekers it is linked to.
+    fn found(&mut self, now: Now) {
+        let counter = counter_at(now.wall_ms).max(self.counter_floor + 1);
+        let mut members = vec![self.me.clone()];
+        members.extend(self.peers.values().map(|peer| peer.info.clone()));
+        let id = ViewId { counter, author: self.me.incarnation.nonce };
+        self.out.push_back(Output::Event(MembershipEvent::Founded));
+        self.install(View { id, parent: None, members }.into(), now);
+    }
+}

@@ -1,0 +1,278 @@
+//! One node's control: a single state machine, driven from outside.
+//!
+//! The shell feeds [`Node::handle`] with inputs and carries out what [`Node::poll_effect`] yields, in order, until
+//! there is nothing more; it wakes the node at [`Node::next_deadline`]. Nothing else is needed, so the simulator
+//! drives the same node in virtual time.
+//!
+//! The node only routes: an input goes to `membership` or `directory`, what they want comes out as effects, and a
+//! view that membership installs is followed by the directory before anything else happens. A node that was away
+//! for more than half of D (its deadline passed unnoticed) forgets its suspicions first: a stuck driver must lose
+//! its own membership, not expel the others.
+
+mod io;
+
+pub use io::{Config, Effect, Event, Input, LinkLoss};
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
+use crate::directory::{self, Directory, DirectoryEvent, Record};
+use crate::membership::{self, Membership, MembershipEvent};
+use crate::view::{MemberInfo, View};
+use crate::wire::{Body, Control};
+
+/// The control part of one node.
+pub struct Node {
+    membership: Membership,
+    directory: Directory,
+    detection: std::time::Duration,
+    last: Now,
+    view: Option<Arc<View>>,
+    out: VecDeque<Effect>,
+}
+
+/// What a node knows, for checkers and operators. Taking one changes nothing.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The node's present life.
+    pub incarnation: Incarnation,
+    /// Its installed view.
+    pub view: Option<Arc<View>>,
+    /// Slots it owns that serve.
+    pub slots_serving: usize,
+    /// Slots it owns that do not serve yet.
+    pub slots_opening: usize,
+    /// Records of the slots it owns and serves.
+    pub records: Vec<Record>,
+    /// Names it hosts: the life, and whether it runs.
+    pub hosted: Vec<(Name, Token, bool)>,
+}
+
+impl Node {
+    /// A node that has just started. Its first effect is `Reincarnate`.
+    pub fn new(config: Config, now: Now) -> Self {
+        let mut rng = Rng::new(config.seed);
+        let me = MemberInfo {
+            name: config.name,
+            incarnation: Incarnation { started_ms: 0, nonce: 0 },
+            address: config.address,
+            weight: config.weight,
+            kinds: config.kinds,
+            draining: false,
+        };
+        let settings = membership::Settings {
+            discovery: config.discovery,
+            found_alone_after: config.found_alone_after,
+            detection: config.detection,
+            mutants: config.mutants,
+        };
+        let membership = Membership::new(me, settings, rng.fork(), now);
+        let settings = directory::Settings {
+            slots: config.slots,
+            replicas: config.replicas,
+            detection: config.detection,
+            restart: config.restart,
+            mutants: config.mutants,
+        };
+        let directory = Directory::new(membership.me().incarnation, settings, rng.fork());
+        let mut node = Self {
+            membership,
+            directory,
+            detection: config.detection,
+            last: now,
+            view: None,
+            out: VecDeque::new(),
+        };
+        node.membership.handle_wake(now);
+        node.route(now);
+        node
+    }
+
+    /// This life's identity.
+    pub fn incarnation(&self) -> Incarnation {
+        self.membership.me().incarnation
+    }
+
+    /// This node as its peers see it; what the shell says in its `Hello`.
+    pub fn me(&self) -> &MemberInfo {
+        self.membership.me()
+    }
+
+    /// The installed view.
+    pub fn view(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
+    }
+
+    /// What is to be done next.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.out.pop_front()
+    }
+
+    /// When `handle` is due with [`Input::Wake`], if nothing else comes before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        [self.membership.next_deadline(), self.directory.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// What this node knows.
+    pub fn snapshot(&self) -> Snapshot {
+        let (slots_serving, slots_opening) = self.directory.slots_owned();
+        Snapshot {
+            incarnation: self.incarnation(),
+            view: self.view.clone(),
+            slots_serving,
+            slots_opening,
+            records: self.directory.owned_records().cloned().collect(),
+            hosted: self.directory.hosted().map(|(name, token, runs)| (name.clone(), token, runs)).collect(),
+        }
+    }
+
+    /// Takes in one input.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.notice_absence(now);
+        match input {
+            Input::Wake => {
+                self.membership.handle_wake(now);
+                self.route(now);
+                self.directory.handle_wake(now.time);
+            }
+            Input::Discovered(addresses) => self.membership.handle_discovered(addresses, now),
+            Input::SessionUp(info) => self.membership.handle_session_up(*info, now),
+            Input::SessionDown { peer, loss } => {
+                let gone = matches!(loss, LinkLoss::Refused | LinkLoss::Replaced);
+                self.membership.handle_session_down(peer, gone, now);
+            }
+            Input::ConnectFailed(address) => self.membership.handle_connect_failed(&address, now),
+            Input::Message { from, message } => self.on_message(from, message, now),
+            Input::Heard(peer) => self.membership.handle_heard(peer, now),
+            Input::ViewDecided(view) => self.membership.handle_decided(&view, now),
+            Input::Request { number, name, ask, deadline } => {
+                self.directory.handle_request(number, name, ask, deadline, now.time);
+            }
+            Input::List { number, filter, deadline } => {
+                self.directory.handle_list(number, &filter, deadline, now.time);
+            }
+            Input::Launched { name, token, result } => {
+                self.directory.handle_launched(name, token, result, now.time);
+            }
+            Input::Exited { name, token, reason } => {
+                self.directory.handle_exited(&name, token, reason, now.time);
+            }
+            Input::Leave => self.membership.handle_leave(),
+        }
+        self.route(now);
+    }
+
+    fn notice_absence(&mut self, now: Now) {
+        let was_due = self.next_deadline().is_some_and(|due| now.time.since(due) > self.detection / 2);
+        if was_due && now.time.since(self.last.time) > self.detection / 2 {
+            self.membership.handle_away(now);
+        }
+        self.last = now;
+    }
+
+    fn on_message(&mut self, from: Incarnation, message: Control, now: Now) {
+        match message.body {
+            Body::Membership(body) => self.membership.handle_message(from, body, now),
+            Body::Directory(body) => {
+                self.membership.handle_heard(from, now);
+                if self.membership.has_session(from) {
+                    self.directory.handle_message(from, message.view, body, now.time);
+                }
+            }
+        }
+    }
+
+    /// Carries outputs of one part to the other and out, until both are quiet.
+    fn route(&mut self, now: Now) {
+        loop {
+            if let Some(output) = self.membership.poll_output() {
+                self.on_membership(output, now);
+            } else if let Some(output) = self.directory.poll_output() {
+                self.on_directory(output);
+            } else {
+                self.membership.set_has_records(self.directory.has_records());
+                return;
+            }
+        }
+    }
+
+    fn on_membership(&mut self, output: membership::Output, now: Now) {
+        use membership::Output;
+        match output {
+            Output::Send(to, message) => self.send(to, Body::Membership(message)),
+            Output::Connect(address) => self.out.push_back(Effect::Connect(address)),
+            Output::EndSession(peer) => self.out.push_back(Effect::EndSession(peer)),
+            Output::Propose(view) => self.out.push_back(Effect::ProposeView(view)),
+            Output::Installed(view) => self.on_installed(view, now),
+            Output::LineLeft => {
+                self.view = None;
+                self.directory.handle_line_left();
+            }
+            Output::Reincarnate(incarnation) => {
+                self.directory.handle_reincarnated(incarnation);
+                self.out.push_back(Effect::Reincarnate(incarnation));
+            }
+            Output::Event(event) => self.out.push_back(Effect::Event(match event {
+                MembershipEvent::Founded => Event::Founded,
+                MembershipEvent::LineChanged => Event::LineChanged,
+                MembershipEvent::Expelled => Event::Expelled,
+            })),
+        }
+    }
+
+    fn on_installed(&mut self, view: Arc<View>, now: Now) {
+        let before = self.view.replace(Arc::clone(&view));
+        let entered = |from: Option<&View>, to: &View| -> Vec<MemberInfo> {
+            let known = |m: &&MemberInfo| !from.is_some_and(|from| from.contains(m.incarnation));
+            to.members.iter().filter(known).cloned().collect()
+        };
+        for member in entered(before.as_deref(), &view) {
+            self.out.push_back(Effect::Event(Event::MemberUp(member.name, member.incarnation)));
+        }
+        for member in before.iter().flat_map(|before| entered(Some(&view), before)) {
+            self.out.push_back(Effect::Event(Event::MemberDown(member.name, member.incarnation)));
+        }
+        self.out.push_back(Effect::ViewInstalled(view));
+        // Several views may come at once: the directory follows the last.
+        let current = self.view.as_ref().map(|view| view.id);
+        if let Some(chain) = self.membership.chain().filter(|chain| Some(chain.current().id) == current) {
+            self.directory.handle_view(chain, now.time);
+        }
+    }
+
+    fn on_directory(&mut self, output: directory::Output) {
+        use directory::Output;
+        match output {
+            Output::Send(to, message) => self.send(to, Body::Directory(message)),
+            Output::Launch { record, launch } => self.out.push_back(Effect::Launch { record, launch }),
+            Output::Terminate { name, token, reason } => {
+                self.out.push_back(Effect::Terminate { name, token, reason });
+            }
+            Output::Discard { name, token, code } => {
+                self.out.push_back(Effect::Discard { name, token, code });
+            }
+            Output::Retoken { name, old, new } => self.out.push_back(Effect::Retoken { name, old, new }),
+            Output::Answer { request, name, answer } => {
+                self.out.push_back(Effect::Answer { request, name, answer });
+            }
+            Output::Listed { number, rows, complete } => {
+                self.out.push_back(Effect::Listed { number, rows, complete });
+            }
+            Output::Event(event) => self.out.push_back(Effect::Event(match event {
+                DirectoryEvent::BackupUnresponsive(backup) => Event::BackupUnresponsive(backup),
+                DirectoryEvent::Recovering { slots } => Event::Recovering { slots },
+                DirectoryEvent::Restarted { name, token, reason } => {
+                    Event::Restarted { name, token, reason }
+                }
+                DirectoryEvent::Quarantined(name) => Event::Quarantined(name),
+                DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
+            })),
+        }
+    }
+
+    fn send(&mut self, to: Incarnation, body: Body) {
+        let view = self.view.as_ref().map(|view| view.id);
+        self.out.push_back(Effect::Send { to, message: Control { view, body } });
+    }
+}

@@ -1,0 +1,75 @@
+//! Messages between nodes about views and names: the control lane.
+//!
+//! | message | from -> to | effect |
+//! |---|---|---|
+//! | `Probe` | member -> member | foca's packet |
+//! | `Greet` | any -> any | the sender's line, or that it has none |
+//! | `Join` | seeker -> member -> author | be in the next view |
+//! | `Install` | author or member -> member | install this view |
+//! | `Installed`, `Diverged` | member -> author | acknowledged; on another branch |
+//! | `ViewAsk` | new author -> member | answered by `Greet` |
+//! | `ChainAsk`, `Chain` | member -> member | views after one that both know |
+//! | `MergeAsk`, `MergeAnswer` | node -> node of another line | may I leave my line for yours |
+//! | `Bye` | leaver -> all | do not wait to notice that I am gone |
+//! | `Gather`, `Gathered` | owner -> former replica -> owner | was this slot opened in that view |
+//! | `Load`, `Fill` | owner -> source -> owner; owner -> backup | the content of a slot |
+//! | `Open`, `Opened`, `Unlike` | owner -> backup -> owner | the slot opens with this content; it needs a `Fill` |
+//! | `Settled` | owner -> member | copies of former replicas may go |
+//! | `Write`, `Written` | owner -> backup -> owner | one change, acknowledged |
+//! | `AskHosted`, `Hosted` | owner -> member -> owner | recovery: what do you host |
+//! | `Request`, `Answer` | any member -> owner -> asker | start, locate, stop... |
+//! | `Grant`, `End`, `Discard`, `Retoken` | owner -> host | run, end, forget, re-number an instance |
+//! | `Report`, `Reported` | host -> owner -> host | what became of an instance |
+//! | `Offer`, `Offered` | joiner -> owner -> joiner | what it brings from another line |
+//! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
+
+use minicbor::{Decode, Encode};
+
+use crate::view::ViewId;
+use crate::{directory, membership};
+
+/// One message of the control lane.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Control {
+    /// The view the sender had installed.
+    #[n(0)]
+    pub view: Option<ViewId>,
+    /// What it says.
+    #[n(1)]
+    pub body: Body,
+}
+
+/// The content of a control message, by the part that handles it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// Views and lines.
+    #[n(0)]
+    Membership(#[n(0)] membership::Message),
+    /// Slots and names.
+    #[n(1)]
+    Directory(#[n(0)] directory::Message),
+}
+
+impl Control {
+    /// The message as bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64);
+        // Writing to a Vec can not fail, and no field has a fallible encoder.
+        minicbor::encode(self, &mut bytes).expect("a Vec takes every byte");
+        bytes
+    }
+
+    /// The message in `bytes`, which must hold nothing else.
+    ///
+    /// # Errors
+    /// Bytes that are not one whole message; nothing was done.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, minicbor::decode::Error> {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let message = decoder.decode()?;
+        if decoder.position() == bytes.len() {
+            Ok(message)
+        } else {
+            Err(minicbor::decode::Error::message("bytes after the message"))
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! Frames: how bytes on a connection are cut into pieces, and the pieces of the message lane.
+//!
+//! ```text
+//! u32 length, big endian | u8 kind | u64 number, big endian (numbered kinds only) | body
+//! ```
+//!
+//! `length` counts everything after itself. It is checked against a limit before anything is allocated or waited
+//! for; 0 and an unknown kind are errors, so garbage closes the connection at its first five bytes. *Numbered*
+//! kinds are those that the link keeps until they are acknowledged; the number is the link's, not the route's.
+//!
+//! Bodies are CBOR with numbered fields. A decoder takes exactly one body: bytes after it are an error. What it
+//! allocates is a copy of what it read, never what a length field claims.
+//!
+//! | kind | body | from -> to | effect |
+//! |---|---|---|---|
+//! | `Hello` .. `Refusal` | [`super::hello`] | both | the handshake |
+//! | `Ack` | u64, big endian | receiver of numbered frames -> sender | the link forgets them; also keeps an idle connection alive |
+//! | `Control` | [`super::Control`] | node -> node | input of the node |
+//! | `Message` | [`MessageFrame`] | sending node -> host | a message for one name |
+//! | `Signal` | [`Signal`] | host -> sending node | confirms, refuses or misses messages of one route |
+//! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call |
+
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Kind, Name, Token};
+use crate::delivery::Signal;
+
+/// Bytes of the length field.
+const LENGTH_BYTES: usize = 4;
+/// Bytes of the length field and the kind.
+const HEAD_BYTES: usize = LENGTH_BYTES + 1;
+/// Bytes of the number of a numbered frame.
+const NUMBER_BYTES: usize = 8;
+/// Bytes that a body shares its frame with, at most.
+pub const OVERHEAD_BYTES_MAX: usize = HEAD_BYTES + NUMBER_BYTES;
+/// Bytes of a body, at most: such a frame is still within the limit.
+pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX;
+
+/// What a frame is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// The first frame of each side.
+    Hello = 1,
+    /// That the sender knows the cluster's secret.
+    Proof = 2,
+    /// Who the sender is; only after its proof.
+    Welcome = 3,
+    /// Why the sender closes the connection instead of going on with the handshake.
+    Refusal = 4,
+    /// Numbered frames up to this one have arrived.
+    Ack = 8,
+    /// A control message. Numbered.
+    Control = 16,
+    /// A message for one name. Numbered.
+    Message = 17,
+    /// A gate's answer to the sending node. Numbered.
+    Signal = 18,
+    /// The outcome of a call. Numbered.
+    Reply = 19,
+}
+
+impl FrameKind {
+    /// Whether the link numbers frames of this kind and keeps them until they are acknowledged.
+    pub const fn is_numbered(self) -> bool {
+        matches!(self, FrameKind::Control | FrameKind::Message | FrameKind::Signal | FrameKind::Reply)
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => FrameKind::Hello,
+            2 => FrameKind::Proof,
+            3 => FrameKind::Welcome,
+            4 => FrameKind::Refusal,
+            8 => FrameKind::Ack,
+            16 => FrameKind::Control,
+            17 => FrameKind::Message,
+            18 => FrameKind::Signal,
+            19 => FrameKind::Reply,
+            _ => return None,
+        })
+    }
+}
+
+/// Why bytes are not a frame, or a body not what its kind says. The connection is closed; nothing was done.
+#[derive(Debug, Error)]
+pub enum FrameError {
+    /// The length field says 0, or less than the kind needs.
+    #[error("a frame of {bytes} bytes is too short for its kind")]
+    TooShort {
+        /// What the length field says.
+        bytes: usize,
+    },
+    /// The length field is over the limit of this phase of the connection.
+    #[error("a frame of {bytes} bytes is over the limit of {limit}")]
+    TooLong {
+        /// What the length field says.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// No frame has this kind.
+    #[error("there is no frame kind {0}")]
+    UnknownKind(u8),
+    /// This kind is not expected in this phase of the connection.
+    #[error("a frame of kind {0:?} is out of place here")]
+    OutOfPlace(FrameKind),
+    /// The body is not one whole value of its type.
+    #[error("the body of a {kind:?} frame can not be read: {error}")]
+    Body {
+        /// The frame's kind.
+        kind: FrameKind,
+        /// What is wrong.
+        error: minicbor::decode::Error,
+    },
+}
+
+/// One frame in a buffer of received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawFrame<'b> {
+    /// What it is about.
+    pub kind: FrameKind,
+    /// The link's number; 0 for kinds that are not numbered.
+    pub number: u64,
+    /// What it says, still encoded.
+    pub body: &'b [u8],
+    /// Bytes of the buffer that it takes.
+    pub taken: usize,
+}
+
+/// The first frame in `buffer`, or none if more bytes are needed.
+///
+/// `bytes_max` limits the length field: nothing over it is ever waited for.
+///
+/// # Errors
+/// The bytes can not become a frame, whatever follows.
+pub fn split(buffer: &[u8], bytes_max: usize) -> Result<Option<RawFrame<'_>>, FrameError> {
+    let Some((length, rest)) = buffer.split_first_chunk::<LENGTH_BYTES>() else {
+        return Ok(None);
+    };
+    // A length that does not fit the address space is over every limit.
+    let bytes = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if bytes == 0 {
+        return Err(FrameError::TooShort { bytes });
+    }
+    if bytes > bytes_max {
+        return Err(FrameError::TooLong { bytes, limit: bytes_max });
+    }
+    let Some((&byte, _)) = rest.split_first() else {
+        return Ok(None);
+    };
+    let kind = FrameKind::from_byte(byte).ok_or(FrameError::UnknownKind(byte))?;
+    if kind.is_numbered() && bytes < 1 + NUMBER_BYTES {
+        return Err(FrameError::TooShort { bytes });
+    }
+    let Some(frame) = rest.get(1..bytes) else {
+        return Ok(None);
+    };
+    let taken = LENGTH_BYTES + bytes;
+    match frame.split_first_chunk::<NUMBER_BYTES>() {
+        Some((number, body)) if kind.is_numbered() => {
+            Ok(Some(RawFrame { kind, number: u64::from_be_bytes(*number), body, taken }))
+        }
+        _ => Ok(Some(RawFrame { kind, number: 0, body: frame, taken })),
+    }
+}
+
+/// Appends a frame to `buffer`. `number` is written only for numbered kinds.
+///
+/// # Panics
+/// If `body` is longer than [`BODY_BYTES_MAX`]: whoever made it has checked that.
+pub fn put(buffer: &mut Vec<u8>, kind: FrameKind, number: u64, body: &[u8]) {
+    assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes does not fit a frame", body.len());
+    let number_bytes = if kind.is_numbered() { NUMBER_BYTES } else { 0 };
+    let bytes = 1 + number_bytes + body.len();
+    buffer.reserve(LENGTH_BYTES + bytes);
+    // Lossless: the assertion bounds it far below 2^32.
+    buffer.extend_from_slice(&(bytes as u32).to_be_bytes());
+    buffer.push(kind as u8);
+    if kind.is_numbered() {
+        buffer.extend_from_slice(&number.to_be_bytes());
+    }
+    buffer.extend_from_slice(body);
+}
+
+/// The body of an `Ack`.
+///
+/// # Errors
+/// It has not exactly eight bytes.
+pub fn read_ack(body: &[u8]) -> Result<u64, FrameError> {
+    let bytes = body.try_into().map_err(|_| FrameError::Body {
+        kind: FrameKind::Ack,
+        error: minicbor::decode::Error::message("not eight bytes"),
+    })?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// A message on its way to the host of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Message {
+    /// The name it is for.
+    #[n(0)]
+    pub name: Name,
+    /// The kind the sender takes that name to be.
+    #[n(1)]
+    pub kind: Kind,
+    /// The message's name within the kind.
+    #[n(2)]
+    pub message: Name,
+    /// The gate it is meant for.
+    #[n(3)]
+    pub gate: Token,
+    /// The route's epoch, unique in the sending incarnation.
+    #[n(4)]
+    pub epoch: u64,
+    /// Its number on that route, from 1.
+    #[n(5)]
+    pub seq: u64,
+    /// The caller's id of the call; none for a cast. The caller is the sending incarnation.
+    #[n(6)]
+    pub call: Option<u64>,
+    /// What was left of the deadline when it was handed to the link, in milliseconds. The way here is not
+    /// counted, since the clocks of two nodes are never compared.
+    #[n(7)]
+    pub remaining_ms: Option<u64>,
+    /// The fencing token of the sending instance; [`Token::NONE`] outside processes.
+    #[n(8)]
+    pub sender: Token,
+    /// Counter of the view the sending node has installed.
+    #[n(9)]
+    pub view: u64,
+    /// How the payload is encoded.
+    #[n(10)]
+    pub codec: u8,
+    /// The encoded message, opaque to everything but its kind.
+    #[n(11)]
+    pub payload: Bytes,
+}
+
+/// The outcome of a call, on its way to the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reply {
+    /// The caller's id of the call.
+    #[n(0)]
+    pub call: u64,
+    /// What became of it.
+    #[n(1)]
+    pub outcome: Outcome,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// The handler answered.
+    #[n(0)]
+    Done {
+        /// How the payload is encoded.
+        #[n(0)]
+        codec: u8,
+        /// The encoded answer.
+        #[n(1)]
+        payload: Bytes,
+    },
+    /// It did not.
+    #[n(1)]
+    Failed {
+        /// Why.
+        #[n(0)]
+        code: ErrorCode,
+        /// Whether the message ran.
+        #[n(1)]
+        executed: Executed,
+        /// More about it for people: the kind found, what a codec said. At most 1,024 bytes are sent.
+        #[n(2)]
+        detail: Option<String>,
+        /// Why the process ended, where that is the cause.
+        #[n(3)]
+        reason: Option<ExitReason>,
+    },
+}
+
+/// A frame of the message lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageFrame {
+    /// A message for one name on the receiving node.
+    Message(Message),
+    /// A gate's answer to a route of the receiving node.
+    Signal(Signal),
+    /// The outcome of a call of the receiving node.
+    Reply(Reply),
+}
+
+/// How a [`Signal`] travels: one shape for all of them, so that a new one needs no new frame.
+#[derive(Encode, Decode)]
+struct SignalBody {
+    #[n(0)]
+    what: SignalKind,
+    #[n(1)]
+    epoch: u64,
+    #[n(2)]
+    seq: u64,
+    #[n(3)]
+    code: Option<ErrorCode>,
+}
+
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(index_only)]
+enum SignalKind {
+    #[n(0)]
+    Confirm,
+    #[n(1)]
+    Refused,
+    #[n(2)]
+    Missing,
+    #[n(3)]
+    NotHere,
+    #[n(4)]
+    Room,
+}
+
+impl SignalBody {
+    fn of(signal: &Signal) -> Self {
+        let (what, epoch, seq, code) = match *signal {
+            Signal::Confirm { epoch, seq } => (SignalKind::Confirm, epoch, seq, None),
+            Signal::Refused { epoch, seq, code } => (SignalKind::Refused, epoch, seq, Some(code)),
+            Signal::Missing { epoch, seq } => (SignalKind::Missing, epoch, seq, None),
+            Signal::NotHere { epoch, seq } => (SignalKind::NotHere, epoch, seq, None),
+            Signal::Room { epoch } => (SignalKind::Room, epoch, 0, None),
+        };
+        Self { what, epoch, seq, code }
+    }
+
+    fn signal(self) -> Result<Signal, minicbor::decode::Error> {
+        let Self { what, epoch, seq, code } = self;
+        Ok(match what {
+            SignalKind::Confirm => Signal::Confirm { epoch, seq },
+            SignalKind::Refused => {
+                let code = code.ok_or_else(|| minicbor::decode::Error::message("a refusal without a code"))?;
+                Signal::Refused { epoch, seq, code }
+            }
+            SignalKind::Missing => Signal::Missing { epoch, seq },
+            SignalKind::NotHere => Signal::NotHere { epoch, seq },
+            SignalKind::Room => Signal::Room { epoch },
+        })
+    }
+}
+
+impl MessageFrame {
+    /// The kind of frame it travels in.
+    pub const fn kind(&self) -> FrameKind {
+        match self {
+            MessageFrame::Message(_) => FrameKind::Message,
+            MessageFrame::Signal(_) => FrameKind::Signal,
+            MessageFrame::Reply(_) => FrameKind::Reply,
+        }
+    }
+
+    /// Its body as bytes. It may turn out longer than [`BODY_BYTES_MAX`]; such a body must not be sent.
+    pub fn to_body(&self) -> Vec<u8> {
+        match self {
+            MessageFrame::Message(message) => encode(message, 96 + message.payload.len()),
+            MessageFrame::Signal(signal) => encode(&SignalBody::of(signal), 24),
+            MessageFrame::Reply(reply) => {
+                let room = match &reply.outcome {
+                    Outcome::Done { payload, .. } => payload.len(),
+                    Outcome::Failed { .. } => 64,
+                };
+                encode(reply, 24 + room)
+            }
+        }
+    }
+
+    /// The frame of this kind with this body.
+    ///
+    /// # Errors
+    /// The kind is not of the message lane, or the body is not one whole value of it.
+    pub fn from_body(kind: FrameKind, body: &[u8]) -> Result<Self, FrameError> {
+        match kind {
+            FrameKind::Message => decode(kind, body).map(MessageFrame::Message),
+            FrameKind::Signal => decode::<SignalBody>(kind, body)?
+                .signal()
+                .map(MessageFrame::Signal)
+                .map_err(|error| FrameError::Body { kind, error }),
+            FrameKind::Reply => decode(kind, body).map(MessageFrame::Reply),
+            other => Err(FrameError::OutOfPlace(other)),
+        }
+    }
+}
+
+/// A value as the body of a frame.
+pub(super) fn encode<T: Encode<()>>(value: &T, room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(room);
+    minicbor::encode(value, &mut bytes).expect("a Vec takes every byte and no field has a fallible encoder");
+    bytes
+}
+
+/// The one value that `body` holds.
+pub(super) fn decode<'b, T: Decode<'b, ()>>(kind: FrameKind, body: &'b [u8]) -> Result<T, FrameError> {
+    let mut decoder = minicbor::Decoder::new(body);
+    match decoder.decode() {
+        Ok(value) if decoder.position() == body.len() => Ok(value),
+        Ok(_) => {
+            Err(FrameError::Body { kind, error: minicbor::decode::Error::message("bytes after the value") })
+        }
+        Err(error) => Err(FrameError::Body { kind, error }),
+    }
+}

@@ -1,0 +1,10 @@
+//! What travels between nodes, and how it is encoded.
+//!
+//! Bodies are CBOR with numbered fields: a newer node may add fields, an older one skips them. Every decoder is
+//! bounded by the frame limit, which is checked before anything is allocated.
+
+pub mod control;
+pub mod frame;
+pub mod hello;
+
+pub use control::{Body, Control};

@@ -1,0 +1,266 @@
+//! Whole nodes with instant links: the shortest run of birth, start, crash and take-over.
+//!
+//! Delays, cuts and races are the simulator's; here a failure points at the plain logic.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, Now, Time};
+use whimbrel_core::directory::{Answer, Ask, Filter, Placement, RecordState, RestartPolicy};
+use whimbrel_core::node::{Config, Effect, Input, LinkLoss, Node, Snapshot};
+
+struct Net {
+    now: Now,
+    nodes: BTreeMap<String, Node>,
+    sessions: Vec<(Incarnation, Incarnation)>,
+    queue: VecDeque<(String, Input)>,
+    answers: Vec<(String, u64, Answer)>,
+    listed: Vec<usize>,
+    launched: Vec<(String, Name)>,
+    numbers: u64,
+}
+
+impl Net {
+    fn new() -> Self {
+        Self {
+            now: Now { time: Time::from_micros(1), wall_ms: 1_790_000_000_000 },
+            nodes: BTreeMap::new(),
+            sessions: Vec::new(),
+            queue: VecDeque::new(),
+            answers: Vec::new(),
+            listed: Vec::new(),
+            launched: Vec::new(),
+            numbers: 0,
+        }
+    }
+
+    fn boot(&mut self, name: &str, seeds: &[&str]) {
+        let mut config = Config::new(Name::new(name).unwrap(), Arc::from(name), self.numbers + 77);
+        self.numbers += 1;
+        config.slots = 64;
+        config.kinds = vec![Name::new("counter").unwrap()];
+        self.nodes.insert(name.into(), Node::new(config, self.now));
+        let seeds = seeds.iter().map(|s| Arc::from(*s)).collect();
+        self.queue.push_back((name.into(), Input::Discovered(seeds)));
+        self.settle();
+    }
+
+    fn name_of(&self, incarnation: Incarnation) -> Option<String> {
+        self.nodes.iter().find(|(_, n)| n.incarnation() == incarnation).map(|(name, _)| name.clone())
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let names: Vec<String> = self.nodes.keys().cloned().collect();
+            for name in names {
+                while let Some(effect) = self.nodes.get_mut(&name).unwrap().poll_effect() {
+                    self.carry_out(&name, effect);
+                }
+            }
+            let Some((to, input)) = self.queue.pop_front() else { return };
+            if let Some(node) = self.nodes.get_mut(&to) {
+                node.handle(self.now, input);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, at: &str, effect: Effect) {
+        let me = self.nodes[at].incarnation();
+        match effect {
+            Effect::Connect(address) => self.connect(at, &address),
+            Effect::Send { to, message } => {
+                let bytes = message.to_bytes();
+                let message = whimbrel_core::wire::Control::from_bytes(&bytes).unwrap();
+                let linked = self.sessions.contains(&(me, to)) || self.sessions.contains(&(to, me));
+                if let Some(to) = self.name_of(to).filter(|_| linked) {
+                    self.queue.push_back((to, Input::Message { from: me, message }));
+                }
+            }
+            Effect::ProposeView(view) => self.queue.push_back((at.into(), Input::ViewDecided(view))),
+            Effect::Launch { record, .. } => {
+                self.launched.push((at.into(), record.name.clone()));
+                let (name, token) = (record.name.clone(), record.token);
+                self.queue.push_back((at.into(), Input::Launched { name, token, result: Ok(()) }));
+            }
+            Effect::Terminate { name, token, reason } => {
+                self.queue.push_back((at.into(), Input::Exited { name, token, reason }));
+            }
+            Effect::Answer { request, answer, .. } => {
+                self.answers.push((at.into(), request.number, answer));
+            }
+            Effect::Listed { rows, .. } => self.listed.push(rows.len()),
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, from: &str, to: &str) {
+        let me = self.nodes[from].me().clone();
+        let Some(peer) = self.nodes.get(to).map(|n| n.me().clone()) else {
+            return self.queue.push_back((from.into(), Input::ConnectFailed(Arc::from(to))));
+        };
+        let pair = (me.incarnation, peer.incarnation);
+        if self.sessions.contains(&pair) || self.sessions.contains(&(pair.1, pair.0)) {
+            return;
+        }
+        self.sessions.push(pair);
+        self.queue.push_back((to.into(), Input::SessionUp(Box::new(me))));
+        self.queue.push_back((from.into(), Input::SessionUp(Box::new(peer))));
+    }
+
+    fn kill(&mut self, name: &str) {
+        let dead = self.nodes.remove(name).unwrap().incarnation();
+        let others: Vec<Incarnation> = self
+            .sessions
+            .iter()
+            .filter_map(|(a, b)| if *a == dead { Some(*b) } else if *b == dead { Some(*a) } else { None })
+            .collect();
+        self.sessions.retain(|(a, b)| *a != dead && *b != dead);
+        for other in others {
+            if let Some(other) = self.name_of(other) {
+                let input = Input::SessionDown { peer: dead, loss: LinkLoss::Refused };
+                self.queue.push_back((other, input));
+            }
+        }
+        self.settle();
+    }
+
+    fn run(&mut self, millis: u64) {
+        for _ in 0..millis {
+            self.now.time = self.now.time + Duration::from_millis(1);
+            self.now.wall_ms += 1;
+            let names: Vec<String> = self.nodes.keys().cloned().collect();
+            for name in names {
+                let node = self.nodes.get_mut(&name).unwrap();
+                if node.next_deadline().is_some_and(|due| due <= self.now.time) {
+                    node.handle(self.now, Input::Wake);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    fn ask(&mut self, at: &str, name: &str, ask: Ask) -> Answer {
+        self.numbers += 1;
+        let number = self.numbers;
+        let name = Name::new(name).unwrap();
+        let deadline = Duration::from_secs(5);
+        self.queue.push_back((at.into(), Input::Request { number, name, ask, deadline }));
+        self.settle();
+        for _ in 0..6_000 {
+            if let Some(at) = self.answers.iter().position(|(_, n, _)| *n == number) {
+                return self.answers.remove(at).2;
+            }
+            self.run(1);
+        }
+        panic!("no answer");
+    }
+
+    fn start(&mut self, at: &str, name: &str) -> Answer {
+        let ask = Ask::Start {
+            kind: Name::new("counter").unwrap(),
+            args: Bytes::default(),
+            policy: RestartPolicy::Permanent,
+            placement: Placement::Hash,
+        };
+        self.ask(at, name, ask)
+    }
+
+    fn snapshot(&self, name: &str) -> Snapshot {
+        self.nodes[name].snapshot()
+    }
+}
+
+fn three() -> Net {
+    let mut net = Net::new();
+    for name in ["a", "b", "c"] {
+        net.boot(name, &["a", "b", "c"]);
+    }
+    net.run(3_000);
+    net
+}
+
+#[test]
+fn three_nodes_share_one_view_and_serve_every_slot() {
+    let net = three();
+    let views: Vec<_> = ["a", "b", "c"].map(|n| net.snapshot(n).view.unwrap()).to_vec();
+    assert_eq!(views[0].members.len(), 3);
+    assert!(views.iter().all(|view| *view == views[0]));
+    let serving: usize = ["a", "b", "c"].map(|n| net.snapshot(n).slots_serving).iter().sum();
+    assert_eq!(serving, 64);
+}
+
+#[test]
+fn a_name_is_started_once_and_found_from_everywhere() {
+    let mut net = three();
+    let Answer::Started { located, copies } = net.start("a", "basket:1") else { panic!("not started") };
+    assert_eq!(copies, 2);
+    assert_eq!(net.start("b", "basket:1"), Answer::AlreadyRunning(located.clone()));
+    for at in ["a", "b", "c"] {
+        assert_eq!(net.ask(at, "basket:1", Ask::Locate), Answer::Located(located.clone()));
+    }
+    assert_eq!(net.ask("c", "basket:2", Ask::Locate), Answer::NotFound);
+    assert_eq!(net.ask("c", "basket:1", Ask::Stop), Answer::Done);
+    assert_eq!(net.ask("a", "basket:1", Ask::Locate), Answer::NotFound);
+    let Answer::Started { located: again, .. } = net.start("a", "basket:1") else { panic!("not started") };
+    assert!(again.token > located.token);
+}
+
+#[test]
+fn every_name_of_a_killed_node_runs_again_under_a_higher_token() {
+    let mut net = three();
+    let mut before = BTreeMap::new();
+    for number in 0..100 {
+        let name = format!("n{number}");
+        let Answer::Started { located, .. } = net.start("a", &name) else { panic!("not started") };
+        before.insert(name, located);
+    }
+    let dead = net.nodes["b"].incarnation();
+    net.kill("b");
+    net.run(50);
+    for (name, old) in before {
+        let Answer::Located(new) = net.ask("a", &name, Ask::Locate) else { panic!("{name} is gone") };
+        if old.host == dead {
+            assert!(new.token > old.token);
+            assert_ne!(new.gate, old.gate);
+        } else {
+            assert_eq!(new, old);
+        }
+    }
+    // A node of the same name comes back and takes its slots over; nothing is lost.
+    net.boot("b", &["a"]);
+    net.run(1_000);
+    assert_eq!(net.snapshot("b").view.unwrap().members.len(), 3);
+    net.queue.push_back((
+        "b".into(),
+        Input::List { number: 1, filter: Filter::default(), deadline: Duration::from_secs(1) },
+    ));
+    net.settle();
+    assert_eq!(net.listed, [100]);
+}
+
+#[test]
+fn a_crashing_process_is_quarantined_after_five_restarts_and_can_be_released() {
+    let mut net = three();
+    let Answer::Started { located, .. } = net.start("a", "x") else { panic!("not started") };
+    let host = net.name_of(located.host).unwrap();
+    let name = Name::new("x").unwrap();
+    for crash in 0..6 {
+        let record = net.snapshot(&host).hosted.into_iter().find(|(n, ..)| *n == name);
+        let token = record.unwrap().1;
+        let reason = ExitReason::Panic("boom".into());
+        net.queue.push_back((host.clone(), Input::Exited { name: name.clone(), token, reason }));
+        net.settle();
+        net.run(if crash == 0 { 1 } else { 120 << crash });
+    }
+    assert_eq!(net.launched.len(), 6, "one start and five restarts");
+    assert_eq!(net.ask("c", "x", Ask::Locate), Answer::Quarantined);
+    assert_eq!(net.ask("c", "x", Ask::Release), Answer::Done);
+    let Answer::Located(again) = net.ask("c", "x", Ask::Locate) else { panic!("not back") };
+    assert!(again.token > located.token);
+    let states: Vec<RecordState> =
+        ["a", "b", "c"].iter().flat_map(|n| net.snapshot(n).records).map(|r| r.state).collect();
+    assert_eq!(states, [RecordState::Running]);
+}

@@ -1,0 +1,220 @@
+//! What a run leaves behind, and all that the checkers may look at.
+//!
+//! The world writes it down while it runs; no checker ever looks into a node. Points of time are microseconds of
+//! virtual time. Names are indices into [`History::names`], nodes are indices of the run's machines.
+
+use std::sync::Arc;
+
+use whimbrel_core::base::{ErrorCode, Executed, Incarnation, Name, RequestId, Token};
+use whimbrel_core::directory::RestartPolicy;
+use whimbrel_core::view::View;
+
+/// Virtual microseconds since the start of the run.
+pub(crate) type Micros = u64;
+/// One second.
+pub(crate) const SECOND: Micros = 1_000_000;
+/// One millisecond.
+pub(crate) const MILLI: Micros = 1_000;
+/// A point that never comes.
+pub(crate) const NEVER: Micros = u64::MAX;
+
+/// What a client did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpKind {
+    Start(RestartPolicy),
+    Call,
+    Cast,
+    Locate,
+    Stop,
+    List,
+    Release,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Call answered, cast handed over, listing delivered, stop or release done.
+    Ok,
+    /// Start: this request made the process.
+    Started { token: Token, copies: u8 },
+    /// Start: another one did.
+    Already { token: Token },
+    /// Locate: there it is.
+    Located { token: Token, host: Incarnation },
+    /// An error.
+    Failed { code: ErrorCode, executed: Executed },
+}
+
+/// One operation of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Op {
+    pub(crate) kind: OpKind,
+    /// The client: order is promised per client and name.
+    pub(crate) client: u32,
+    /// The machine it ran on, and which of its lives.
+    pub(crate) host: u16,
+    pub(crate) generation: u32,
+    pub(crate) name: u32,
+    /// Counts calls and casts of this client to this name.
+    pub(crate) number: u32,
+    pub(crate) invoked: Micros,
+    /// When it must have an outcome.
+    pub(crate) deadline: Micros,
+    /// The request of its node, when it was one.
+    pub(crate) request: Option<RequestId>,
+    pub(crate) completed: Option<(Micros, Outcome)>,
+    /// An outcome that came after the first.
+    pub(crate) second_outcome: bool,
+    /// A cast that ended without being handled: told to the dead letters.
+    pub(crate) dead_letter: Option<(Micros, ErrorCode, Executed)>,
+}
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    InitFailed,
+    Crashed,
+    Normal,
+    Stopped,
+    /// Told to end by its node, for another reason than a stop.
+    Terminated,
+    NodeKilled,
+}
+
+/// One life of a name on one node.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) name: u32,
+    pub(crate) token: Token,
+    /// Tokens it had later, by a conflict won.
+    pub(crate) retoken: Option<Token>,
+    pub(crate) gate: Token,
+    pub(crate) host: u16,
+    pub(crate) policy: RestartPolicy,
+    pub(crate) request: RequestId,
+    pub(crate) in_place: bool,
+    pub(crate) launched: Micros,
+    pub(crate) running: Option<Micros>,
+    pub(crate) ended: Option<(Micros, End)>,
+}
+
+/// One message that a handler took in hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handled {
+    pub(crate) op: u32,
+    pub(crate) life: u32,
+    pub(crate) at: Micros,
+}
+
+/// The end of one life of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kill {
+    pub(crate) host: u16,
+    pub(crate) at: Micros,
+}
+
+/// A time in which something kept live nodes from talking or running.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disturbance {
+    pub(crate) from: Micros,
+    pub(crate) until: Micros,
+    /// The machine that was frozen, or none for a cut between machines.
+    pub(crate) frozen: Option<u16>,
+}
+
+/// One view installed on one node.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed {
+    pub(crate) host: u16,
+    pub(crate) at: Micros,
+    pub(crate) view: Arc<View>,
+}
+
+/// What one node was like when the run ended.
+#[derive(Clone, Debug)]
+pub(crate) struct FinalNode {
+    pub(crate) host: u16,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) view: Option<Arc<View>>,
+    /// Times at which it was expelled.
+    pub(crate) expelled: Vec<Micros>,
+}
+
+/// The answer of a probe of the liveness phase.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    pub(crate) op: u32,
+    pub(crate) name: u32,
+    pub(crate) host: u16,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) names: Vec<Name>,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) lives: Vec<Life>,
+    pub(crate) handled: Vec<Handled>,
+    pub(crate) kills: Vec<Kill>,
+    pub(crate) disturbances: Vec<Disturbance>,
+    pub(crate) installed: Vec<Installed>,
+    /// Names reported as failed too often.
+    pub(crate) quarantined: Vec<(u32, Micros)>,
+    /// Nodes that left their line (expelled, or for another line): they keep no copies.
+    pub(crate) line_changes: Vec<(u16, Micros)>,
+    /// Nodes that asked to leave.
+    pub(crate) leaves: Vec<(u16, Micros)>,
+    /// When every fault was healed; [`NEVER`] while it was not.
+    pub(crate) healed: Micros,
+    /// When all live nodes had one view with exactly them, after that.
+    pub(crate) converged: Option<Micros>,
+    pub(crate) finals: Vec<FinalNode>,
+    pub(crate) probes: Vec<Probe>,
+    /// Things that must not happen at all, seen by the world itself: a session gap, a refused decode.
+    pub(crate) oddities: Vec<String>,
+    pub(crate) ended: Micros,
+}
+
+impl History {
+    /// The text of a name.
+    pub(crate) fn name(&self, name: u32) -> &str {
+        self.names.get(name as usize).map_or("?", Name::as_str)
+    }
+
+    /// Whether a machine died at or after `from` and at or before `until`.
+    pub(crate) fn killed_between(&self, host: u16, from: Micros, until: Micros) -> bool {
+        self.kills.iter().any(|kill| kill.host == host && kill.at >= from && kill.at <= until)
+    }
+
+    /// Whether nothing but crashes happened: no cut, no pause, no change of lines.
+    pub(crate) fn crash_only(&self) -> bool {
+        self.disturbances.is_empty() && self.line_changes.is_empty()
+    }
+}
+
+impl Op {
+    /// The error it ended with.
+    pub(crate) fn failed(&self) -> Option<(ErrorCode, Executed)> {
+        match &self.completed {
+            Some((_, Outcome::Failed { code, executed })) => Some((*code, *executed)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a call or a cast.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self.kind, OpKind::Call | OpKind::Cast)
+    }
+}
+
+impl Life {
+    /// Its last token.
+    pub(crate) fn token_now(&self) -> Token {
+        self.retoken.unwrap_or(self.token)
+    }
+
+    /// When it was over, or the end of time.
+    pub(crate) fn end(&self) -> Micros {
+        self.ended.map_or(NEVER, |(at, _)| at)
+    }
+}

@@ -1,0 +1,288 @@
+//! The plan of one run: everything that a seed and a profile decide before the first event.
+//!
+//! Each seed draws a *swarm*: which kinds of fault exist at all, how dense they are, how slow the network is. A
+//! run with every fault at once finds less than many runs with few faults each, because faults hide each other.
+
+use std::str::FromStr;
+
+use whimbrel_core::base::{Mutants, Rng};
+
+use crate::history::{MILLI, Micros, SECOND};
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Profile {
+    /// Everything: the default.
+    Full,
+    /// As `full` with a fifth of the work, for continuous integration.
+    Lite,
+    /// Many founders at once, restarts in the middle of it.
+    Birth,
+    /// No fault but failing processes.
+    Calm,
+    /// Nodes die and come back; nothing is cut or frozen.
+    Crash,
+    /// The network is cut in many ways; nodes do not die.
+    Split,
+    /// Nodes freeze.
+    Pause,
+}
+
+impl Profile {
+    /// All of them.
+    pub(crate) const ALL: [Profile; 7] = [
+        Profile::Full,
+        Profile::Lite,
+        Profile::Birth,
+        Profile::Calm,
+        Profile::Crash,
+        Profile::Split,
+        Profile::Pause,
+    ];
+
+    /// As the command line writes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Profile::Full => "full",
+            Profile::Lite => "lite",
+            Profile::Birth => "birth",
+            Profile::Calm => "calm",
+            Profile::Crash => "crash",
+            Profile::Split => "split",
+            Profile::Pause => "pause",
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Profile::ALL.into_iter().find(|profile| profile.as_str() == text).ok_or_else(|| {
+            let known: Vec<_> = Profile::ALL.iter().map(|profile| profile.as_str()).collect();
+            format!("unknown profile; known are {}", known.join(", "))
+        })
+    }
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// The process of a node dies; its port refuses.
+    Kill,
+    /// It dies and is back under its name within 200 ms.
+    QuickRestart,
+    /// The machine goes silent: nothing refuses, nothing answers.
+    PowerOff,
+    /// A node and its processes stand still for a while.
+    Pause,
+    /// Two nodes lose each other.
+    CutPair,
+    /// One direction between two nodes is lost.
+    CutOneWay,
+    /// One part of the nodes loses the other.
+    Split,
+    /// One node keeps to a few of the others only.
+    CutPartial,
+    /// A connection breaks.
+    Reset,
+    /// A connection breaks and only one end hears of it.
+    HalfOpen,
+    /// A process panics.
+    Panic,
+    /// A node that was never there joins.
+    Join,
+    /// A node says good-bye and goes.
+    Leave,
+}
+
+impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Fault; 13] = [
+        Fault::Kill,
+        Fault::QuickRestart,
+        Fault::PowerOff,
+        Fault::Pause,
+        Fault::CutPair,
+        Fault::CutOneWay,
+        Fault::Split,
+        Fault::CutPartial,
+        Fault::Reset,
+        Fault::HalfOpen,
+        Fault::Panic,
+        Fault::Join,
+        Fault::Leave,
+    ];
+
+    /// As summaries write it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::QuickRestart => "quick_restart",
+            Fault::PowerOff => "power_off",
+            Fault::Pause => "pause",
+            Fault::CutPair => "cut_pair",
+            Fault::CutOneWay => "cut_one_way",
+            Fault::Split => "split",
+            Fault::CutPartial => "cut_partial",
+            Fault::Reset => "reset",
+            Fault::HalfOpen => "half_open",
+            Fault::Panic => "panic",
+            Fault::Join => "join",
+            Fault::Leave => "leave",
+        }
+    }
+}
+
+const CRASHES: [Fault; 7] = [
+    Fault::Kill,
+    Fault::QuickRestart,
+    Fault::PowerOff,
+    Fault::Reset,
+    Fault::HalfOpen,
+    Fault::Panic,
+    Fault::Join,
+];
+const CUTS: [Fault; 6] =
+    [Fault::CutPair, Fault::CutOneWay, Fault::Split, Fault::CutPartial, Fault::Reset, Fault::Panic];
+
+/// Everything a seed decides beforehand.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    /// Machines that come only when a fault `Join` brings them.
+    pub(crate) joiners: usize,
+    pub(crate) replicas: usize,
+    pub(crate) slots: u16,
+    /// Founders boot at a random time within this.
+    pub(crate) boot_spread: Micros,
+    /// How likely, in thousandths, a founder is killed and restarted within its first second.
+    pub(crate) boot_restart_permille: u64,
+    pub(crate) delay: (Micros, Micros),
+    /// How likely a segment takes up to `tail_max` instead.
+    pub(crate) tail_permille: u64,
+    pub(crate) tail_max: Micros,
+    pub(crate) names: usize,
+    pub(crate) clients_per_node: usize,
+    pub(crate) ops: usize,
+    /// Time over which the operations are spread, from `work_from` on.
+    pub(crate) work_from: Micros,
+    pub(crate) work_until: Micros,
+    /// Faults that may happen; empty for none.
+    pub(crate) faults: Vec<Fault>,
+    /// Mean time between two faults.
+    pub(crate) fault_gap: Micros,
+    /// How long a cut lasts, at most.
+    pub(crate) cut_max: Micros,
+    pub(crate) init_fail_permille: u64,
+    pub(crate) panic_permille: u64,
+    pub(crate) init_max: Micros,
+    pub(crate) handler_max: Micros,
+    /// Messages of a mailbox.
+    pub(crate) mailbox_max: usize,
+    /// Nodes that host nothing.
+    pub(crate) pure_clients: usize,
+    pub(crate) mutants: Mutants,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub(crate) fn draw(profile: Profile, seed: u64, mutants: Mutants) -> Self {
+        let mut rng = Rng::new(seed ^ 0x706c_616e);
+        let mut plan = Self::base(&mut rng, seed, mutants);
+        match profile {
+            Profile::Full | Profile::Lite => {
+                let class = match rng.below(100) {
+                    0..7 => Profile::Calm,
+                    7..45 => Profile::Crash,
+                    45..75 => Profile::Split,
+                    75..83 => Profile::Pause,
+                    83..90 => Profile::Birth,
+                    _ => Profile::Full,
+                };
+                plan.shape(class, &mut rng);
+                if profile == Profile::Lite {
+                    plan.ops /= 4;
+                    plan.work_until = plan.work_from + (plan.work_until - plan.work_from) / 2;
+                }
+            }
+            other => plan.shape(other, &mut rng),
+        }
+        plan
+    }
+
+    fn base(rng: &mut Rng, seed: u64, mutants: Mutants) -> Self {
+        let nodes = 3 + rng.below(5) as usize;
+        let slow = [200, 2 * MILLI, 10 * MILLI, 40 * MILLI][rng.below(4) as usize];
+        let work_from = 3 * SECOND;
+        let ops = 700 + rng.below(900) as usize;
+        Self {
+            seed,
+            nodes,
+            joiners: 0,
+            replicas: [3, 3, 3, 2][rng.below(4) as usize],
+            slots: [16, 32, 64][rng.below(3) as usize],
+            boot_spread: [0, 100 * MILLI, SECOND][rng.below(3) as usize],
+            boot_restart_permille: 0,
+            delay: (50, slow),
+            tail_permille: rng.below(30),
+            tail_max: 100 * MILLI,
+            names: 8 + rng.below(40) as usize,
+            clients_per_node: 1 + rng.below(3) as usize,
+            ops,
+            work_from,
+            work_until: work_from + 12 * SECOND + rng.below(20 * SECOND),
+            faults: Vec::new(),
+            fault_gap: 300 * MILLI + rng.below(4 * SECOND),
+            cut_max: 500 * MILLI + rng.below(8 * SECOND),
+            init_fail_permille: [0, 0, 50, 200][rng.below(4) as usize],
+            panic_permille: 0,
+            init_max: [100, 5 * MILLI, 100 * MILLI][rng.below(3) as usize],
+            handler_max: [50, MILLI, 20 * MILLI][rng.below(3) as usize],
+            mailbox_max: [4, 64, 16_384][rng.below(3) as usize],
+            pure_clients: usize::from(nodes > 3 && rng.below(4) == 0),
+            mutants,
+        }
+    }
+
+    /// Draws the swarm of one class.
+    fn shape(&mut self, class: Profile, rng: &mut Rng) {
+        match class {
+            Profile::Calm => self.draw_faults(&[Fault::Panic, Fault::Reset, Fault::Join], rng),
+            Profile::Crash => self.draw_faults(&CRASHES, rng),
+            Profile::Split => self.draw_faults(&CUTS, rng),
+            Profile::Pause => self.draw_faults(&[Fault::Pause, Fault::Reset, Fault::Panic], rng),
+            Profile::Birth => self.shape_birth(rng),
+            Profile::Full | Profile::Lite => self.draw_faults(&Fault::ALL, rng),
+        }
+        if self.faults.contains(&Fault::Panic) && rng.below(2) == 0 {
+            self.panic_permille = 1 + rng.below(20);
+        }
+        if self.faults.contains(&Fault::Join) {
+            self.joiners = 1 + rng.below(3) as usize;
+        }
+    }
+
+    fn shape_birth(&mut self, rng: &mut Rng) {
+        if rng.below(6) == 0 {
+            self.nodes = 30;
+            self.ops = 520;
+            self.work_until = self.work_from + 6 * SECOND;
+            self.clients_per_node = 1;
+        }
+        self.boot_spread = [0, 300 * MILLI, 2 * SECOND][rng.below(3) as usize];
+        self.boot_restart_permille = [0, 300, 500][rng.below(3) as usize];
+        // Work begins while lines are still being founded.
+        self.work_from = rng.below(2 * SECOND);
+        self.draw_faults(&[Fault::Reset, Fault::QuickRestart, Fault::Join], rng);
+    }
+
+    /// Each of `possible` exists with one chance in two, and at least one does.
+    fn draw_faults(&mut self, possible: &[Fault], rng: &mut Rng) {
+        self.faults = possible.iter().copied().filter(|_| rng.below(2) == 0).collect();
+        if self.faults.is_empty() {
+            self.faults.push(possible[rng.below(possible.len() as u64) as usize]);
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The shell of one simulated node: what the real shell does between a `Node` and the world.
+//!
+//! It feeds the node its inputs, carries out its effects in order, and keeps what they rest on: sessions, entries
+//! of names, pending calls. A kill drops the whole value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use whimbrel_core::base::{Address, ExitReason, Incarnation, Now, Time};
+use whimbrel_core::delivery::{Calls, Epochs};
+use whimbrel_core::directory::{Answer, Ask, Filter};
+use whimbrel_core::node::{Config, Effect, Event as NodeEvent, Input, Node};
+use whimbrel_core::view::{MemberInfo, View};
+use whimbrel_core::wire::Control;
+
+use super::World;
+use super::exchange::{Entry, Frame};
+use super::queue::{Event, Home};
+use super::session::{Dial, Session};
+use crate::history::{Installed, MILLI, Micros, NEVER, SECOND};
+
+/// How long a locate of a route may take before it is asked anew.
+const LOCATE_DEADLINE: Micros = 2 * SECOND;
+/// Wall clock at the start of a run: in 2025.
+const WALL_START_MS: u64 = 1_750_000_000_000;
+/// One of so many control messages is encoded and decoded on its way.
+const ROUND_TRIP: u64 = 64;
+
+/// Who waits for the answer to a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Op(u32),
+    Route(u32),
+}
+
+/// A node and all that belongs to its process.
+pub(super) struct Shell {
+    pub(super) node: Node,
+    pub(super) info: MemberInfo,
+    /// All incarnations of this process; the last is the present one.
+    pub(super) lives: Vec<Incarnation>,
+    pub(super) epochs: Epochs,
+    pub(super) entries: BTreeMap<u32, Entry>,
+    pub(super) calls: Calls<u32>,
+    pub(super) calls_wake: Micros,
+    pub(super) sessions: BTreeMap<Incarnation, Session>,
+    /// Sessions given up by this process, by peer: names the session of a pair.
+    pub(super) resets: BTreeMap<Incarnation, u32>,
+    pub(super) dials: BTreeMap<u32, Dial>,
+    /// Peers for whose link something was queued since the last flush.
+    pub(super) dirty: Vec<Incarnation>,
+    pub(super) requests: BTreeMap<u64, Asker>,
+    pub(super) next_request: u64,
+    node_wake: Micros,
+    pub(super) view: Option<Arc<View>>,
+}
+
+impl Shell {
+    pub(super) fn me(&self) -> Incarnation {
+        self.info.incarnation
+    }
+}
+
+/// One machine, which outlives its nodes.
+pub(super) struct Machine {
+    pub(super) address: Address,
+    pub(super) config: Config,
+    pub(super) generation: u32,
+    /// False after a power-off: nothing answers, nothing refuses.
+    pub(super) powered: bool,
+    pub(super) shell: Option<Box<Shell>>,
+    /// Difference of this node's clock to virtual time.
+    pub(super) offset: Micros,
+    pub(super) wall_skew_ms: u64,
+    pub(super) frozen_until: Option<Micros>,
+    /// Events that wait for the thaw.
+    pub(super) parked: Vec<Event>,
+    /// A boot is scheduled.
+    pub(super) boot_due: bool,
+    /// Says good-bye: no client starts anything here.
+    pub(super) leaving: bool,
+    pub(super) expelled: Vec<Micros>,
+}
+
+impl Machine {
+    pub(super) fn is_up(&self) -> bool {
+        self.shell.is_some()
+    }
+
+    pub(super) fn now(&self, now: Micros) -> Now {
+        let wall_ms = WALL_START_MS + self.wall_skew_ms + now / MILLI;
+        Now { time: self.time(now), wall_ms }
+    }
+
+    pub(super) fn time(&self, now: Micros) -> Time {
+        Time::from_micros(now + self.offset)
+    }
+
+    pub(super) fn virtual_time(&self, time: Time) -> Micros {
+        time.as_micros().saturating_sub(self.offset)
+    }
+}
+
+impl World {
+    pub(super) fn home(&self, host: u16) -> Home {
+        Home { host, generation: self.machines[usize::from(host)].generation }
+    }
+
+    pub(super) fn shell(&mut self, host: u16) -> Option<&mut Shell> {
+        self.machines[usize::from(host)].shell.as_deref_mut()
+    }
+
+    /// Starts a node on a machine.
+    pub(super) fn boot(&mut self, host: u16) {
+        let seed = self.rng.next_u64();
+        let offset = self.rng.below(1000 * SECOND);
+        let now = self.now;
+        let founders = self.plan.nodes;
+        let addresses: Vec<Address> =
+            self.machines.iter().take(founders.max(1)).map(|machine| machine.address.clone()).collect();
+        let machine = &mut self.machines[usize::from(host)];
+        machine.boot_due = false;
+        if machine.is_up() {
+            return;
+        }
+        machine.generation += 1;
+        machine.leaving = false;
+        machine.offset = offset;
+        machine.expelled.clear();
+        machine.config.seed = seed;
+        let config = machine.config.clone();
+        let info = MemberInfo {
+            name: config.name.clone(),
+            incarnation: Incarnation { started_ms: 0, nonce: 0 },
+            address: config.address.clone(),
+            weight: config.weight,
+            kinds: config.kinds.clone(),
+            draining: false,
+        };
+        let node = Node::new(config, machine.now(now));
+        machine.shell = Some(Box::new(Shell {
+            node,
+            info,
+            lives: Vec::new(),
+            epochs: Epochs::new(),
+            entries: BTreeMap::new(),
+            calls: Calls::new(0, 65_536, self.plan.mutants),
+            calls_wake: NEVER,
+            sessions: BTreeMap::new(),
+            resets: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            dirty: Vec::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            node_wake: NEVER,
+            view: None,
+        }));
+        self.tell(host, 1, 0, || "boot".into());
+        self.powered_again(host);
+        self.drain(host);
+        self.input(host, Input::Discovered(addresses));
+    }
+
+    /// Gives a node one input and carries out what it wants.
+    pub(super) fn input(&mut self, host: u16, input: Input) {
+        let now = self.now;
+        self.tell(host, 2, tag_of(&input), || format!("<- {input:?}"));
+        let machine = &mut self.machines[usize::from(host)];
+        let at = machine.now(now);
+        let Some(shell) = machine.shell.as_deref_mut() else { return };
+        let counts = !matches!(input, Input::Wake | Input::Heard(_));
+        shell.node.handle(at, input);
+        let effects = self.drain(host);
+        if counts || effects > 0 {
+            self.stats.events += 1;
+        }
+    }
+
+    /// Carries out all effects; returns how many there were.
+    pub(super) fn drain(&mut self, host: u16) -> usize {
+        let mut count = 0;
+        while let Some(effect) = self.shell(host).and_then(|shell| shell.node.poll_effect()) {
+            count += 1;
+            self.effect(host, effect);
+        }
+        self.schedule_node(host);
+        count
+    }
+
+    fn schedule_node(&mut self, host: u16) {
+        let home = self.home(host);
+        let machine = &mut self.machines[usize::from(host)];
+        let Some(shell) = machine.shell.as_deref() else { return };
+        let Some(due) = shell.node.next_deadline() else { return };
+        let due = machine.virtual_time(due).max(self.now + 1);
+        let Some(shell) = machine.shell.as_deref_mut() else { return };
+        if due < shell.node_wake {
+            shell.node_wake = due;
+            self.queue.at(due, Event::Node(home));
+        }
+    }
+
+    /// A node's deadline may have come.
+    pub(super) fn on_node_wake(&mut self, host: u16) {
+        let now = self.now;
+        let machine = &mut self.machines[usize::from(host)];
+        let time = machine.time(now);
+        let Some(shell) = machine.shell.as_deref_mut() else { return };
+        if shell.node_wake > now {
+            return;
+        }
+        shell.node_wake = NEVER;
+        if shell.node.next_deadline().is_some_and(|due| due <= time) {
+            self.input(host, Input::Wake);
+        } else {
+            self.schedule_node(host);
+        }
+    }
+
+    fn effect(&mut self, host: u16, effect: Effect) {
+        if !matches!(effect, Effect::Send { .. }) {
+            self.tell(host, 3, 0, || format!("-> {effect:?}"));
+        }
+        match effect {
+            Effect::Reincarnate(incarnation) => self.reincarnate(host, incarnation),
+            Effect::Connect(address) => self.connect(host, &address),
+            Effect::Send { to, message } => self.send_control(host, to, message),
+            Effect::EndSession(peer) => self.end_session(host, peer),
+            Effect::ProposeView(view) => {
+                let now = self.now;
+                let machine = &mut self.machines[usize::from(host)];
+                let at = machine.now(now);
+                if let Some(shell) = machine.shell.as_deref_mut() {
+                    shell.node.handle(at, Input::ViewDecided(view));
+                }
+            }
+            Effect::ViewInstalled(view) => self.on_view(host, view),
+            Effect::Launch { record, launch } => self.launch(host, &record, launch),
+            Effect::Terminate { name, token, reason } => self.terminate(host, &name, token, &reason),
+            Effect::Discard { name, token, code } => self.discard(host, &name, token, code),
+            Effect::Retoken { name, old, new } => self.retoken(host, &name, old, new),
+            Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
+            Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
+            Effect::Event(event) => self.on_event(host, event),
+        }
+    }
+
+    fn send_control(&mut self, host: u16, to: Incarnation, message: Control) {
+        self.round_trip = self.round_trip.wrapping_add(1);
+        let message = if self.round_trip % ROUND_TRIP == 0 { self.round_trip(message) } else { message };
+        self.tell(host, 4, to.nonce, || format!("-> {to}: {message:?}"));
+        self.push(host, to, Frame::Control(message));
+    }
+
+    /// Encodes and decodes a message: what arrives must be what was sent.
+    fn round_trip(&mut self, message: Control) -> Control {
+        match Control::from_bytes(&message.to_bytes()) {
+            Ok(decoded) if decoded == message => decoded,
+            Ok(decoded) => {
+                self.history.oddities.push(format!("the wire changed {message:?} into {decoded:?}"));
+                message
+            }
+            Err(error) => {
+                self.history.oddities.push(format!("the wire can not read {message:?}: {error}"));
+                message
+            }
+        }
+    }
+
+    fn reincarnate(&mut self, host: u16, incarnation: Incarnation) {
+        let first = match self.shell(host) {
+            Some(shell) => {
+                shell.info.incarnation = incarnation;
+                shell.lives.push(incarnation);
+                shell.view = None;
+                shell.lives.len() == 1
+            }
+            None => return,
+        };
+        if first {
+            return;
+        }
+        self.history.line_changes.push((host, self.now));
+        self.stats.mark("reincarnated");
+        self.drop_all_sessions(host);
+        let names: Vec<u32> = self.shell(host).map(|s| s.entries.keys().copied().collect()).unwrap_or_default();
+        for name in names {
+            self.with_port(host, name, |port, here, out| port.on_reincarnated(here, out));
+        }
+    }
+
+    fn on_view(&mut self, host: u16, view: Arc<View>) {
+        let now = self.now;
+        self.history.installed.push(Installed { host, at: now, view: view.clone() });
+        let Some(shell) = self.shell(host) else { return };
+        shell.view = Some(view.clone());
+        let names: Vec<u32> = shell.entries.keys().copied().collect();
+        for name in names {
+            self.with_port(host, name, |port, here, out| port.on_view(here, &view, out));
+        }
+    }
+
+    fn on_event(&mut self, host: u16, event: NodeEvent) {
+        let now = self.now;
+        match event {
+            NodeEvent::MemberUp(..) => self.stats.mark("member_up"),
+            NodeEvent::MemberDown(..) => self.stats.mark("member_down"),
+            NodeEvent::Founded => self.stats.mark("founded"),
+            NodeEvent::LineChanged => self.stats.mark("line_changed"),
+            NodeEvent::Expelled => {
+                self.stats.mark("expelled");
+                self.machines[usize::from(host)].expelled.push(now);
+            }
+            NodeEvent::BackupUnresponsive(_) => self.stats.mark("backup_unresponsive"),
+            NodeEvent::Recovering { .. } => self.stats.mark("recovering"),
+            NodeEvent::Restarted { reason, .. } => match reason {
+                ExitReason::NodeLost => self.stats.mark("restarted_after_node_loss"),
+                _ => self.stats.mark("restarted_after_crash"),
+            },
+            NodeEvent::Quarantined(name) => {
+                self.stats.mark("quarantined");
+                let name = self.name_id(&name);
+                self.history.quarantined.push((name, now));
+            }
+            NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
+            NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
+            _ => self.stats.mark("other_event"),
+        }
+    }
+
+    /// Asks the node something about a name; the answer comes back to `asker`.
+    pub(super) fn request(&mut self, host: u16, name: u32, ask: Ask, deadline: Micros, asker: Asker) {
+        let Some(text) = self.history.names.get(name as usize).cloned() else { return };
+        let Some(shell) = self.shell(host) else { return };
+        shell.next_request += 1;
+        let number = shell.next_request;
+        shell.requests.insert(number, asker);
+        let id = whimbrel_core::base::RequestId { caller: shell.me(), number };
+        if let Asker::Op(op) = asker {
+            self.history.ops[op as usize].request = Some(id);
+        }
+        let deadline = std::time::Duration::from_micros(deadline);
+        self.input(host, Input::Request { number, name: text, ask, deadline });
+    }
+
+    /// Asks the node for all records.
+    pub(super) fn list(&mut self, host: u16, op: u32, deadline: Micros) {
+        let Some(shell) = self.shell(host) else { return };
+        shell.next_request += 1;
+        let number = shell.next_request;
+        shell.requests.insert(number, Asker::Op(op));
+        let deadline = std::time::Duration::from_micros(deadline);
+        self.input(host, Input::List { number, filter: Filter::default(), deadline });
+    }
+
+    /// A route wants to know where its name is.
+    pub(super) fn locate_for_route(&mut self, host: u16, name: u32) {
+        self.request(host, name, Ask::Locate, LOCATE_DEADLINE, Asker::Route(name));
+    }
+
+    fn on_answer(&mut self, host: u16, number: u64, answer: Answer) {
+        match self.shell(host).and_then(|shell| shell.requests.remove(&number)) {
+            Some(Asker::Op(op)) => self.complete_with(op, answer),
+            Some(Asker::Route(name)) => self.route_located(host, name, answer),
+            None => self.stats.mark("answer_to_nobody"),
+        }
+    }
+}
+
+/// A small number for the trace hash.
+fn tag_of(input: &Input) -> u64 {
+    match input {
+        Input::Wake => 1,
+        Input::Discovered(_) => 2,
+        Input::SessionUp(_) => 3,
+        Input::SessionDown { .. } => 4,
+        Input::ConnectFailed(_) => 5,
+        Input::Message { from, .. } => 6 ^ from.nonce,
+        Input::Heard(_) => 7,
+        Input::ViewDecided(_) => 8,
+        Input::Request { number, .. } => 9 ^ (number << 8),
+        Input::List { .. } => 10,
+        Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
+        Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
+        Input::Leave => 13,
+    }
+}

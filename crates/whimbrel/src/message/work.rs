@@ -1,0 +1,80 @@
+//! A message with its type erased, on its way through a mailbox.
+
+use std::any::Any;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use super::{Handler, Message};
+use crate::process::Context;
+
+/// What handles one message: polled by the process's own task.
+pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A message for a process of a certain type, of which only the two ends know.
+pub(crate) trait Work: Send {
+    /// The message's name within its kind.
+    fn name(&self) -> &'static str;
+    /// The kind the sender takes the process to be.
+    fn kind(&self) -> &'static str;
+    /// Whether it can leave the node.
+    fn travels(&self) -> bool;
+    /// The message as bytes: user code.
+    fn encode(&self) -> Result<Vec<u8>, String>;
+    /// Starts handling it. `cx` is the `Context` of `process`; none when `process` is of another type.
+    fn start<'a>(
+        self: Box<Self>,
+        process: &'a mut (dyn Any + Send),
+        cx: &'a mut (dyn Any + Send),
+    ) -> Option<Handling<'a>>;
+}
+
+/// A message and the type of the process it is for.
+pub(crate) struct Typed<P, M> {
+    message: M,
+    process: PhantomData<fn(P)>,
+}
+
+impl<P: Handler<M>, M: Message> Typed<P, M> {
+    pub(crate) fn boxed(message: M) -> Box<dyn Work> {
+        Box::new(Self { message, process: PhantomData })
+    }
+
+    /// The message that these bytes hold: user code.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Box<dyn Work>, String> {
+        M::WIRE.decode(bytes).map(Self::boxed)
+    }
+}
+
+impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn kind(&self) -> &'static str {
+        P::KIND
+    }
+
+    fn travels(&self) -> bool {
+        M::WIRE.travels()
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, String> {
+        M::WIRE.encode(&self.message)
+    }
+
+    fn start<'a>(
+        self: Box<Self>,
+        process: &'a mut (dyn Any + Send),
+        cx: &'a mut (dyn Any + Send),
+    ) -> Option<Handling<'a>> {
+        let process = process.downcast_mut::<P>()?;
+        let cx = cx.downcast_mut::<Context<P>>()?;
+        Some(Box::pin(async move {
+            let reply = P::handle(process, self.message, cx).await;
+            if let Some(caller) = cx.take_caller() {
+                caller.answer::<M>(reply);
+            }
+        }))
+    }
+}

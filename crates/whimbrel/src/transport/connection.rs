@@ -1,0 +1,306 @@
+//! One authenticated connection: a reader task and a writer.
+//!
+//! The writer puts everything that is queued into one buffer per write, acknowledgements along with it, and sleeps
+//! until `send` or the reader wakes it. The reader takes what the socket has, cuts it into frames and delivers them one
+//! by one: control messages to the driver, which may make it wait, all others to the exchange, which never does.
+//!
+//! A frame that the link has counted as received is delivered exactly once: closing a connection interrupts the reader
+//! only between frames; the end of the session interrupts it anywhere.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use whimbrel_core::base::limits::FRAME_BYTES_MAX;
+use whimbrel_core::delivery::{CannotResume, Receipt};
+use whimbrel_core::wire::Control;
+use whimbrel_core::wire::frame::{self, FrameError, FrameKind, MessageFrame, RawFrame};
+
+use super::TransportEvent;
+use super::registry::Shared;
+use super::session::{Batch, Session};
+
+/// Bytes that one write gathers, and that the reader makes room for.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A connection whose handshake is complete.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    /// Bytes that were read after the handshake's last frame.
+    pub(super) leftover: BytesMut,
+    pub(super) id: u64,
+    pub(super) dialled_here: bool,
+    /// Number of the last frame of the session that the peer has received.
+    pub(super) peer_received: u64,
+    /// Closes it.
+    pub(super) closing: CancellationToken,
+    /// Fired by its session when it is closed.
+    pub(super) closed: CancellationToken,
+}
+
+/// Why a connection was closed, where that is worth a line in the log.
+#[derive(Debug, Error)]
+pub(super) enum Misbehaviour {
+    /// What the peer sent is not a frame.
+    #[error("the peer sent what can not be read: {0}")]
+    Frame(#[from] FrameError),
+    /// A frame is missing in the middle of a connection.
+    #[error("the peer left out a frame before number {0}")]
+    Gap(u64),
+    /// The peer resumes a session that is not this one.
+    #[error("the session can not be resumed: {0}")]
+    Resume(#[from] CannotResume),
+    /// Nothing arrived for too long.
+    #[error("the peer was silent for {0:?}")]
+    Silent(Duration),
+}
+
+/// How a reader ended.
+type ReadEnd = Result<(), Misbehaviour>;
+
+/// Runs a connection until it closes.
+///
+/// # Errors
+/// Why this side closed it; the end of the stream and errors of the socket are normal.
+pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connection: Connection) -> ReadEnd {
+    if let Err(error) = session.on_connected(connection.peer_received) {
+        session.end(whimbrel_core::node::LinkLoss::Unreachable);
+        return Err(error.into());
+    }
+    let closing = connection.closing;
+    let (read, write) = connection.stream.into_split();
+    let (report, reported) = oneshot::channel();
+    let reader = Reader {
+        shared: shared.clone(),
+        session: session.clone(),
+        read,
+        buffer: connection.leftover,
+        closing: closing.clone(),
+        last_heard: Instant::now(),
+    };
+    let reader_closing = closing.clone();
+    shared.tasks.spawn("link reader", async move {
+        // Also when the reader panics: the writer must not wait for ever.
+        let _closes = reader_closing.drop_guard();
+        let _ = report.send(reader.run().await);
+    });
+    Writer { shared, session, write, closing: &closing, buffer: Vec::new(), batch: Batch::default() }.run().await;
+    closing.cancel();
+    // An error here means that the reader panicked, which the panic hook has reported.
+    reported.await.unwrap_or(Ok(()))
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    session: &'a Session,
+    write: OwnedWriteHalf,
+    closing: &'a CancellationToken,
+    buffer: Vec<u8>,
+    batch: Batch,
+}
+
+impl Writer<'_> {
+    /// Writes until the connection closes.
+    async fn run(mut self) {
+        let timings = self.shared.config.timings;
+        let timer = tokio::time::sleep(timings.keep_alive);
+        tokio::pin!(timer);
+        let mut last_written = Instant::now();
+        let mut timer_fired = false;
+        loop {
+            self.fill(timer_fired);
+            if timer_fired && self.buffer.is_empty() && last_written.elapsed() >= timings.keep_alive {
+                self.put_acknowledgement(self.session.received());
+            }
+            if !self.buffer.is_empty() {
+                if !self.flush().await {
+                    return;
+                }
+                last_written = Instant::now();
+                timer_fired = false;
+                continue;
+            }
+            if timer_fired {
+                timer_fired = false;
+                timer.as_mut().reset(Instant::now() + timings.keep_alive);
+            }
+            self.arm(timer.as_mut());
+            tokio::select! {
+                biased;
+                () = self.session.ending.cancelled() => return self.say_the_rest(),
+                () = self.closing.cancelled() => return,
+                () = self.session.work.notified() => {}
+                () = timer.as_mut() => timer_fired = true,
+            }
+        }
+    }
+
+    /// Moves the timer forward if an acknowledgement is owed.
+    fn arm(&self, timer: std::pin::Pin<&mut Sleep>) {
+        if self.session.arm_timer() {
+            let due = Instant::now() + self.shared.config.timings.acknowledge;
+            if timer.deadline() > due {
+                timer.reset(due);
+            }
+        }
+    }
+
+    /// Encodes what is queued.
+    fn fill(&mut self, timer: bool) {
+        self.session.take(&mut self.batch, CHUNK_BYTES, timer);
+        for (number, queued) in self.batch.frames.drain(..) {
+            let frame = queued.frame();
+            frame::put(&mut self.buffer, frame.kind(), number, frame.body());
+        }
+        if let Some(number) = self.batch.acknowledge.take() {
+            self.put_acknowledgement(number);
+        }
+    }
+
+    fn put_acknowledgement(&mut self, number: u64) {
+        frame::put(&mut self.buffer, FrameKind::Ack, 0, &number.to_be_bytes());
+    }
+
+    /// Writes the buffer. False if the connection is gone.
+    async fn flush(&mut self) -> bool {
+        let written = tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return false,
+            () = self.session.ending.cancelled() => return false,
+            written = self.write.write_all(&self.buffer) => written.is_ok(),
+        };
+        self.buffer.clear();
+        if self.buffer.capacity() > 4 * CHUNK_BYTES {
+            // A single large frame shall not hold a large buffer for ever.
+            self.buffer = Vec::with_capacity(CHUNK_BYTES);
+        }
+        written
+    }
+
+    /// The session ends: what is queued is written as far as the socket takes it at once. "You are out of the view"
+    /// is among it.
+    fn say_the_rest(&mut self) {
+        self.fill(false);
+        let _ = self.write.try_write(&self.buffer);
+    }
+}
+
+struct Reader {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    read: OwnedReadHalf,
+    buffer: BytesMut,
+    closing: CancellationToken,
+    last_heard: Instant,
+}
+
+impl Reader {
+    async fn run(mut self) -> ReadEnd {
+        let silence = self.shared.config.timings.silence;
+        let alarm = tokio::time::sleep(silence);
+        tokio::pin!(alarm);
+        loop {
+            self.deliver_all().await?;
+            self.buffer.reserve(CHUNK_BYTES);
+            // The time spent in delivering is not the peer's silence.
+            self.last_heard = Instant::now();
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.closing.cancelled() => return Ok(()),
+                    () = self.session.ending.cancelled() => return Ok(()),
+                    read = self.read.read_buf(&mut self.buffer) => {
+                        if ended(read) {
+                            return Ok(());
+                        }
+                        break;
+                    }
+                    () = alarm.as_mut() => {
+                        let heard_until = self.last_heard + silence;
+                        if heard_until <= Instant::now() {
+                            return Err(Misbehaviour::Silent(silence));
+                        }
+                        alarm.as_mut().reset(heard_until);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Delivers all whole frames in the buffer.
+    async fn deliver_all(&mut self) -> ReadEnd {
+        let mut messages = false;
+        let mut taken = 0;
+        let result = loop {
+            match frame::split(&self.buffer[taken..], FRAME_BYTES_MAX) {
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+                Ok(Some(frame)) => {
+                    taken += frame.taken;
+                    match self.deliver(frame).await {
+                        Ok(message) => messages |= message,
+                        Err(error) => break Err(error),
+                    }
+                }
+            }
+            if self.closing.is_cancelled() || self.session.is_ending() {
+                break Ok(());
+            }
+        };
+        self.buffer.advance(taken);
+        if messages {
+            self.shared.inbound.on_batch_end(self.session.peer().incarnation);
+        }
+        result
+    }
+
+    /// Delivers one frame; says whether it was one of the message lane.
+    async fn deliver(&self, frame: RawFrame<'_>) -> Result<bool, Misbehaviour> {
+        if frame.kind == FrameKind::Ack {
+            self.session.on_acknowledged(frame::read_ack(frame.body)?);
+            return Ok(false);
+        }
+        if !frame.kind.is_numbered() {
+            return Err(FrameError::OutOfPlace(frame.kind).into());
+        }
+        // Counted before it is decoded: a frame that can not be read would otherwise come again with every connection.
+        match self.session.on_frame(frame.number) {
+            Receipt::Fresh => {}
+            Receipt::Duplicate => return Ok(false),
+            Receipt::Gap => return Err(Misbehaviour::Gap(frame.number)),
+        }
+        if frame.kind == FrameKind::Control {
+            self.deliver_control(frame).await?;
+            return Ok(false);
+        }
+        let message = MessageFrame::from_body(frame.kind, frame.body)?;
+        self.shared.inbound.on_frame(self.session.peer().incarnation, message);
+        Ok(true)
+    }
+
+    async fn deliver_control(&self, frame: RawFrame<'_>) -> ReadEnd {
+        let message = Control::from_bytes(frame.body)
+            .map_err(|error| FrameError::Body { kind: FrameKind::Control, error })?;
+        let from = self.session.peer().incarnation;
+        let event = TransportEvent::Control { me: self.session.me(), from, message };
+        tokio::select! {
+            biased;
+            () = self.session.ending.cancelled() => {}
+            // An error means that the driver is gone, and the node with it.
+            _ = self.shared.events.send(event) => {}
+        }
+        Ok(())
+    }
+}
+
+fn ended(read: io::Result<usize>) -> bool {
+    matches!(read, Ok(0) | Err(_))
+}

@@ -1,0 +1,317 @@
+//! From a TCP connection to a session, or to a refusal: see [`whimbrel_core::wire::hello`] for what is said.
+//!
+//! ```text
+//!   Unproven ── the peer's proof is right ──> Proven ── Welcome ──> Connection
+//!      └── anything else: closed                └── settings differ, another connection goes first: closed
+//! ```
+//!
+//! [`Unproven`] reads greetings of at most 4 KiB and has no way to deliver anything; only [`Unproven::check`] makes
+//! a [`Proven`] of it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use whimbrel_core::base::limits::FRAME_BYTES_MAX;
+use whimbrel_core::view::MemberInfo;
+use whimbrel_core::wire::frame::{self, FrameError};
+use whimbrel_core::wire::hello::{
+    CHALLENGE_BYTES, Claim, Greeting, Hello, PROOF_BYTES, Proof, Refusal, Role, UNPROVEN_BYTES_MAX, VERSION,
+    VERSION_MIN, Welcome, proven,
+};
+
+use super::TransportConfig;
+use super::connection::Connection;
+use super::registry::{Lost, Right, Shared};
+
+/// Kinds that one node may host: what a greeting may make this node keep.
+const KINDS_MAX: usize = 4096;
+
+/// Why a handshake gave no session. Nothing was changed.
+#[derive(Debug, Error)]
+pub(super) enum HandshakeError {
+    /// The connection broke or was closed by the peer.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// The peer sent what has no place in a handshake.
+    #[error("the peer does not speak the protocol: {0}")]
+    Garbage(#[from] FrameError),
+    /// The peer sent another greeting than the one that is due.
+    #[error("the peer sent a greeting out of turn")]
+    OutOfTurn,
+    /// The peer refused this node.
+    #[error("refused by the peer: {0}")]
+    RefusedByPeer(Refusal),
+    /// This node refused the peer.
+    #[error("refused: {0}")]
+    RefusedHere(Refusal),
+    /// Another connection is used.
+    #[error("not needed: {0:?}")]
+    Lost(Lost),
+    /// The peer is this node itself.
+    #[error("this node's own address")]
+    OwnAddress,
+    /// The system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Entropy(getrandom::Error),
+}
+
+/// The acceptor's side, up to the commit. Calls `on_proven` when the peer is no stranger any more.
+pub(super) async fn accept(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    on_proven: impl FnOnce(),
+) -> Result<(), HandshakeError> {
+    let mut unproven = Unproven::new(stream);
+    let Some(me) = shared.me() else { return Err(unproven.refuse(Refusal::NotReady).await) };
+    let (theirs, their_body) = unproven.read_hello().await?;
+    if theirs.incarnation == me.incarnation {
+        return Err(HandshakeError::OwnAddress);
+    }
+    let hello = new_hello(&shared.config, &me)?;
+    if let Err(refusal) = hello.common_version(&theirs) {
+        return Err(unproven.refuse(refusal).await);
+    }
+    let body = hello.to_body();
+    unproven.write(&[Greeting::Hello(hello)]).await?;
+    let proof = unproven.read_proof().await?;
+    let covered = proven(Role::Dialler, &shared.config.cluster, &their_body, &body, proof.claim);
+    let mut connected = unproven.check(&shared.config, &covered, &proof).await?;
+    on_proven();
+
+    let connection = connection_id(&theirs);
+    let right = match shared.claim(&me, theirs.incarnation, connection, proof.claim) {
+        Ok(right) => right,
+        Err(lost) => return Err(connected.lose(lost).await),
+    };
+    let mut received = 0;
+    let mut session = connection;
+    if let Some(resumed) = &right.session {
+        resumed.disconnect().await;
+        received = resumed.received();
+        session = resumed.id();
+    }
+    let claim = Claim { session, lost: 0 };
+    let covered = proven(Role::Acceptor, &shared.config.cluster, &their_body, &body, claim);
+    let proof = Proof { mac: mac(&shared.config, &covered), claim };
+    connected.write(&[Greeting::Proof(proof), welcome(&shared.config, &me, received)]).await?;
+    let welcome = connected.read_welcome(&shared.config, &right).await?;
+    connected.commit(shared, right, *welcome)
+}
+
+/// The dialler's side, up to the commit.
+pub(super) async fn dial(shared: &Arc<Shared>, stream: TcpStream) -> Result<(), HandshakeError> {
+    let mut unproven = Unproven::new(stream);
+    let me = shared.me().ok_or(HandshakeError::Lost(Lost::NotReady))?;
+    let hello = new_hello(&shared.config, &me)?;
+    let body = hello.to_body();
+    let connection = connection_id(&hello);
+    unproven.write(&[Greeting::Hello(hello.clone())]).await?;
+    let (theirs, their_body) = unproven.read_hello().await?;
+    if theirs.incarnation == me.incarnation {
+        return Err(HandshakeError::OwnAddress);
+    }
+    if let Err(refusal) = hello.common_version(&theirs) {
+        return Err(unproven.refuse(refusal).await);
+    }
+    // Nothing is said to a peer that is not needed: from the proof on, the peer counts on this connection.
+    let (mut right, claim) =
+        shared.begin_dial(&me, theirs.incarnation, connection).map_err(HandshakeError::Lost)?;
+    let covered = proven(Role::Dialler, &shared.config.cluster, &body, &their_body, claim);
+    unproven.write(&[Greeting::Proof(Proof { mac: mac(&shared.config, &covered), claim })]).await?;
+
+    let proof = unproven.read_proof().await?;
+    let covered = proven(Role::Acceptor, &shared.config.cluster, &body, &their_body, proof.claim);
+    let mut connected = unproven.check(&shared.config, &covered, &proof).await?;
+    if claim.session != proof.claim.session {
+        // The peer has ended that session: what this side still kept of it is over too.
+        right.session = None;
+    }
+    let peer_welcome = connected.read_welcome(&shared.config, &right).await?;
+    let received = right.session.as_ref().map_or(0, |session| session.received());
+    connected.write(&[welcome(&shared.config, &me, received)]).await?;
+    connected.commit(shared, right, *peer_welcome)
+}
+
+/// Random, and covered by both proofs, so no two connections of a pair are mistaken for each other.
+fn connection_id(dialler: &Hello) -> u64 {
+    let first: [u8; 8] = std::array::from_fn(|index| dialler.challenge[index]);
+    // 0 means none.
+    u64::from_be_bytes(first).max(1)
+}
+
+fn new_hello(config: &TransportConfig, me: &MemberInfo) -> Result<Hello, HandshakeError> {
+    let mut challenge = [0; CHALLENGE_BYTES];
+    getrandom::fill(&mut challenge).map_err(HandshakeError::Entropy)?;
+    Ok(Hello {
+        version_min: VERSION_MIN,
+        version: VERSION,
+        features: config.features,
+        incarnation: me.incarnation,
+        challenge,
+    })
+}
+
+fn welcome(config: &TransportConfig, me: &MemberInfo, received: u64) -> Greeting {
+    Greeting::Welcome(Box::new(Welcome {
+        mode: config.mode,
+        slots: config.slots,
+        replicas: config.replicas,
+        member: me.clone(),
+        received,
+    }))
+}
+
+fn keyed(config: &TransportConfig, covered: &[u8]) -> Hmac<Sha256> {
+    // Without a secret the proof still covers the cluster's name; only loopback peers are spoken to then.
+    let key = config.secret.as_ref().map_or(&[][..], |secret| secret.as_bytes());
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of every length");
+    mac.update(covered);
+    mac
+}
+
+fn mac(config: &TransportConfig, covered: &[u8]) -> [u8; PROOF_BYTES] {
+    keyed(config, covered).finalize().into_bytes().into()
+}
+
+/// A connection on which greetings are exchanged, whoever is at the other end.
+struct Greeter {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Greeter {
+    async fn write(&mut self, greetings: &[Greeting]) -> Result<(), HandshakeError> {
+        let mut bytes = Vec::new();
+        for greeting in greetings {
+            greeting.put(&mut bytes);
+        }
+        Ok(self.stream.write_all(&bytes).await?)
+    }
+
+    /// Reads one greeting, with its body as it was on the wire.
+    async fn read(&mut self, bytes_max: usize) -> Result<(Greeting, Vec<u8>), HandshakeError> {
+        loop {
+            if let Some(frame) = frame::split(&self.buffer, bytes_max)? {
+                let (kind, body, taken) = (frame.kind, frame.body.to_vec(), frame.taken);
+                let greeting = Greeting::from_body(kind, &body)?;
+                self.buffer.advance(taken);
+                return match greeting {
+                    Greeting::Refusal(refusal) => Err(HandshakeError::RefusedByPeer(refusal)),
+                    greeting => Ok((greeting, body)),
+                };
+            }
+            // Grows with what has arrived, at most to the limit of a frame.
+            self.buffer.reserve(UNPROVEN_BYTES_MAX);
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) -> HandshakeError {
+        // The connection is closed next; whether the peer learns why changes nothing here.
+        let _ = self.write(&[Greeting::Refusal(refusal)]).await;
+        HandshakeError::RefusedHere(refusal)
+    }
+}
+
+/// A connection to somebody unknown.
+struct Unproven(Greeter);
+
+impl Unproven {
+    fn new(stream: TcpStream) -> Self {
+        Self(Greeter { stream, buffer: BytesMut::new() })
+    }
+
+    async fn write(&mut self, greetings: &[Greeting]) -> Result<(), HandshakeError> {
+        self.0.write(greetings).await
+    }
+
+    async fn refuse(mut self, refusal: Refusal) -> HandshakeError {
+        self.0.refuse(refusal).await
+    }
+
+    async fn read_hello(&mut self) -> Result<(Hello, Vec<u8>), HandshakeError> {
+        match self.0.read(UNPROVEN_BYTES_MAX).await? {
+            (Greeting::Hello(hello), body) => Ok((hello, body)),
+            _ => Err(HandshakeError::OutOfTurn),
+        }
+    }
+
+    async fn read_proof(&mut self) -> Result<Proof, HandshakeError> {
+        match self.0.read(UNPROVEN_BYTES_MAX).await? {
+            (Greeting::Proof(proof), _) => Ok(proof),
+            _ => Err(HandshakeError::OutOfTurn),
+        }
+    }
+
+    /// The one way to be trusted.
+    async fn check(
+        self,
+        config: &TransportConfig,
+        covered: &[u8],
+        proof: &Proof,
+    ) -> Result<Proven, HandshakeError> {
+        // `verify_slice` compares in constant time.
+        match keyed(config, covered).verify_slice(&proof.mac) {
+            Ok(()) => Ok(Proven(self.0)),
+            Err(_) => Err(self.refuse(Refusal::Unauthorised).await),
+        }
+    }
+}
+
+/// A connection to a node of the cluster.
+struct Proven(Greeter);
+
+impl Proven {
+    async fn write(&mut self, greetings: &[Greeting]) -> Result<(), HandshakeError> {
+        self.0.write(greetings).await
+    }
+
+    async fn lose(mut self, lost: Lost) -> HandshakeError {
+        self.0.refuse(lost.refusal()).await;
+        HandshakeError::Lost(lost)
+    }
+
+    /// Reads who the peer is, and refuses one whose settings differ or who is not who it said it was.
+    async fn read_welcome(
+        &mut self,
+        config: &TransportConfig,
+        right: &Right,
+    ) -> Result<Box<Welcome>, HandshakeError> {
+        let welcome = match self.0.read(FRAME_BYTES_MAX).await? {
+            (Greeting::Welcome(welcome), _) => welcome,
+            _ => return Err(HandshakeError::OutOfTurn),
+        };
+        let same = (welcome.mode, welcome.slots, welcome.replicas)
+            == (config.mode, config.slots, config.replicas);
+        if !same {
+            return Err(self.0.refuse(Refusal::Settings).await);
+        }
+        if welcome.member.incarnation != right.peer || welcome.member.kinds.len() > KINDS_MAX {
+            return Err(HandshakeError::OutOfTurn);
+        }
+        Ok(welcome)
+    }
+
+    /// Hands the connection to its session.
+    fn commit(self, shared: &Arc<Shared>, right: Right, welcome: Welcome) -> Result<(), HandshakeError> {
+        let connection = Connection {
+            stream: self.0.stream,
+            leftover: self.0.buffer,
+            id: right.connection,
+            dialled_here: right.dialled_here,
+            peer_received: welcome.received,
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+        };
+        shared.commit(right, Box::new(welcome.member), connection).map_err(HandshakeError::Lost)
+    }
+}

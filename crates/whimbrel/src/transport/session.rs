@@ -1,0 +1,448 @@
+//! One session: its link, the connection it has at the moment, and the task that keeps it alive.
+//!
+//! ```text
+//!            first connection                  closed
+//!   (new) ──────────────────> Connected ──────────────────> Waiting ── refused ──────────────> Ended: Refused
+//!                                 ^                          │  │ └─── unreachable_after ────> Ended: Unreachable
+//!                                 └── dialled, or accepted ──┘  │
+//!                                                               └ another life of the peer ──> Ended: Replaced
+//! ```
+//!
+//! The task sends `SessionUp` first and `SessionDown` last, and awaits the reader in between, so the driver sees a
+//! session's events in order. Sessions that this one replaces have sent their `SessionDown` before it says `SessionUp`.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use whimbrel_core::base::Incarnation;
+use whimbrel_core::delivery::{CannotResume, Lane, Link, Receipt};
+use whimbrel_core::node::LinkLoss;
+use whimbrel_core::view::MemberInfo;
+use whimbrel_core::wire::frame::{FrameKind, MessageFrame};
+
+use super::connection::{self, Connection};
+use super::dialler;
+use super::outgoing::{ByteCount, OutFrame, Queued};
+use super::registry::Shared;
+use super::{QUEUED_BYTES_MAX, SendError, TransportEvent};
+
+/// Received frames after which the writer is woken to acknowledge them.
+const ACKNOWLEDGE_FRAMES: u64 = 64;
+/// Bytes that the control lane may hold above what messages may: copies of records are chunked, so this is many.
+const CONTROL_BYTES_EXTRA: usize = 64 * 1024 * 1024;
+
+/// A session with one life of a peer.
+pub(super) struct Session {
+    /// The life of this node it belongs to.
+    me: Incarnation,
+    peer: Box<MemberInfo>,
+    /// The id of its first connection.
+    id: u64,
+    /// Contended by senders, the reader and the writer, each for one short step.
+    state: Mutex<State>,
+    /// Bytes that the link holds.
+    held: ByteCount,
+    /// Wakes the writer.
+    pub(super) work: Notify,
+    /// Wakes the task when a connection was handed over.
+    arrived: Notify,
+    /// Wakes whoever waits for everything to be acknowledged.
+    idle: Notify,
+    /// Fires when the session is to end.
+    pub(super) ending: CancellationToken,
+    /// Why it ends; set before `ending` fires.
+    loss: OnceLock<LinkLoss>,
+    /// Fires when its last event was sent.
+    ended: CancellationToken,
+}
+
+struct State {
+    /// None once the session has ended.
+    link: Option<Link<Queued>>,
+    /// The connection in use or about to be.
+    current: Option<Current>,
+    /// The connection handed over and not taken up by the task yet.
+    arrived: Option<Connection>,
+    /// The id of the last connection, for the peer to know which one was given up.
+    last_connection: u64,
+    /// Frames received since the last acknowledgement.
+    owed: u64,
+    /// Whether the writer's timer will acknowledge what is owed.
+    timer_armed: bool,
+}
+
+/// What others need to know of the connection in use.
+#[derive(Clone)]
+struct Current {
+    dialled_here: bool,
+    /// Closes it.
+    closing: CancellationToken,
+    /// Fires when reader and writer have ended.
+    closed: CancellationToken,
+}
+
+/// What the writer has to put on the wire.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) frames: Vec<(u64, Queued)>,
+    pub(super) acknowledge: Option<u64>,
+}
+
+/// Starts a session on its first connection.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    me: Incarnation,
+    peer: Box<MemberInfo>,
+    connection: Connection,
+    predecessors: Vec<CancellationToken>,
+) -> Arc<Session> {
+    let session = Arc::new(Session {
+        me,
+        peer,
+        id: connection.id,
+        state: Mutex::new(State {
+            link: Some(Link::new(shared.config.mutants)),
+            current: None,
+            arrived: None,
+            last_connection: 0,
+            owed: 0,
+            timer_armed: false,
+        }),
+        held: ByteCount::default(),
+        work: Notify::new(),
+        arrived: Notify::new(),
+        idle: Notify::new(),
+        ending: CancellationToken::new(),
+        loss: OnceLock::new(),
+        ended: CancellationToken::new(),
+    });
+    let taken = session.hand_over(connection);
+    debug_assert!(taken.is_ok(), "a new session has no connection");
+    shared.tasks.spawn("session", run(shared.clone(), session.clone(), predecessors));
+    session
+}
+
+impl Session {
+    // A panic while the lock is held can only come from the link's own assertions; the link is then whole enough to
+    // be asked for what it never wrote.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn me(&self) -> Incarnation {
+        self.me
+    }
+
+    pub(super) fn peer(&self) -> &MemberInfo {
+        &self.peer
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().current.is_some()
+    }
+
+    pub(super) fn is_connected_by_own_dial(&self) -> bool {
+        self.lock().current.as_ref().is_some_and(|current| current.dialled_here)
+    }
+
+    pub(super) fn last_connection(&self) -> u64 {
+        self.lock().last_connection
+    }
+
+    /// Ends it. The first reason given counts.
+    pub(super) fn end(&self, loss: LinkLoss) {
+        let _ = self.loss.set(loss);
+        self.ending.cancel();
+    }
+
+    /// Closes its connection and waits until nothing more is read from it, so that `received` stands still.
+    pub(super) async fn disconnect(&self) {
+        let current = self.lock().current.clone();
+        if let Some(current) = current {
+            current.closing.cancel();
+            current.closed.cancelled().await;
+        }
+    }
+
+    /// Number of the last frame received; stands still only without a connection.
+    pub(super) fn received(&self) -> u64 {
+        self.lock().link.as_ref().map_or(0, Link::received)
+    }
+
+    /// Gives it a connection.
+    ///
+    /// # Errors
+    /// It has one; the given one is dropped.
+    pub(super) fn hand_over(&self, connection: Connection) -> Result<(), CannotTake> {
+        let mut state = self.lock();
+        if state.current.is_some() {
+            return Err(CannotTake);
+        }
+        state.current = Some(Current {
+            dialled_here: connection.dialled_here,
+            closing: connection.closing.clone(),
+            closed: connection.closed.clone(),
+        });
+        state.last_connection = connection.id;
+        state.arrived = Some(connection);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Queues a frame; see [`super::Transport::send`].
+    pub(super) fn send(&self, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
+        let bytes_max = match lane {
+            Lane::Control => QUEUED_BYTES_MAX + CONTROL_BYTES_EXTRA,
+            Lane::Messages | Lane::Bulk => QUEUED_BYTES_MAX,
+        };
+        let pushed = match self.held.admit(frame, bytes_max) {
+            None => Err(SendError::Full),
+            Some(queued) => match self.lock().link.as_mut() {
+                None => return Err(SendError::NoSession),
+                Some(link) => link.push(lane, queued).map_err(|_| SendError::Full),
+            },
+        };
+        match pushed {
+            Ok(()) => self.work.notify_one(),
+            // Control is level-triggered: a peer that does not even take that is better served by a new session than
+            // by what piled up for it.
+            Err(_) if lane == Lane::Control => self.end(LinkLoss::Unreachable),
+            Err(_) => {}
+        }
+        pushed
+    }
+
+    /// Takes frames for writing until `bytes_max` is reached, and what is to be acknowledged along with them.
+    /// With `timer`, acknowledges even if nothing else is written.
+    pub(super) fn take(&self, batch: &mut Batch, bytes_max: usize, timer: bool) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(link) = state.link.as_mut() else { return };
+        let mut bytes = 0;
+        while bytes < bytes_max
+            && let Some((number, queued)) = link.next()
+        {
+            bytes += queued.frame().body().len();
+            batch.frames.push((number, queued.clone()));
+        }
+        let due = timer || !batch.frames.is_empty();
+        batch.acknowledge = if due { link.ack_now() } else { link.ack_due() };
+        if batch.acknowledge.is_some() {
+            state.owed = 0;
+        }
+        if timer {
+            state.timer_armed = false;
+        }
+    }
+
+    /// Whether something received waits for the writer's timer; if so, the timer counts as armed from now on.
+    pub(super) fn arm_timer(&self) -> bool {
+        let mut state = self.lock();
+        state.timer_armed = state.owed > 0;
+        state.timer_armed
+    }
+
+    /// A numbered frame arrived.
+    pub(super) fn on_frame(&self, number: u64) -> Receipt {
+        let mut state = self.lock();
+        let Some(link) = state.link.as_mut() else { return Receipt::Duplicate };
+        let receipt = link.on_frame(number);
+        if receipt == Receipt::Fresh {
+            state.owed += 1;
+        }
+        let wake = state.owed == ACKNOWLEDGE_FRAMES || (state.owed > 0 && !state.timer_armed);
+        state.timer_armed |= wake;
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+        receipt
+    }
+
+    /// An acknowledgement arrived.
+    pub(super) fn on_acknowledged(&self, number: u64) {
+        let mut state = self.lock();
+        let Some(link) = state.link.as_mut() else { return };
+        let freed = link.on_ack(number);
+        let idle = link.is_idle();
+        let stalled = !idle && freed > 0;
+        drop(state);
+        if stalled {
+            // The writer may have stopped at the limit of what may be unacknowledged.
+            self.work.notify_one();
+        }
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// A connection begins: the peer has received frames up to this number.
+    pub(super) fn on_connected(&self, peer_received: u64) -> Result<(), CannotResume> {
+        let mut state = self.lock();
+        state.owed = 0;
+        state.timer_armed = false;
+        match state.link.as_mut() {
+            Some(link) => link.on_connected(peer_received).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until everything queued was acknowledged, or the session ends.
+    pub(super) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            let done = self.is_ending() || self.lock().link.as_ref().is_none_or(Link::is_idle);
+            if done {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.ending.cancelled() => return,
+                () = idle => {}
+            }
+        }
+    }
+
+    fn take_arrived(&self) -> Option<Connection> {
+        self.lock().arrived.take()
+    }
+
+    async fn arrival(&self) -> Connection {
+        loop {
+            if let Some(connection) = self.take_arrived() {
+                return connection;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn disconnected(&self) {
+        let mut state = self.lock();
+        state.current = None;
+        if let Some(link) = state.link.as_mut() {
+            link.on_disconnected();
+        }
+    }
+
+    /// The frames of the message lane that were never written. Later sends find no session.
+    fn into_unsent(&self) -> Vec<MessageFrame> {
+        let link = self.lock().link.take();
+        let queued = link.map(Link::into_unsent).unwrap_or_default();
+        let frames = queued.into_iter().map(|(_, queued)| queued);
+        let messages = frames.filter(|queued| queued.frame().kind() != FrameKind::Control);
+        messages
+            .filter_map(|queued| MessageFrame::from_body(queued.frame().kind(), queued.frame().body()).ok())
+            .collect()
+    }
+}
+
+/// The session has a connection already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CannotTake;
+
+/// The session's task.
+async fn run(shared: Arc<Shared>, session: Arc<Session>, predecessors: Vec<CancellationToken>) {
+    let announced = announce(&shared, &session, predecessors).await;
+    if announced {
+        live(&shared, &session).await;
+    }
+    session.end(LinkLoss::Unreachable);
+    if let Some(connection) = session.take_arrived() {
+        connection.closed.cancel();
+    }
+    let peer = session.peer.incarnation;
+    let unsent = session.into_unsent();
+    shared.inbound.on_session_end(peer, unsent);
+    let loss = session.loss.get().copied().unwrap_or(LinkLoss::Unreachable);
+    let event = if announced {
+        TransportEvent::SessionDown { me: session.me, peer, loss }
+    } else {
+        TransportEvent::ConnectFailed(session.peer.address.clone())
+    };
+    tell_last(&shared, event).await;
+    shared.remove(&session);
+    session.ended.cancel();
+}
+
+/// Sends `SessionUp` after those this session replaces have ended. False if it is to end before.
+async fn announce(shared: &Arc<Shared>, session: &Session, predecessors: Vec<CancellationToken>) -> bool {
+    let up = async {
+        for predecessor in predecessors {
+            predecessor.cancelled().await;
+        }
+        shared.events.reserve().await
+    };
+    tokio::select! {
+        biased;
+        () = session.ending.cancelled() => false,
+        permit = up => match permit {
+            Ok(permit) => {
+                permit.send(TransportEvent::SessionUp { me: session.me, peer: session.peer.clone() });
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Sends the last event. While the node stops nobody may read the channel any more: then only if it has room.
+async fn tell_last(shared: &Shared, event: TransportEvent) {
+    tokio::select! {
+        biased;
+        permit = shared.events.reserve() => if let Ok(permit) = permit { permit.send(event) },
+        () = shared.tasks.stopped() => {}
+    }
+}
+
+/// One connection after the other, until the session is to end.
+async fn live(shared: &Arc<Shared>, session: &Arc<Session>) {
+    let mut connection = session.arrival().await;
+    while !session.is_ending() {
+        let peer = session.peer.incarnation;
+        let closed = connection.closed.clone();
+        if let Err(why) = connection::drive(shared, session, connection).await
+            && let Some(kept_back) = shared.log.admit()
+        {
+            tracing::warn!(%peer, name = %session.peer.name, %why, kept_back, "connection closed");
+        }
+        session.disconnected();
+        closed.cancel();
+        match next_connection(shared, session).await {
+            Some(next) => connection = next,
+            None => break,
+        }
+    }
+}
+
+/// Waits for the next connection, dialled or accepted. None if the session ends instead.
+async fn next_connection(shared: &Arc<Shared>, session: &Arc<Session>) -> Option<Connection> {
+    let give_up = Instant::now() + shared.config.timings.unreachable_after;
+    tokio::select! {
+        biased;
+        () = session.ending.cancelled() => None,
+        connection = session.arrival() => Some(connection),
+        loss = dialler::redial(shared, session) => {
+            session.end(loss);
+            None
+        }
+        () = tokio::time::sleep_until(give_up) => {
+            session.end(LinkLoss::Unreachable);
+            None
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A job that has to run once in the whole cluster: every node asks for it, exactly one runs it, and when that node
+//! is lost another one does.
+
+use std::error::Error;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use whimbrel::{Cluster, Context, ExitReason, JoinError, KindOptions, Process, StaticList, handlers};
+
+#[derive(Serialize, Deserialize)]
+struct Cleaner {
+    sweeps: u64,
+}
+
+impl Process for Cleaner {
+    const KIND: &'static str = "cleaner";
+    type Args = u64;
+
+    async fn init(period_ms: u64, cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+        cx.send_every(Duration::from_millis(period_ms), CleanerSweep {});
+        Ok(Cleaner { sweeps: 0 })
+    }
+}
+
+#[handlers]
+impl Cleaner {
+    #[cast]
+    async fn sweep(&mut self) {
+        self.sweeps += 1; // delete what has expired
+    }
+
+    /// The node it runs on, its token (one per life, rising), and how often it has swept.
+    #[call]
+    fn report(&self, cx: &mut Context<Self>) -> (String, u64, u64) {
+        (cx.cluster().node_name().to_owned(), cx.token().get(), self.sweeps)
+    }
+}
+
+async fn join(node: &str, seeds: &[String]) -> Result<Cluster, JoinError> {
+    let builder =
+        Cluster::builder("shop").node_name(node).listen("127.0.0.1:0").discovery(StaticList::new(seeds));
+    builder.kind::<Cleaner>(KindOptions::default()).join().await
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut nodes = vec![join("a", &[]).await?];
+    let seeds = [nodes[0].address().to_string()];
+    nodes.push(join("b", &seeds).await?);
+    nodes.push(join("c", &seeds).await?);
+
+    // All at once, as nodes do when they start. Each gets the same process.
+    let (a, b, c) = tokio::join!(
+        nodes[0].get_or_start::<Cleaner>("cleaner", 50),
+        nodes[1].get_or_start::<Cleaner>("cleaner", 50),
+        nodes[2].get_or_start::<Cleaner>("cleaner", 50),
+    );
+    let (home, token, _) = a?.report().await?;
+    println!("the cleaner runs on {home} as {token}");
+    assert_eq!(b?.report().await?.1, token);
+    assert_eq!(c?.report().await?.1, token);
+
+    nodes.retain(|node| node.node_name() != home); // dropped without `leave`: a crash
+    let cleaner = nodes[0].process::<Cleaner>("cleaner")?;
+    let (new_home, new_token, _) = cleaner.report().await?;
+    println!("{home} is gone; it runs on {new_home} as {new_token}");
+    assert!(new_home != home && new_token > token);
+    while cleaner.report().await?.2 < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("and has swept three times there");
+    Ok(())
+}
