@@ -235,13 +235,13 @@ impl Children {
 
     /// Kills what still runs and waits for it.
     pub(crate) fn end(&mut self) -> Result<Vec<ExitLine>, Failure> {
-        let mut exits = Vec::new();
-        for mut child in std::mem::take(&mut self.running) {
+        let mut ending = std::mem::take(&mut self.running);
+        // All of them before the first is waited for: no node shall see another one die and act on it.
+        for child in &mut ending {
             let _ = os::kill_9(child.pid);
             child.killed_us = Some(os::monotonic_us());
-            exits.push(reap(child)?);
         }
-        Ok(exits)
+        ending.into_iter().map(reap).collect()
     }
 }
 

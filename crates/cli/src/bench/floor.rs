@@ -37,15 +37,16 @@ pub(crate) async fn listen() -> io::Result<u16> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
-            let Ok((read, write)) = split(stream) else { continue };
+            let Ok((mut read, write)) = split(stream) else { continue };
             tokio::spawn(write_frames(write, queue));
             tokio::spawn(async move {
-                let _ = read_frames(read, async |frame| {
-                    if frame.id != CAST {
-                        let _ = frames.send(frame).await;
+                while let Ok(true) = read.fill().await {
+                    while let Ok(Some(frame)) = read.next() {
+                        if frame.id != CAST && frames.send(frame).await.is_err() {
+                            return;
+                        }
                     }
-                })
-                .await;
+                }
             });
         }
     });
@@ -62,13 +63,17 @@ pub(crate) struct Floor {
 impl Floor {
     /// Connects to a listener of another process.
     pub(crate) async fn connect(port: u16) -> io::Result<Self> {
-        let (read, write) = split(TcpStream::connect(("127.0.0.1", port)).await?)?;
+        let (mut read, write) = split(TcpStream::connect(("127.0.0.1", port)).await?)?;
         let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
         let pending = Arc::new(Pending::default());
         tokio::spawn(write_frames(write, queue));
         let waiting = Arc::clone(&pending);
         tokio::spawn(async move {
-            let _ = read_frames(read, async |frame| waiting.answer(frame.id)).await;
+            while let Ok(true) = read.fill().await {
+                while let Ok(Some(frame)) = read.next() {
+                    waiting.answer(frame.id);
+                }
+            }
             waiting.close();
         });
         Ok(Self { frames, pending })
@@ -128,9 +133,10 @@ impl Pending {
     }
 }
 
-fn split(stream: TcpStream) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+fn split(stream: TcpStream) -> io::Result<(FrameReader, OwnedWriteHalf)> {
     stream.set_nodelay(true)?;
-    Ok(stream.into_split())
+    let (stream, write) = stream.into_split();
+    Ok((FrameReader { stream, bytes: vec![0; 64 * 1024], from: 0, to: 0 }, write))
 }
 
 async fn write_frames(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
@@ -150,22 +156,34 @@ async fn write_frames(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Fram
     }
 }
 
-async fn read_frames(mut stream: OwnedReadHalf, mut each: impl AsyncFnMut(Frame)) -> io::Result<()> {
-    let mut bytes = vec![0; 64 * 1024];
-    let mut filled = 0;
-    loop {
-        let read = stream.read(&mut bytes[filled..]).await?;
-        if read == 0 {
-            return Ok(());
+/// Reads in big pieces and cuts them into frames.
+#[derive(Debug)]
+struct FrameReader {
+    stream: OwnedReadHalf,
+    bytes: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl FrameReader {
+    /// Reads what is there; false at the end.
+    async fn fill(&mut self) -> io::Result<bool> {
+        self.bytes.copy_within(self.from..self.to, 0);
+        self.to -= self.from;
+        self.from = 0;
+        let read = self.stream.read(&mut self.bytes[self.to..]).await?;
+        self.to += read;
+        Ok(read > 0)
+    }
+
+    /// The next whole frame of what was read.
+    fn next(&mut self) -> io::Result<Option<Frame>> {
+        if self.to - self.from < FRAME_BYTES {
+            return Ok(None);
         }
-        filled += read;
-        let mut at = 0;
-        while filled - at >= FRAME_BYTES {
-            each(parse(&bytes[at..at + FRAME_BYTES])?).await;
-            at += FRAME_BYTES;
-        }
-        bytes.copy_within(at..filled, 0);
-        filled -= at;
+        let frame = parse(&self.bytes[self.from..self.from + FRAME_BYTES])?;
+        self.from += FRAME_BYTES;
+        Ok(Some(frame))
     }
 }
 

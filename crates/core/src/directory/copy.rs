@@ -135,7 +135,7 @@ impl Copy {
         };
         for entry in self.entries.values() {
             let record = &entry.record;
-            room(&mut fills, record.args.len() + record.name.as_str().len() + record.kind.as_str().len() + 128);
+            room(&mut fills, record.size());
             if let Some(fill) = fills.last_mut() {
                 fill.records.push(record.clone());
             }

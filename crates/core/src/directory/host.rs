@@ -221,12 +221,14 @@ impl Directory {
         reason: ExitReason,
         now: Time,
     ) {
-        let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token == token) else {
+        // A lower life than the one to end must end too: the word that it had got the higher token was lost.
+        let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token <= token) else {
             // It is gone already: tell the owner that asks.
             let news = News::Exited(reason);
             return self.send(from, Message::Report { name, token, news });
         };
         hosted.offered = false;
+        let token = hosted.record.token;
         match hosted.phase {
             Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
             Phase::Ended => {

@@ -123,6 +123,8 @@ pub struct Directory {
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
     retry_at: Option<Time>,
+    /// Names of owned slots whose host has yet to report, and when it was last told.
+    driving: BTreeMap<Name, Time>,
     /// Names that wait for their next restart.
     back_offs: BTreeSet<(Time, Name)>,
     host: Host,
@@ -147,6 +149,7 @@ impl Directory {
             owned: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             retry_at: None,
+            driving: BTreeMap::new(),
             back_offs: BTreeSet::new(),
             host: Host::default(),
             listings: Listings::default(),
@@ -170,6 +173,7 @@ impl Directory {
         self.copies.clear();
         self.owned.clear();
         self.unsettled.clear();
+        self.driving.clear();
         self.back_offs.clear();
         self.early.clear();
         self.retry_at = None;

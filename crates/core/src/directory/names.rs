@@ -15,7 +15,7 @@ use super::message::{Change, Message};
 use super::record::{Placement, Record, RecordState, RestartPolicy, Tombstone};
 use super::request::{Answer, Ask};
 use super::slots::After;
-use super::{Directory, DirectoryEvent};
+use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::SLOT_WAITERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time};
 use crate::placement::place_by_hash;
@@ -262,10 +262,13 @@ impl Directory {
     /// A slot opened: every record is driven on from whatever the last owner left it in.
     pub(super) fn reconcile(&mut self, slot: SlotId, now: Time) {
         let Some(copy) = self.copies.get(&slot) else { return };
-        let entries: Vec<_> = copy.entries.values().cloned().collect();
-        for entry in entries {
+        let settled = |record: &Record| {
+            matches!(record.state, RecordState::Running | RecordState::Registered)
+                && self.is_member(record.host)
+        };
+        let open: Vec<_> = copy.entries.values().filter(|entry| !settled(&entry.record)).cloned().collect();
+        for entry in open {
             let record = entry.record;
-            let host_lives = self.is_member(record.host);
             match record.state {
                 RecordState::BackingOff => {
                     let waited = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
@@ -274,16 +277,30 @@ impl Directory {
                     self.back_offs.insert((due, record.name));
                 }
                 RecordState::Quarantined => {}
-                _ if !host_lives => self.node_lost(slot, record, now),
-                RecordState::Starting | RecordState::Restarting => {
-                    self.send(record.host, Message::Grant(record));
+                _ if !self.is_member(record.host) => self.node_lost(slot, record, now),
+                _ => {
+                    self.driving.insert(record.name.clone(), now);
+                    self.retry_at.get_or_insert(now + REPEAT);
+                    self.drive(record);
                 }
-                RecordState::Stopping => {
-                    let reason = ExitReason::Shutdown;
-                    self.send(record.host, Message::End { name: record.name, token: record.token, reason });
-                }
-                RecordState::Running | RecordState::Registered => {}
             }
+        }
+    }
+
+    /// Tells the host what its record demands of it.
+    pub(super) fn drive(&mut self, record: Record) {
+        match record.state {
+            RecordState::Starting | RecordState::Restarting => {
+                self.send(record.host, Message::Grant(record));
+            }
+            RecordState::Stopping => {
+                let reason = ExitReason::Shutdown;
+                self.send(record.host, Message::End { name: record.name, token: record.token, reason });
+            }
+            RecordState::Running
+            | RecordState::Registered
+            | RecordState::BackingOff
+            | RecordState::Quarantined => {}
         }
     }
 

@@ -21,6 +21,12 @@ impl Directory {
             return self.send(from, Message::Offered { name, token: offered.token });
         }
         let is_same_life = record.token == offered.token;
+        if record.host == from && offered.token < record.token && record.state == RecordState::Running {
+            // It was adopted under a higher token, and the word of it was lost.
+            let (old, new) = (offered.token, record.token);
+            self.send(from, Message::Retoken { name: name.clone(), old, new });
+            return self.send(from, Message::Offered { name, token: old });
+        }
         let waits_for_host = record.state == RecordState::BackingOff && !self.is_member(record.host);
         if is_same_life && (record.host == from || waits_for_host) {
             return self.adopt(slot, from, offered, now);

@@ -60,6 +60,13 @@ pub enum RecordState {
     Stopping,
 }
 
+impl RecordState {
+    /// Whether the host has been told something and has yet to report.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, RecordState::Starting | RecordState::Restarting | RecordState::Stopping)
+    }
+}
+
 /// The entry of a name. Fields 16 and up are reserved: 16 groups, 17 metadata, 18 store version, 19 monitors,
 /// 20 last snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -140,6 +147,11 @@ pub struct Located {
 }
 
 impl Record {
+    /// About how many bytes it takes on the wire.
+    pub(super) fn size(&self) -> usize {
+        self.args.len() + self.name.as_str().len() + self.kind.as_str().len() + 128
+    }
+
     /// Where its process can be reached.
     pub fn located(&self) -> Located {
         Located { kind: self.kind.clone(), host: self.host, token: self.token, gate: self.gate }

@@ -6,7 +6,7 @@ use super::request::Answer;
 use super::restart::{AfterExit, after_exit};
 use super::slots::After;
 use super::{Directory, DirectoryEvent};
-use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Name, RequestId, SlotId, Time, Token};
 
 impl Directory {
     pub(super) fn on_report(&mut self, from: Incarnation, name: Name, token: Token, news: News, now: Time) {
@@ -15,10 +15,16 @@ impl Directory {
             // The host repeats it.
             return;
         }
-        let Some(record) = self.record(&name).filter(|r| r.token == token && r.host == from) else {
+        let ended = matches!(news, News::Exited(_));
+        let is_meant = |record: &&Record| {
+            // A host runs one life of a name: if a lower one ended where this one should run, the word that it
+            // had got a higher token was lost.
+            let runs = matches!(record.state, RecordState::Running | RecordState::Stopping);
+            record.host == from && (record.token == token || (ended && runs && token < record.token))
+        };
+        let Some(record) = self.record(&name).filter(is_meant).cloned() else {
             return self.on_stale_report(from, name, token, &news);
         };
-        let record = record.clone();
         match news {
             News::Running => self.on_running(slot, record, from, now),
             News::InitFailed(reason) if record.state == RecordState::Starting => {
@@ -67,19 +73,24 @@ impl Directory {
     }
 
     /// Its answer is known: it must not start the name again when it is woken.
-    fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: crate::base::RequestId) {
-        let Some(owned) = self.owned.get_mut(&slot) else { return };
-        let Some(waiters) = owned.waiters.get_mut(name) else { return };
+    fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) -> bool {
+        let Some(owned) = self.owned.get_mut(&slot) else { return false };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return false };
         let before = waiters.len();
         waiters.retain(|waiter| !waiter.is(request));
-        owned.waiting -= before - waiters.len();
+        let forgotten = before - waiters.len();
+        owned.waiting -= forgotten;
+        forgotten > 0
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         let reported = After::Reported(host, name.clone(), token);
         match record.state {
-            RecordState::BackingOff | RecordState::Quarantined => {
+            RecordState::BackingOff => return self.send(host, Message::Reported { name, token }),
+            RecordState::Quarantined => {
+                let code = ErrorCode::Quarantined;
+                self.send(host, Message::Discard { name: name.clone(), token, code });
                 return self.send(host, Message::Reported { name, token });
             }
             RecordState::Stopping | RecordState::Registered => {
@@ -126,6 +137,11 @@ impl Directory {
     pub(super) fn remove(&mut self, slot: SlotId, record: &Record, mut after: Vec<After>, now: Time) {
         let name = record.name.clone();
         let stoppers = self.take_stoppers(slot, &name);
+        if self.forget_waiter(slot, &name, record.request) {
+            // It never ran: its starter must not start it again when it is woken.
+            let failed = Answer::InitFailed(ExitReason::Shutdown);
+            after.push(After::Answer(record.request, name.clone(), failed));
+        }
         let tombstone = Tombstone { token: record.token, stopped_by: stoppers.first().copied() };
         after.extend(stoppers.into_iter().map(|stop| After::Answer(stop, name.clone(), Answer::Done)));
         after.push(After::Wake(name.clone()));

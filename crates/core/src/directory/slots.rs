@@ -23,6 +23,7 @@ use super::names::Waiter;
 use super::record::{Record, RecordState};
 use super::request::Answer;
 use super::{Directory, DirectoryEvent, Output, REPEAT};
+use crate::base::limits::FILL_BYTES_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token};
 use crate::placement::Replicas;
 use crate::view::ViewId;
@@ -106,8 +107,29 @@ pub(super) struct Batch {
     ask_hosted: Vec<SlotId>,
 }
 
-/// Writes in one message: with arguments of at most 64 KiB it stays under the frame limit.
-const WRITES_PER_MESSAGE: usize = 12;
+/// Records in one message of a recovery: with arguments of at most 64 KiB it stays under the frame limit.
+const RECORDS_PER_MESSAGE: usize = 12;
+
+/// Cuts writes into messages that stay well under the frame limit.
+fn split_writes(writes: Vec<SlotWrite>) -> Vec<Vec<SlotWrite>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for write in writes {
+        let size = match &write.change {
+            Change::Put(record) => record.size(),
+            Change::Remove(name, _) => name.as_str().len() + 64,
+        };
+        bytes += size;
+        if bytes > FILL_BYTES_MAX {
+            bytes = size;
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(write);
+        }
+    }
+    parts
+}
 
 impl Directory {
     pub(super) fn flush_batch(&mut self) {
@@ -124,12 +146,10 @@ impl Directory {
         for (to, slots) in batch.opened {
             self.send(to, Message::Opened(slots));
         }
-        for (to, mut writes) in batch.write {
-            while writes.len() > WRITES_PER_MESSAGE {
-                let rest = writes.split_off(WRITES_PER_MESSAGE);
-                self.send(to, Message::Write(std::mem::replace(&mut writes, rest)));
+        for (to, writes) in batch.write {
+            for writes in split_writes(writes) {
+                self.send(to, Message::Write(writes));
             }
-            self.send(to, Message::Write(writes));
         }
         for (to, acks) in batch.written {
             self.send(to, Message::Written(acks));
@@ -154,6 +174,7 @@ impl Directory {
         self.owned.clear();
         self.unsettled.clear();
         self.back_offs.clear();
+        self.driving.clear();
         let Some(line) = &self.line else { return };
         let view = line.view().id;
         let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
@@ -270,15 +291,20 @@ impl Directory {
             }
             FillFor::Backup => {
                 let Some(view) = self.backup_view(slot, from) else { return };
-                if self.has_opened(slot, view) {
-                    self.batch.opened.entry(from).or_default().push(slot);
+                let copy = self.copies.entry(slot).or_default();
+                let target = Mark { opened: Some(view), ..fill.mark };
+                let is_news = copy.mark.opened != Some(view) || copy.mark.seq < target.seq;
+                if is_news {
+                    if !copy.fill(fill, now) {
+                        return;
+                    }
+                    copy.mark = target;
+                } else if !fill.last {
                     return;
                 }
-                let copy = self.copies.entry(slot).or_default();
-                if copy.fill(fill, now) {
-                    copy.mark = Mark { opened: Some(view), seq: 0 };
-                    self.batch.opened.entry(from).or_default().push(slot);
-                }
+                let seq = copy.mark.seq;
+                self.batch.opened.entry(from).or_default().push(slot);
+                self.batch.written.entry(from).or_default().push((slot, seq));
             }
         }
     }
@@ -331,15 +357,21 @@ impl Directory {
         }
     }
 
+    /// A backup's copy is another one, or misses a write: it gets the whole content.
     pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId]) {
         for slot in slots {
-            let waits = self.owned.get(slot).is_some_and(
-                |owned| matches!(&owned.phase, Phase::Open { waiting, .. } if waiting.contains(&from)),
-            );
-            let Some(copy) = self.copies.get(slot).filter(|_| waits) else { continue };
-            for fill in copy.to_fills(*slot, copy.mark, FillFor::Backup) {
-                self.send(from, Message::Fill(fill));
-            }
+            self.fill_backup(*slot, from);
+        }
+    }
+
+    fn fill_backup(&mut self, slot: SlotId, backup: Incarnation) {
+        let is_backup = self.owned.get(&slot).is_some_and(|owned| owned.acked.contains_key(&backup));
+        let view = self.view().map(|view| view.id);
+        let Some(copy) = self.copies.get(&slot).filter(|copy| is_backup && copy.mark.opened == view) else {
+            return;
+        };
+        for fill in copy.to_fills(slot, copy.mark, FillFor::Backup) {
+            self.send(backup, Message::Fill(fill));
         }
     }
 
@@ -443,7 +475,7 @@ impl Directory {
         let records: Vec<Record> =
             self.host.records().filter(|r| asked.contains(&self.slot_of(&r.name))).cloned().collect();
         let mut parts: Vec<Vec<Record>> =
-            records.chunks(WRITES_PER_MESSAGE).map(<[Record]>::to_vec).collect();
+            records.chunks(RECORDS_PER_MESSAGE).map(<[Record]>::to_vec).collect();
         let last = parts.pop().unwrap_or_default();
         for records in parts {
             self.send(from, Message::Hosted { slots: Vec::new(), records, last: false });
@@ -459,6 +491,14 @@ impl Directory {
         for backup in owned.acked.keys() {
             let write = SlotWrite { slot, seq, change: change.clone() };
             self.batch.write.entry(*backup).or_default().push(write);
+        }
+        match &change {
+            Change::Put(record) if record.state.is_passing() => {
+                self.driving.insert(record.name.clone(), now);
+            }
+            Change::Put(_) | Change::Remove(..) => {
+                self.driving.remove(change.name());
+            }
         }
         copy.apply(change, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
@@ -489,6 +529,7 @@ impl Directory {
     }
 
     pub(super) fn on_write(&mut self, from: Incarnation, writes: Vec<SlotWrite>, now: Time) {
+        let mut behind = Vec::new();
         for SlotWrite { slot, seq, change } in writes {
             let Some(view) = self.backup_view(slot, from) else { continue };
             let Some(copy) = self.copies.get_mut(&slot) else { continue };
@@ -496,10 +537,15 @@ impl Directory {
                 copy.mark.seq = seq;
                 copy.apply(change, now);
             }
-            if copy.mark.opened == Some(view) {
+            if copy.mark.opened == Some(view) && seq <= copy.mark.seq {
                 let seq = copy.mark.seq;
                 self.batch.written.entry(from).or_default().push((slot, seq));
+            } else {
+                behind.push(slot);
             }
+        }
+        if !behind.is_empty() {
+            self.send(from, Message::Unlike(behind));
         }
     }
 
@@ -548,19 +594,57 @@ impl Directory {
                 Phase::Serving => {}
             }
         }
-        let mut slow = BTreeSet::new();
+        let writes_pending = self.repair_backups(now);
+        self.drive_again(now);
+        let idle = self.unsettled.is_empty() && !writes_pending && self.driving.is_empty();
+        self.retry_at = (!idle).then_some(now + REPEAT);
+    }
+
+    /// A write that a backup did not acknowledge may have been lost with a session: it gets the whole content.
+    fn repair_backups(&mut self, now: Time) -> bool {
+        let mut behind = Vec::new();
         let mut pending = false;
-        for owned in self.owned.values() {
+        for (slot, owned) in &self.owned {
             let Some(oldest) = owned.pending.front() else { continue };
             pending = true;
-            if now.since(oldest.since) >= self.settings.detection / 2 {
-                slow.extend(owned.acked.iter().filter(|(_, seq)| **seq < oldest.seq).map(|(b, _)| *b));
+            let age = now.since(oldest.since);
+            if age >= REPEAT {
+                let late = owned.acked.iter().filter(|(_, seq)| **seq < oldest.seq);
+                behind.extend(late.map(|(backup, _)| (*slot, *backup, age)));
             }
         }
-        for backup in slow {
-            self.event(DirectoryEvent::BackupUnresponsive(backup));
+        let mut unresponsive = BTreeSet::new();
+        for (slot, backup, age) in behind {
+            self.fill_backup(slot, backup);
+            if age >= self.settings.detection / 2 && unresponsive.insert(backup) {
+                self.event(DirectoryEvent::BackupUnresponsive(backup));
+            }
         }
-        self.retry_at = (pending || !self.unsettled.is_empty()).then_some(now + REPEAT);
+        pending
+    }
+
+    /// A grant or an end may have been lost with a session: it is said again until the host has reported.
+    fn drive_again(&mut self, now: Time) {
+        let due: Vec<Name> = self
+            .driving
+            .iter()
+            .filter(|(_, since)| now.since(**since) >= REPEAT)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            let record = self.record(&name).filter(|record| record.state.is_passing()).cloned();
+            let is_written = self.owned.get(&self.slot_of(&name)).is_some_and(|o| o.pending.is_empty());
+            match record {
+                Some(record) if is_written => {
+                    self.driving.insert(name, now);
+                    self.drive(record);
+                }
+                Some(_) => {}
+                None => {
+                    self.driving.remove(&name);
+                }
+            }
+        }
     }
 
     /// A token above every life of the name that this node knows of.

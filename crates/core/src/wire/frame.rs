@@ -337,7 +337,8 @@ impl SignalBody {
         Ok(match what {
             SignalKind::Confirm => Signal::Confirm { epoch, seq },
             SignalKind::Refused => {
-                let code = code.ok_or_else(|| minicbor::decode::Error::message("a refusal without a code"))?;
+                let code =
+                    code.ok_or_else(|| minicbor::decode::Error::message("a refusal without a code"))?;
                 Signal::Refused { epoch, seq, code }
             }
             SignalKind::Missing => Signal::Missing { epoch, seq },
@@ -405,5 +406,190 @@ pub(super) fn decode<'b, T: Decode<'b, ()>>(kind: FrameKind, body: &'b [u8]) -> 
             Err(FrameError::Body { kind, error: minicbor::decode::Error::message("bytes after the value") })
         }
         Err(error) => Err(FrameError::Body { kind, error }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::Rng;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn message(call: Option<u64>, payload: &[u8]) -> MessageFrame {
+        MessageFrame::Message(Message {
+            name: name("basket:42"),
+            kind: name("basket"),
+            message: name("add"),
+            gate: Token::new(77, 3).unwrap(),
+            epoch: 9,
+            seq: u64::MAX,
+            call,
+            remaining_ms: call.map(|_| 4_999),
+            sender: Token::NONE,
+            view: 80,
+            codec: 1,
+            payload: Bytes::from(payload),
+        })
+    }
+
+    fn samples() -> Vec<MessageFrame> {
+        let failed = |code, executed, detail: Option<&str>, reason| {
+            let outcome = Outcome::Failed { code, executed, detail: detail.map(str::to_owned), reason };
+            MessageFrame::Reply(Reply { call: 7, outcome })
+        };
+        vec![
+            message(None, b""),
+            message(Some(12), &[0xff; 300]),
+            MessageFrame::Signal(Signal::Confirm { epoch: 1, seq: 2 }),
+            MessageFrame::Signal(Signal::Refused { epoch: 1, seq: 2, code: ErrorCode::Overloaded }),
+            MessageFrame::Signal(Signal::Missing { epoch: u64::MAX, seq: 1 }),
+            MessageFrame::Signal(Signal::NotHere { epoch: 3, seq: 4 }),
+            MessageFrame::Signal(Signal::Room { epoch: 0 }),
+            MessageFrame::Reply(Reply {
+                call: 1,
+                outcome: Outcome::Done { codec: 0, payload: Bytes::from(&b"42"[..]) },
+            }),
+            failed(ErrorCode::WrongKind, Executed::No, Some("counter"), None),
+            failed(ErrorCode::Stopped, Executed::Unknown, None, Some(ExitReason::Error("disk".into()))),
+        ]
+    }
+
+    fn framed(frame: &MessageFrame, number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(&mut bytes, frame.kind(), number, &frame.to_body());
+        bytes
+    }
+
+    #[test]
+    fn every_frame_is_read_as_it_was_written() {
+        let mut stream = Vec::new();
+        for (number, frame) in samples().iter().enumerate() {
+            stream.extend(framed(frame, number as u64));
+        }
+        let mut rest = &stream[..];
+        for (number, frame) in samples().into_iter().enumerate() {
+            let raw = split(rest, FRAME_BYTES_MAX).unwrap().unwrap();
+            assert_eq!(raw.number, number as u64);
+            assert_eq!(MessageFrame::from_body(raw.kind, raw.body).unwrap(), frame);
+            rest = &rest[raw.taken..];
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_waited_for_and_its_body_is_refused() {
+        for frame in samples() {
+            let bytes = framed(&frame, 1);
+            for cut in 0..bytes.len() {
+                assert!(split(&bytes[..cut], FRAME_BYTES_MAX).unwrap().is_none(), "{frame:?} cut at {cut}");
+            }
+            let body = frame.to_body();
+            for cut in 0..body.len() {
+                let read = MessageFrame::from_body(frame.kind(), &body[..cut]);
+                assert!(read.is_err(), "{frame:?} with a body cut at {cut}");
+            }
+            let longer = [&body[..], &[0]].concat();
+            assert!(MessageFrame::from_body(frame.kind(), &longer).is_err(), "bytes after the body");
+        }
+    }
+
+    #[test]
+    fn a_length_out_of_bounds_is_refused_before_anything_is_waited_for() {
+        let cases = [
+            (vec![0, 0, 0, 0], "too short"),
+            (u32::MAX.to_be_bytes().to_vec(), "over the limit"),
+            ((FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec(), "over the limit"),
+            (vec![0, 0, 0, 1, 0], "no frame kind 0"),
+            (vec![0, 0, 0, 9, 255], "no frame kind 255"),
+            (b"GET / HTTP/1.1".to_vec(), "over the limit"),
+            (vec![0, 0, 0, 8, FrameKind::Message as u8], "too short"),
+        ];
+        for (bytes, expected) in cases {
+            let error = split(&bytes, FRAME_BYTES_MAX).unwrap_err().to_string();
+            assert!(error.contains(expected), "{bytes:?}: {error}");
+        }
+        let limit = (FRAME_BYTES_MAX as u32).to_be_bytes();
+        assert!(split(&limit, FRAME_BYTES_MAX).unwrap().is_none(), "exactly the limit is waited for");
+    }
+
+    #[test]
+    fn the_largest_body_makes_a_frame_within_the_limit() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, FrameKind::Control, 1, &vec![0; BODY_BYTES_MAX]);
+        assert_eq!(split(&bytes, FRAME_BYTES_MAX).unwrap().unwrap().taken, bytes.len());
+    }
+
+    #[test]
+    fn an_acknowledgement_has_eight_bytes() {
+        assert_eq!(read_ack(&7u64.to_be_bytes()).unwrap(), 7);
+        assert!(read_ack(&[0; 7]).is_err());
+        assert!(read_ack(&[0; 9]).is_err());
+    }
+
+    #[test]
+    fn a_length_inside_a_body_is_believed_only_as_far_as_bytes_are_there() {
+        // Byte string, text and array, each of 2^60 elements or without an end, in the place of every field.
+        let heads: [&[u8]; 5] = [
+            &[0x5b, 0x10, 0, 0, 0, 0, 0, 0, 0],
+            &[0x7b, 0x10, 0, 0, 0, 0, 0, 0, 0],
+            &[0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0],
+            &[0x9f],
+            &[0xbf],
+        ];
+        for frame in samples() {
+            let body = frame.to_body();
+            for at in 0..body.len() {
+                for head in heads {
+                    let hostile = [&body[..at], head, &body[at..]].concat();
+                    let _ = MessageFrame::from_body(frame.kind(), &hostile);
+                }
+            }
+        }
+        let deep = vec![0x81; 100_000];
+        assert!(MessageFrame::from_body(FrameKind::Message, &deep).is_err(), "nested arrays");
+    }
+
+    #[test]
+    fn random_changes_never_panic_and_what_is_read_can_be_written_again() {
+        let mut rng = Rng::new(1);
+        let samples = samples();
+        for round in 0..40_000u64 {
+            let frame = &samples[rng.below(samples.len() as u64) as usize];
+            let mut bytes = framed(frame, round);
+            for _ in 0..=rng.below(4) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                match rng.below(3) {
+                    0 => bytes[at] = rng.next_u64() as u8,
+                    1 => bytes.insert(at, rng.next_u64() as u8),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            let Ok(Some(raw)) = split(&bytes, FRAME_BYTES_MAX) else { continue };
+            assert!(raw.taken <= bytes.len());
+            if let Ok(read) = MessageFrame::from_body(raw.kind, raw.body) {
+                assert_eq!(MessageFrame::from_body(read.kind(), &read.to_body()).unwrap(), read);
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let mut rng = Rng::new(2);
+        let kinds = [FrameKind::Message, FrameKind::Signal, FrameKind::Reply, FrameKind::Control];
+        for _ in 0..40_000 {
+            let bytes: Vec<u8> = (0..rng.below(64)).map(|_| rng.next_u64() as u8).collect();
+            let _ = split(&bytes, 1 << 10);
+            let _ = MessageFrame::from_body(kinds[rng.below(4) as usize], &bytes);
+        }
+    }
+
+    #[test]
+    fn a_body_of_another_lane_is_out_of_place() {
+        let read = MessageFrame::from_body(FrameKind::Hello, &[]);
+        assert!(matches!(read, Err(FrameError::OutOfPlace(FrameKind::Hello))));
     }
 }

@@ -238,3 +238,120 @@ pub fn proven(role: Role, cluster: &str, dialler: &[u8], acceptor: &[u8], claim:
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::limits::FRAME_BYTES_MAX;
+    use crate::base::{Name, Rng};
+
+    fn hello(version_min: u16, version: u16) -> Hello {
+        let incarnation = Incarnation { started_ms: 1_700_000_000_000, nonce: u64::MAX };
+        Hello { version_min, version, features: u64::MAX, incarnation, challenge: [0xa5; CHALLENGE_BYTES] }
+    }
+
+    fn samples() -> Vec<Greeting> {
+        let member = MemberInfo {
+            name: Name::new("a").unwrap(),
+            incarnation: hello(1, 1).incarnation,
+            address: "127.0.0.1:4100".into(),
+            weight: 100,
+            kinds: vec![Name::new("basket").unwrap(), Name::new("cleaner").unwrap()],
+            draining: false,
+        };
+        let welcome = Welcome { mode: Mode::Available, slots: 4096, replicas: 2, member, received: 9 };
+        vec![
+            Greeting::Hello(hello(1, 1)),
+            Greeting::Proof(Proof { mac: [7; PROOF_BYTES], claim: Claim { session: u64::MAX, lost: 1 } }),
+            Greeting::Welcome(Box::new(welcome)),
+            Greeting::Refusal(Refusal::Unauthorised),
+        ]
+    }
+
+    fn framed(greeting: &Greeting) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        greeting.put(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn every_greeting_is_read_as_it_was_written_and_refused_when_cut() {
+        for greeting in samples() {
+            let bytes = framed(&greeting);
+            let raw = frame::split(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();
+            assert_eq!(Greeting::from_body(raw.kind, raw.body).unwrap(), greeting);
+            for cut in 0..raw.body.len() {
+                assert!(
+                    Greeting::from_body(raw.kind, &raw.body[..cut]).is_err(),
+                    "{greeting:?} cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_strangers_fits_their_limit() {
+        for greeting in samples() {
+            let stranger = !matches!(greeting, Greeting::Welcome(_));
+            assert!(!stranger || framed(&greeting).len() < 256, "{greeting:?}");
+        }
+    }
+
+    #[test]
+    fn random_changes_of_a_greeting_never_panic() {
+        let mut rng = Rng::new(3);
+        for greeting in samples() {
+            let bytes = framed(&greeting);
+            for _ in 0..20_000 {
+                let mut bytes = bytes.clone();
+                for _ in 0..=rng.below(3) {
+                    let at = rng.below(bytes.len() as u64) as usize;
+                    bytes[at] = rng.next_u64() as u8;
+                }
+                if let Ok(Some(raw)) = frame::split(&bytes, UNPROVEN_BYTES_MAX) {
+                    let _ = Greeting::from_body(raw.kind, raw.body);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_highest_common_version_is_spoken() {
+        let table = [
+            ((1, 1), (1, 1), Ok(1)),
+            ((1, 3), (2, 5), Ok(3)),
+            ((2, 5), (1, 3), Ok(3)),
+            ((1, 1), (2, 3), Err(Refusal::Version)),
+            ((4, 5), (1, 3), Err(Refusal::Version)),
+        ];
+        for (ours, theirs, expected) in table {
+            let (ours, theirs) = (hello(ours.0, ours.1), hello(theirs.0, theirs.1));
+            assert_eq!(ours.common_version(&theirs), expected, "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn a_proof_covers_role_cluster_both_hellos_and_the_claim() {
+        let claim = Claim { session: 1, lost: 2 };
+        let all = [
+            proven(Role::Dialler, "shop", b"one", b"two", claim),
+            proven(Role::Acceptor, "shop", b"one", b"two", claim),
+            proven(Role::Dialler, "shopo", b"ne", b"two", claim),
+            proven(Role::Dialler, "shop", b"two", b"one", claim),
+            proven(Role::Dialler, "shop", b"onet", b"wo", claim),
+            proven(Role::Dialler, "shop", b"one", b"two", Claim { session: 2, lost: 2 }),
+            proven(Role::Dialler, "shop", b"one", b"two", Claim { session: 1, lost: 1 }),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[index + 1..].contains(one), "{index} covers the same as another");
+        }
+    }
+
+    #[test]
+    fn wrong_secret_and_wrong_cluster_have_one_text() {
+        // There is one refusal for both; its text must name both.
+        let text = Refusal::Unauthorised.to_string();
+        assert!(text.contains("secret") && text.contains("cluster"), "{text}");
+    }
+}

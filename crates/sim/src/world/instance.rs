@@ -2,7 +2,7 @@
 
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Token};
 use whimbrel_core::delivery::Inbox;
-use whimbrel_core::directory::{Launch, Record, RecordState};
+use whimbrel_core::directory::{Launch, Record};
 use whimbrel_core::node::Input;
 
 use super::World;
@@ -30,8 +30,6 @@ pub(super) struct Instance {
     terminate: Option<ExitReason>,
     /// `init` fails in the end.
     fails: bool,
-    /// The mailbox stays when `init` fails: a restart may follow here.
-    keeps_mailbox: bool,
 }
 
 impl World {
@@ -56,9 +54,7 @@ impl World {
         self.tell(host, 9, record.token.as_u64(), || format!("launch {} {:?}", record.name, record.token));
         self.prepare_inbox(host, name, record, launch);
         let fails = self.init_fails(name);
-        let keeps_mailbox = record.state != RecordState::Starting;
-        let doing = Doing::Init;
-        let instance = Instance { life, token: record.token, doing, terminate: None, fails, keeps_mailbox };
+        let instance = Instance { life, token: record.token, doing: Doing::Init, terminate: None, fails };
         if let Some(entry) = self.entry(host, name) {
             entry.instance = Some(instance);
         }
@@ -102,7 +98,6 @@ impl World {
         if matches!(launch, Launch::InPlace { .. }) {
             self.stats.mark("restart_in_place_without_mailbox");
         }
-        self.drop_inbox(host, name, ErrorCode::Stopped);
         let mut inbox = Inbox::new(record.gate, limit, mutants);
         if record.token != record.gate {
             inbox.restart(record.token);
@@ -132,7 +127,6 @@ impl World {
         let token = instance.token;
         let terminate = instance.terminate.take();
         let failed = instance.fails;
-        let keeps = instance.keeps_mailbox && terminate.is_none();
         instance.doing = Doing::Waiting;
         let name = self.history.lives[life as usize].name;
         let Some(text) = self.history.names.get(name as usize).cloned() else { return };
@@ -152,8 +146,8 @@ impl World {
                 inbox.suspend();
             }
         }
-        if !keeps {
-            self.drop_inbox(host, name, ErrorCode::InitFailed);
+        if told_to_end {
+            self.drop_inbox(host, name, ErrorCode::Stopped);
         }
         self.input(host, Input::Launched { name: text, token, result: Err(reason) });
     }
@@ -185,20 +179,20 @@ impl World {
         let panics = self.process_rng.below(1000) < self.plan.panic_permille;
         let Some(instance) = self.instance(host, life) else { return };
         let Doing::Handling(message) = std::mem::replace(&mut instance.doing, Doing::Waiting) else { return };
-        let terminate = instance.terminate.take();
-        if panics && terminate.is_none() {
+        let told_to_end = instance.terminate.is_some();
+        if panics && !told_to_end {
             self.stats.fault("panic");
             return self.crash_with(host, life, Some(&message));
         }
         self.answer(host, &message, None);
         let name = self.history.lives[life as usize].name;
-        match terminate {
-            Some(_) => self.finish_termination(host, life),
-            None if message.quit => {
-                self.stats.mark("normal_exit");
-                self.exit(host, life, End::Normal, ExitReason::Normal);
-            }
-            None => self.wake_instance(host, name),
+        if told_to_end {
+            self.finish_termination(host, life);
+        } else if message.quit {
+            self.stats.mark("normal_exit");
+            self.exit(host, life, End::Normal, ExitReason::Normal);
+        } else {
+            self.wake_instance(host, name);
         }
     }
 
@@ -249,7 +243,7 @@ impl World {
             let takes = 1 + self.process_rng.below(self.plan.handler_max.max(1));
             self.queue.at(self.now + takes, Event::Terminated(self.home(host), life));
         }
-        self.with_port(host, name, |port, here, out| port.close(here, ErrorCode::Stopped, out));
+        self.with_port(host, name, |port, _, out| port.close(ErrorCode::Stopped, out));
     }
 
     /// A life that was told to end has ended.

@@ -45,6 +45,8 @@ pub(crate) struct End {
     /// The session it carries, once the handshake is over.
     pub(crate) peer: Option<Incarnation>,
     pub(crate) open: bool,
+    /// How many given-up sessions it told the other end of.
+    pub(crate) told: u32,
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +133,7 @@ impl Network {
     pub(crate) fn open(&mut self, now: Micros, queue: &mut Queue, from: End, to: u16, hello: Item) -> u32 {
         self.next += 1;
         let id = self.next;
-        let to = End { home: Home { host: to, generation: 0 }, me: None, peer: None, open: false };
+        let to = End { home: Home { host: to, generation: 0 }, me: None, peer: None, open: false, told: 0 };
         let directions = [Direction::default(), Direction::default()];
         self.conns.insert(id, Conn { ends: [from, to], directions, give_up_set: false });
         self.send(now, queue, id, 0, hello);

@@ -63,6 +63,8 @@ pub(super) struct Session {
     conn: Option<(u32, usize)>,
     lost_at: Option<Micros>,
     tries: u32,
+    /// Handshakes in a row whose numbers were outdated when they ended.
+    outdated: u32,
     ack_set: bool,
     heard: Micros,
 }
@@ -85,7 +87,7 @@ impl World {
         let home = self.home(host);
         let now = self.now;
         let Some(shell) = self.shell(host) else { return };
-        let from = End { home, me: Some(shell.me()), peer: None, open: true };
+        let from = End { home, me: Some(shell.me()), peer: None, open: true, told: 0 };
         let hello = Item::Hello { info: Box::new(shell.info.clone()) };
         let conn = self.network.open(now, &mut self.queue, from, to, hello);
         if let Some(shell) = self.shell(host) {
@@ -165,6 +167,7 @@ impl World {
             return self.send_item(conn, 1, Item::Busy);
         }
         open.ends[1].open = true;
+        open.ends[1].told = shell.resets.get(&caller).copied().unwrap_or(0);
         let known = Known {
             resets: shell.resets.get(&caller).copied().unwrap_or(0),
             session: session.map(|session| session.id),
@@ -199,6 +202,9 @@ impl World {
         let have = shell.sessions.get(&peer).filter(|session| session.id == id);
         let have = have.map_or(0, |session| session.link.received());
         let me = Box::new(shell.info.clone());
+        if let Some(open) = self.network.conn(conn) {
+            open.ends[0].told = mine;
+        }
         // What the other side has received counts only if it means the same session.
         let received = if known.session == Some((id.1, id.0)) { known.received } else { 0 };
         self.send_item(conn, 0, Item::Established { info: me, resets: mine, received: have });
@@ -209,7 +215,7 @@ impl World {
     fn attach(&mut self, conn: u32, end: usize, host: u16, info: Box<MemberInfo>, theirs: u32, received: u64) {
         let peer = info.incarnation;
         let Some(open) = self.network.conn(conn) else { return };
-        let opened_as = open.ends[end].me;
+        let (opened_as, told) = (open.ends[end].me, open.ends[end].told);
         let Some(shell) = self.shell(host) else { return };
         if opened_as != Some(shell.me()) {
             return self.close_end(conn, end);
@@ -220,20 +226,21 @@ impl World {
         let Some(shell) = self.shell(host) else { return };
         let mine = shell.resets.get(&peer).copied().unwrap_or(0);
         let id = (mine, theirs);
-        if let Some(session) = shell.sessions.get_mut(&peer)
-            && let Some((old, old_end)) = session.conn.take()
-        {
+        // This side may have given up a session since it told the other how many.
+        if mine != told {
+            return self.close_end(conn, end);
+        }
+        let mut replaced = None;
+        let resumed = shell.sessions.get_mut(&peer).filter(|session| session.id == id).map(|session| {
+            replaced = session.conn.take();
             session.link.on_disconnected();
+            session.link.on_connected(received).is_ok()
+        });
+        if let Some((old, old_end)) = replaced {
             self.close_end(old, old_end);
         }
-        let Some(shell) = self.shell(host) else { return };
-        let same = shell.sessions.get_mut(&peer).filter(|session| session.id == id);
-        let resumed = same.map(|session| session.link.on_connected(received).is_ok());
         if resumed == Some(false) {
-            // The two sides disagree about a session that both have: it must not happen.
-            self.history.oddities.push(format!("the session with {peer} can not go on at {received}"));
-            self.forget_session(host, peer, LinkLoss::Unreachable, GivenUp::Here);
-            return self.close_end(conn, end);
+            return self.handshake_outdated(conn, end, host, peer, received);
         }
         let fresh = resumed.is_none();
         if self.forget_session_if(fresh, host, peer) {
@@ -250,6 +257,7 @@ impl World {
                 conn: None,
                 lost_at: None,
                 tries: 0,
+                outdated: 0,
                 ack_set: false,
                 heard: now,
             };
@@ -263,6 +271,7 @@ impl World {
         session.conn = Some((conn, end));
         session.lost_at = None;
         session.tries = 0;
+        session.outdated = 0;
         if !shell.dirty.contains(&peer) {
             shell.dirty.push(peer);
         }
@@ -274,6 +283,20 @@ impl World {
         } else {
             self.stats.mark("session_resumed");
         }
+    }
+
+    /// Another connection of the session went on while this one's handshake was under way: it is dialled anew.
+    fn handshake_outdated(&mut self, conn: u32, end: usize, host: u16, peer: Incarnation, received: u64) {
+        let now = self.now;
+        self.close_end(conn, end);
+        self.stats.mark("handshake_outdated");
+        let Some(session) = self.shell(host).and_then(|shell| shell.sessions.get_mut(&peer)) else { return };
+        session.lost_at.get_or_insert(now);
+        session.outdated += 1;
+        if session.outdated > 5 {
+            self.history.oddities.push(format!("the session with {peer} can not go on at {received}"));
+        }
+        self.retry_later(host, peer);
     }
 
     /// A node that shows a new incarnation ends the session with its old one.

@@ -324,7 +324,6 @@ impl World {
             }
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
-            _ => self.stats.mark("other_event"),
         }
     }
 

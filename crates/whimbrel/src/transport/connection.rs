@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
 use whimbrel_core::delivery::{CannotResume, Receipt};
@@ -114,48 +114,43 @@ impl Writer<'_> {
         let timer = tokio::time::sleep(timings.keep_alive);
         tokio::pin!(timer);
         let mut last_written = Instant::now();
-        let mut timer_fired = false;
+        let mut fired = false;
+        // Whether the timer stands for an acknowledgement; else for the next look at `keep_alive`.
+        let mut armed = false;
         loop {
-            self.fill(timer_fired);
-            if timer_fired && self.buffer.is_empty() && last_written.elapsed() >= timings.keep_alive {
-                self.put_acknowledgement(self.session.received());
+            self.fill(fired);
+            if fired {
+                fired = false;
+                armed = false;
+                timer.as_mut().reset(Instant::now() + timings.keep_alive);
+                if self.buffer.is_empty() && last_written.elapsed() >= timings.keep_alive {
+                    self.put_acknowledgement(self.session.received());
+                }
             }
             if !self.buffer.is_empty() {
                 if !self.flush().await {
                     return;
                 }
                 last_written = Instant::now();
-                timer_fired = false;
                 continue;
             }
-            if timer_fired {
-                timer_fired = false;
-                timer.as_mut().reset(Instant::now() + timings.keep_alive);
+            if self.batch.timer && !armed {
+                armed = true;
+                timer.as_mut().reset(Instant::now() + timings.acknowledge);
             }
-            self.arm(timer.as_mut());
             tokio::select! {
                 biased;
                 () = self.session.ending.cancelled() => return self.say_the_rest(),
                 () = self.closing.cancelled() => return,
                 () = self.session.work.notified() => {}
-                () = timer.as_mut() => timer_fired = true,
-            }
-        }
-    }
-
-    /// Moves the timer forward if an acknowledgement is owed.
-    fn arm(&self, timer: std::pin::Pin<&mut Sleep>) {
-        if self.session.arm_timer() {
-            let due = Instant::now() + self.shared.config.timings.acknowledge;
-            if timer.deadline() > due {
-                timer.reset(due);
+                () = timer.as_mut() => fired = true,
             }
         }
     }
 
     /// Encodes what is queued.
-    fn fill(&mut self, timer: bool) {
-        self.session.take(&mut self.batch, CHUNK_BYTES, timer);
+    fn fill(&mut self, fired: bool) {
+        self.session.take(&mut self.batch, CHUNK_BYTES, fired);
         for (number, queued) in self.batch.frames.drain(..) {
             let frame = queued.frame();
             frame::put(&mut self.buffer, frame.kind(), number, frame.body());

@@ -31,6 +31,8 @@ enum DialError {
     AlreadyUp,
     /// Another connection with that peer is under way; it may come about or not.
     TryAgain,
+    /// The node there and this one can not be in one cluster as they are configured.
+    Refused(String),
     /// Anything else.
     Failed(String),
 }
@@ -62,10 +64,13 @@ async fn try_address(shared: Arc<Shared>, address: Address) {
         Ok(Err(error)) => error,
         Err(_) => DialError::Failed("no session within the time of one try".to_owned()),
     };
-    if let DialError::Failed(error) = error
-        && let Some(kept_back) = shared.log.admit()
-    {
-        tracing::warn!(%address, error, kept_back, "no session");
+    match error {
+        DialError::Refused(error) => {
+            if let Some(kept_back) = shared.log.admit() {
+                tracing::warn!(%address, error, kept_back, "no session");
+            }
+        }
+        error => tracing::debug!(%address, ?error, "no session"),
     }
     // An error means that the driver is gone, and the node with it.
     let _ = shared.events.send(TransportEvent::ConnectFailed(address)).await;
@@ -84,10 +89,7 @@ pub(super) async fn redial(shared: &Arc<Shared>, session: &Session) -> LinkLoss 
                 Ok(Err(DialError::PortRefused)) if !shared.is_claimed(peer.incarnation) => {
                     return LinkLoss::Refused;
                 }
-                Ok(Err(DialError::Failed(error))) => {
-                    tracing::debug!(peer = %peer.incarnation, error, "not reconnected yet");
-                }
-                _ => {}
+                tried => tracing::debug!(peer = %peer.incarnation, ?tried, "redialled"),
             }
         }
         tokio::time::sleep(pause).await;
@@ -103,6 +105,9 @@ async fn dial(shared: &Arc<Shared>, address: &str) -> Result<(), DialError> {
         HandshakeError::Lost(Lost::Duplicate)
         | HandshakeError::RefusedByPeer(Refusal::Duplicate | Refusal::Busy | Refusal::NotReady) => {
             DialError::TryAgain
+        }
+        HandshakeError::RefusedByPeer(_) | HandshakeError::RefusedHere(_) => {
+            DialError::Refused(error.to_string())
         }
         error => DialError::Failed(error.to_string()),
     })
@@ -127,7 +132,7 @@ async fn open(shared: &Shared, address: &str) -> Result<TcpStream, DialError> {
 async fn open_one(shared: &Shared, address: SocketAddr) -> Result<TcpStream, DialError> {
     if shared.config.secret.is_none() && !is_loopback(address.ip()) {
         let why = format!("{address} is not dialled without a secret: set `secret_file`");
-        return Err(DialError::Failed(why));
+        return Err(DialError::Refused(why));
     }
     match tokio::time::timeout(shared.config.timings.connect, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),

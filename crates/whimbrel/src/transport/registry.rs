@@ -309,11 +309,15 @@ impl Registry {
             return Err(Lost::Duplicate);
         }
         let mut predecessors = self.end_other_lives(&peer)?;
-        if let Some(known) = self.sessions.get(&right.peer) {
-            let resumes = right.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, known));
-            if resumes && !known.is_ending() {
-                return known.hand_over(connection).map_err(|_| Lost::AlreadyUp);
+        if let Some(resumed) = &right.session {
+            // It may have ended since the peer was told that it goes on.
+            let known = self.sessions.get(&right.peer).is_some_and(|known| Arc::ptr_eq(known, resumed));
+            if !known || resumed.is_ending() {
+                return Err(Lost::NotReady);
             }
+            return resumed.hand_over(connection).map_err(|_| Lost::AlreadyUp);
+        }
+        if let Some(known) = self.sessions.get(&right.peer) {
             // The peer has given that session up, or this side did.
             known.end(LinkLoss::Unreachable);
             predecessors.push(known.ended().clone());

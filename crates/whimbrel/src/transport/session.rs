@@ -69,7 +69,7 @@ struct State {
     last_connection: u64,
     /// Frames received since the last acknowledgement.
     owed: u64,
-    /// Whether the writer's timer will acknowledge what is owed.
+    /// Whether the writer's timer acknowledges what is owed, or the writer was woken to see to that.
     timer_armed: bool,
 }
 
@@ -88,6 +88,8 @@ struct Current {
 pub(super) struct Batch {
     pub(super) frames: Vec<(u64, Queued)>,
     pub(super) acknowledge: Option<u64>,
+    /// The writer's timer must acknowledge what is owed.
+    pub(super) timer: bool,
 }
 
 /// Starts a session on its first connection.
@@ -228,11 +230,12 @@ impl Session {
     }
 
     /// Takes frames for writing until `bytes_max` is reached, and what is to be acknowledged along with them.
-    /// With `timer`, acknowledges even if nothing else is written.
-    pub(super) fn take(&self, batch: &mut Batch, bytes_max: usize, timer: bool) {
+    /// When the timer has `fired`, acknowledges even if nothing else is written.
+    pub(super) fn take(&self, batch: &mut Batch, bytes_max: usize, fired: bool) {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(link) = state.link.as_mut() else { return };
+        state.timer_armed &= !fired;
         let mut bytes = 0;
         while bytes < bytes_max
             && let Some((number, queued)) = link.next()
@@ -240,21 +243,12 @@ impl Session {
             bytes += queued.frame().body().len();
             batch.frames.push((number, queued.clone()));
         }
-        let due = timer || !batch.frames.is_empty();
+        let due = fired || !batch.frames.is_empty();
         batch.acknowledge = if due { link.ack_now() } else { link.ack_due() };
         if batch.acknowledge.is_some() {
             state.owed = 0;
         }
-        if timer {
-            state.timer_armed = false;
-        }
-    }
-
-    /// Whether something received waits for the writer's timer; if so, the timer counts as armed from now on.
-    pub(super) fn arm_timer(&self) -> bool {
-        let mut state = self.lock();
-        state.timer_armed = state.owed > 0;
-        state.timer_armed
+        batch.timer = state.timer_armed;
     }
 
     /// A numbered frame arrived.
@@ -265,6 +259,7 @@ impl Session {
         if receipt == Receipt::Fresh {
             state.owed += 1;
         }
+        // Once for the timer, which then serves all frames until it fires; and when the sender waits for room.
         let wake = state.owed == ACKNOWLEDGE_FRAMES || (state.owed > 0 && !state.timer_armed);
         state.timer_armed |= wake;
         drop(state);
@@ -318,16 +313,25 @@ impl Session {
         }
     }
 
-    fn take_arrived(&self) -> Option<Connection> {
-        self.lock().arrived.take()
-    }
-
     async fn arrival(&self) -> Connection {
         loop {
-            if let Some(connection) = self.take_arrived() {
+            let arrived = self.lock().arrived.take();
+            if let Some(connection) = arrived {
                 return connection;
             }
             self.arrived.notified().await;
+        }
+    }
+
+    /// Drops a connection that was handed over and never used.
+    fn abandon(&self) {
+        let (arrived, current) = {
+            let mut state = self.lock();
+            (state.arrived.take(), state.current.take())
+        };
+        drop(arrived);
+        if let Some(current) = current {
+            current.closed.cancel();
         }
     }
 
@@ -362,9 +366,7 @@ async fn run(shared: Arc<Shared>, session: Arc<Session>, predecessors: Vec<Cance
         live(&shared, &session).await;
     }
     session.end(LinkLoss::Unreachable);
-    if let Some(connection) = session.take_arrived() {
-        connection.closed.cancel();
-    }
+    session.abandon();
     let peer = session.peer.incarnation;
     let unsent = session.into_unsent();
     shared.inbound.on_session_end(peer, unsent);

@@ -1,0 +1,191 @@
+//! The processes of the demo: counters, and the one cleaner of the database.
+//!
+//! Each writes its line of evidence before it answers; see [`super::evidence`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+use whimbrel::{Context, ExitReason, Process, handlers};
+
+use super::database::{self, monotonic_ms, wall_ms};
+use super::evidence::{Channel, HandledLine, write_line};
+use crate::os;
+
+/// Records that one transaction of the cleaner deletes, so that others get their turn.
+const BATCH_RECORDS: u32 = 500;
+/// Environment variable with the name of the node, set by the parent.
+pub(crate) const NODE_VARIABLE: &str = "WHIMBREL_DEMO_NODE";
+
+/// The name of the node that this process is.
+pub(crate) fn node_name() -> String {
+    std::env::var(NODE_VARIABLE).unwrap_or_default()
+}
+
+/// Writes down that the instance of `cx` has the operation `id` in hand, and returns the instance's token.
+fn handled<P: Process>(id: &str, cx: &Context<P>) -> u64 {
+    let token = cx.token().as_u64();
+    let name = cx.name().map(ToString::to_string).unwrap_or_default();
+    let line = HandledLine {
+        id: id.to_owned(),
+        name,
+        token,
+        node: node_name(),
+        pid: std::process::id(),
+        t_us: os::monotonic_us(),
+    };
+    write_line(Channel::Handled, &line);
+    token
+}
+
+/// Counts what it is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    value: u64,
+}
+
+impl Process for Counter {
+    const KIND: &'static str = "demo-counter";
+    type Args = ();
+
+    async fn init(_args: (), _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+        Ok(Counter { value: 0 })
+    }
+}
+
+#[handlers]
+impl Counter {
+    /// Adds one and answers with the instance's token.
+    #[call]
+    pub async fn add(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
+        self.value += 1;
+        handled(&id, cx)
+    }
+
+    /// Adds one.
+    #[cast]
+    pub async fn tell(&mut self, cx: &mut Context<Self>, id: String) {
+        self.value += 1;
+        handled(&id, cx);
+    }
+}
+
+/// What the cleaner is started with, at every life again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CleanerArgs {
+    /// The database.
+    pub(crate) database: PathBuf,
+    /// Pause between two runs.
+    pub(crate) period_ms: u64,
+}
+
+/// The singleton: deletes outdated records, in batches, again and again.
+#[derive(Debug)]
+pub(crate) struct Cleaner {
+    life: Life,
+    period: Duration,
+}
+
+impl Process for Cleaner {
+    const KIND: &'static str = "demo-cleaner";
+    type Args = CleanerArgs;
+
+    async fn init(args: CleanerArgs, cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+        let token = cx.token().as_u64();
+        let life = tokio::task::block_in_place(|| Life::begin(&args.database, token));
+        let life = life.map_err(|error| ExitReason::Error(error.to_string()))?;
+        let period = Duration::from_millis(args.period_ms);
+        cx.send_after(period, CleanerRun {});
+        Ok(Cleaner { life, period })
+    }
+}
+
+#[handlers]
+impl Cleaner {
+    /// Answers with the instance's token.
+    #[call]
+    pub async fn ping(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
+        handled(&id, cx)
+    }
+
+    /// Fails, as bad code would.
+    #[cast]
+    pub async fn fail(&mut self, cx: &mut Context<Self>, id: String) {
+        handled(&id, cx);
+        panic!("the demo told the cleaner to panic");
+    }
+
+    /// One run, and the next one a period later.
+    #[cast]
+    pub async fn run(&mut self, cx: &mut Context<Self>) {
+        cx.send_after(self.period, CleanerRun {});
+        if let Err(error) = tokio::task::block_in_place(|| self.life.run()) {
+            // The next run tries again; a run without an end stays visible in the table.
+            eprintln!("the cleaner could not finish a run: {error}");
+        }
+    }
+}
+
+/// One life of the cleaner, as its row in `lives` tells.
+#[derive(Debug)]
+struct Life {
+    db: Connection,
+    row: i64,
+    token: i64,
+}
+
+impl Life {
+    fn begin(path: &Path, token: u64) -> rusqlite::Result<Self> {
+        let db = database::open(path)?;
+        let token = i64::try_from(token).unwrap_or(i64::MAX);
+        let now = monotonic_ms();
+        db.execute(
+            "INSERT INTO lives (token, node, pid, started_ms, last_seen_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
+            params![token, node_name(), std::process::id(), now],
+        )?;
+        let row = db.last_insert_rowid();
+        Ok(Self { db, row, token })
+    }
+
+    fn run(&mut self) -> rusqlite::Result<()> {
+        self.db.execute(
+            "UPDATE lives SET last_seen_ms = ?1 WHERE instance = ?2",
+            params![monotonic_ms(), self.row],
+        )?;
+        let cutoff = wall_ms();
+        self.db.execute(
+            "INSERT INTO runs (token, node, pid, started_ms, cutoff_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![self.token, node_name(), std::process::id(), monotonic_ms(), cutoff],
+        )?;
+        let run = self.db.last_insert_rowid();
+        while self.delete_batch(run, cutoff)? == BATCH_RECORDS as usize {}
+        self.db.execute("UPDATE runs SET ended_ms = ?1 WHERE id = ?2", params![monotonic_ms(), run])?;
+        self.db.execute(
+            "UPDATE lives SET last_seen_ms = ?1 WHERE instance = ?2",
+            params![monotonic_ms(), self.row],
+        )?;
+        Ok(())
+    }
+
+    fn delete_batch(&mut self, run: i64, cutoff: i64) -> rusqlite::Result<usize> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let deleted = transaction.execute(
+            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires_ms <= ?1 LIMIT ?2)",
+            params![cutoff, BATCH_RECORDS],
+        )?;
+        transaction.execute("UPDATE runs SET deleted = deleted + ?1 WHERE id = ?2", params![deleted, run])?;
+        transaction.commit()?;
+        Ok(deleted)
+    }
+}
+
+impl Drop for Life {
+    /// The end of a life that could still say so: a panic unwinds through here, a kill -9 does not.
+    fn drop(&mut self) {
+        let _ = self.db.execute(
+            "UPDATE lives SET ended_ms = ?1 WHERE instance = ?2",
+            params![monotonic_ms(), self.row],
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! One node of the demo: a process of its own that does what the parent tells it.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use whimbrel::{Cluster, DeadLetter, KindOptions, StaticList};
+
+use super::clients::{Clients, Load, client_of};
+use super::command::{CleanerAt, Command, Joined, Touched};
+use super::evidence::{Channel, DeadLetterLine, counter_name, write_line};
+use super::kinds::{Cleaner, CleanerArgs, Counter, node_name};
+use crate::control::{self, Trouble};
+use crate::os;
+
+/// Name of the demo's cluster.
+const CLUSTER: &str = "whimbrel-demo";
+/// How long the first node waits for others before it founds the cluster; the parent starts it first.
+const FOUND_ALONE_AFTER: Duration = Duration::from_millis(100);
+/// How long a view may take to reach its size.
+const MEMBERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Runs the node until the parent has no more commands.
+pub(crate) async fn run(parent: u32) {
+    let node = Arc::new(OnceLock::new());
+    control::serve(parent, move |command| answer(Arc::clone(&node), command)).await;
+}
+
+/// The node once it has joined.
+type Node = Arc<OnceLock<(Cluster, Clients)>>;
+
+fn answer(node: Node, command: Command) -> impl Future<Output = Result<Value, Trouble>> + Send {
+    async move {
+        if let Command::Join { seeds } = command {
+            return join(&node, seeds).await;
+        }
+        let Some((cluster, clients)) = node.get() else {
+            return Err(Trouble::new("the node has not joined", "join comes first"));
+        };
+        obey(cluster, clients, command).await
+    }
+}
+
+async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<Value, Trouble> {
+    match command {
+        Command::Join { .. } => {}
+        Command::WaitMembers { count } => {
+            let waited = cluster.wait_for_members(count, MEMBERS_WITHIN).await;
+            waited.map_err(|error| Trouble::new(format!("there are not {count} members"), error))?;
+        }
+        Command::StartCleaner { database, period_ms } => {
+            clients.start_cleaner(CleanerArgs { database, period_ms }).await?;
+        }
+        Command::StartCounters { counters } => clients.start_counters(counters).await?,
+        Command::Load { per_second, counters, seed } => {
+            clients.set_load(Load { per_second, counters, seed }).await;
+        }
+        Command::Touch { counters, names, within_ms } => {
+            let counters = counters.into_iter().map(|counter| (client_of(counter), counter_name(counter)));
+            let names = names.into_iter().map(|name| (0, name));
+            let silent = clients.touch(counters.chain(names).collect(), Duration::from_millis(within_ms)).await;
+            return to_value(Touched { silent });
+        }
+        Command::PanicCleaner => clients.panic_cleaner()?,
+        Command::AwaitCleaner { after_token, within_ms } => {
+            let token = clients.await_cleaner(after_token, Duration::from_millis(within_ms)).await?;
+            return to_value(CleanerAt { token });
+        }
+        Command::Race { name, at_us } => {
+            let wait_us = at_us.saturating_sub(os::monotonic_us());
+            tokio::time::sleep(Duration::from_micros(wait_us)).await;
+            clients.start_counter(0, &name).await;
+        }
+    }
+    Ok(Value::Null)
+}
+
+async fn join(node: &Node, seeds: Vec<String>) -> Result<Value, Trouble> {
+    let cluster = Cluster::builder(CLUSTER)
+        .listen("127.0.0.1:0")
+        .node_name(&node_name())
+        .discovery(StaticList::new(seeds))
+        .found_alone_after(FOUND_ALONE_AFTER)
+        .kind::<Counter>(KindOptions::default())
+        .restart_kind::<Cleaner>(KindOptions::default())
+        .on_dead_letter(Arc::new(write_dead_letter))
+        .join()
+        .await
+        .map_err(|error| Trouble::environment("a node can not join its cluster on loopback", error))?;
+    let address = cluster.address().to_string();
+    let clients = Clients::new(cluster.clone());
+    if node.set((cluster, clients)).is_err() {
+        return Err(Trouble::new("the node has joined before", "join comes once"));
+    }
+    to_value(Joined { address })
+}
+
+fn write_dead_letter(letter: &DeadLetter) {
+    /// The one field of every message of the demo.
+    #[derive(serde::Deserialize)]
+    struct Operation {
+        id: String,
+    }
+    let operation = letter.payload().and_then(|bytes| rmp_serde::from_slice::<Operation>(bytes).ok());
+    write_line(
+        Channel::DeadLetters,
+        &DeadLetterLine {
+            id: operation.map(|operation| operation.id),
+            name: letter.name().to_string(),
+            reason: letter.reason().to_string(),
+            node: node_name(),
+            t_us: os::monotonic_us(),
+        },
+    );
+}
+
+fn to_value(answer: impl serde::Serialize) -> Result<Value, Trouble> {
+    serde_json::to_value(answer).map_err(|error| Trouble::new("an answer can not be written", error))
+}

@@ -1,0 +1,436 @@
+//! Faults, and the phases of a run: work under faults, healing, probing.
+
+use whimbrel_core::node::Input;
+
+use super::World;
+use super::client::Want;
+use super::queue::Event;
+use crate::history::{Disturbance, End, FinalNode, Kill, MILLI, Micros, NEVER, OpKind, Probe, SECOND};
+use crate::plan::Fault;
+
+/// C with the default detection time: 2 D + 2 s.
+pub(crate) const CONVERGENCE: Micros = 6 * SECOND;
+/// A node expelled often waits at most so long before it joins again.
+const PENALTY_MAX: Micros = 40 * SECOND;
+/// Probes of the liveness phase, at most.
+const PROBES_MAX: usize = 240;
+
+/// Directions that are cut together, and mended together.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) paths: Vec<(u16, u16)>,
+    pub(super) disturbance: usize,
+    pub(super) open: bool,
+}
+
+impl World {
+    /// The next fault of the plan.
+    pub(super) fn on_fault(&mut self) {
+        if self.now >= self.plan.work_until {
+            return;
+        }
+        let gap = 10 * MILLI + self.fault_rng.below(2 * self.plan.fault_gap);
+        self.queue.at(self.now + gap, Event::Fault);
+        let kinds = self.plan.faults.len() as u64;
+        if kinds > 0 {
+            let fault = self.plan.faults[self.fault_rng.below(kinds) as usize];
+            if self.inject(fault) {
+                self.stats.fault(fault.as_str());
+            }
+        }
+    }
+
+    fn inject(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::Kill => self.kill_one(SECOND, 8 * SECOND, false),
+            Fault::QuickRestart => self.kill_one(10 * MILLI, 200 * MILLI, false),
+            Fault::PowerOff => self.kill_one(SECOND, 8 * SECOND, true),
+            Fault::Pause => self.pause_one(),
+            Fault::CutPair => self.cut_pair(true),
+            Fault::CutOneWay => self.cut_pair(false),
+            Fault::Split => self.split(),
+            Fault::CutPartial => self.cut_partial(),
+            Fault::Reset => self.break_connection(true),
+            Fault::HalfOpen => self.break_connection(false),
+            Fault::Panic => self.panic_one(),
+            Fault::Join => self.join_one(),
+            Fault::Leave => self.leave_one(),
+        }
+    }
+
+    fn up_hosts(&self) -> Vec<u16> {
+        (0..self.machines.len() as u16).filter(|h| self.machines[usize::from(*h)].is_up()).collect()
+    }
+
+    fn draw_up(&mut self) -> Option<u16> {
+        let up = self.up_hosts();
+        (!up.is_empty()).then(|| up[self.fault_rng.below(up.len() as u64) as usize])
+    }
+
+    /// Kills a node unless too many died lately: losing all copies at once is tried on purpose, but seldom.
+    fn kill_one(&mut self, back_min: Micros, back_max: Micros, silent: bool) -> bool {
+        let recent = self.history.kills.iter().filter(|kill| kill.at + CONVERGENCE + SECOND > self.now).count();
+        let copies = self.plan.replicas.min(self.up_hosts().len());
+        let reckless = self.fault_rng.below(12) == 0;
+        if recent + 1 >= copies && !reckless {
+            return false;
+        }
+        let Some(host) = self.draw_up() else { return false };
+        if self.up_hosts().len() < 2 {
+            return false;
+        }
+        self.kill(host, silent);
+        if self.fault_rng.below(10) != 0 {
+            let back = back_min + self.fault_rng.below(back_max - back_min);
+            self.machines[usize::from(host)].boot_due = true;
+            self.queue.at(self.now + back, Event::Boot { host });
+        }
+        true
+    }
+
+    /// Ends a node's process; a silent end closes nothing and refuses nothing.
+    pub(crate) fn kill(&mut self, host: u16, silent: bool) {
+        if !self.machines[usize::from(host)].is_up() {
+            return;
+        }
+        let now = self.now;
+        self.tell(host, 13, 0, || "killed".into());
+        for life in self.lives_on(host) {
+            self.history.lives[life as usize].ended.get_or_insert((now, End::NodeKilled));
+        }
+        self.history.kills.push(Kill { host, at: now });
+        let home = self.home(host);
+        let machine = &mut self.machines[usize::from(host)];
+        machine.shell = None;
+        machine.leaving = false;
+        machine.generation += 1;
+        machine.parked.clear();
+        self.end_freeze(host);
+        self.close_all(home, silent);
+        if silent {
+            self.machines[usize::from(host)].powered = false;
+            for other in 0..self.machines.len() as u16 {
+                self.network.cut(host, other);
+                self.network.cut(other, host);
+            }
+        }
+    }
+
+    /// A machine that was off is on again.
+    pub(super) fn powered_again(&mut self, host: u16) {
+        if std::mem::replace(&mut self.machines[usize::from(host)].powered, true) {
+            return;
+        }
+        for other in 0..self.machines.len() as u16 {
+            self.network.uncut(host, other);
+            self.network.uncut(other, host);
+        }
+        for other in 0..self.machines.len() as u16 {
+            self.network.flow_again(self.now, &mut self.queue, host, other);
+            self.network.flow_again(self.now, &mut self.queue, other, host);
+        }
+    }
+
+    fn pause_one(&mut self) -> bool {
+        let Some(host) = self.draw_up() else { return false };
+        let time = 100 * MILLI + self.fault_rng.below(3_900 * MILLI);
+        self.pause(host, time)
+    }
+
+    /// Freezes a node and its processes: what comes for it piles up.
+    pub(crate) fn pause(&mut self, host: u16, time: Micros) -> bool {
+        let machine = &mut self.machines[usize::from(host)];
+        if !machine.is_up() || machine.frozen_until.is_some() {
+            return false;
+        }
+        machine.frozen_until = Some(self.now + time);
+        self.tell(host, 14, time, || format!("frozen for {} ms", time / MILLI));
+        let until = self.now + time;
+        self.history.disturbances.push(Disturbance { from: self.now, until, frozen: Some(host) });
+        self.queue.at(until, Event::Thaw { host });
+        true
+    }
+
+    fn end_freeze(&mut self, host: u16) {
+        let now = self.now;
+        if self.machines[usize::from(host)].frozen_until.take().is_some() {
+            let frozen = |d: &&mut Disturbance| d.frozen == Some(host) && d.until > now;
+            if let Some(disturbance) = self.history.disturbances.iter_mut().rev().find(frozen) {
+                disturbance.until = now;
+            }
+        }
+    }
+
+    /// A frozen machine goes on with all that came meanwhile.
+    pub(super) fn on_thaw(&mut self, host: u16) {
+        if self.machines[usize::from(host)].frozen_until.is_none_or(|until| until > self.now) {
+            return;
+        }
+        self.thaw(host);
+    }
+
+    pub(crate) fn thaw(&mut self, host: u16) {
+        self.end_freeze(host);
+        for event in std::mem::take(&mut self.machines[usize::from(host)].parked) {
+            self.queue.at(self.now, event);
+        }
+    }
+
+    fn draw_cut_time(&mut self) -> Micros {
+        100 * MILLI + self.fault_rng.below(self.plan.cut_max)
+    }
+
+    fn cut_pair(&mut self, both_ways: bool) -> bool {
+        let (Some(a), Some(b)) = (self.draw_up(), self.draw_up()) else { return false };
+        if a == b {
+            return false;
+        }
+        let mut paths = vec![(a, b)];
+        if both_ways {
+            paths.push((b, a));
+        }
+        let time = self.draw_cut_time();
+        self.cut_for(paths, time);
+        true
+    }
+
+    fn split(&mut self) -> bool {
+        let side: Vec<bool> = (0..self.machines.len()).map(|_| self.fault_rng.below(2) == 0).collect();
+        let hosts = 0..self.machines.len() as u16;
+        let pairs = hosts.clone().flat_map(|a| hosts.clone().map(move |b| (a, b)));
+        let paths: Vec<_> = pairs.filter(|(a, b)| side[usize::from(*a)] != side[usize::from(*b)]).collect();
+        let time = self.draw_cut_time();
+        self.cut_for(paths, time);
+        true
+    }
+
+    /// One node keeps only the path to one other.
+    fn cut_partial(&mut self) -> bool {
+        let (Some(lonely), Some(friend)) = (self.draw_up(), self.draw_up()) else { return false };
+        let others = (0..self.machines.len() as u16).filter(|h| *h != lonely && *h != friend);
+        let paths = others.flat_map(|h| [(lonely, h), (h, lonely)]).collect();
+        let time = self.draw_cut_time();
+        self.cut_for(paths, time);
+        true
+    }
+
+    fn cut_for(&mut self, paths: Vec<(u16, u16)>, time: Micros) {
+        let cut = self.cut(paths);
+        self.queue.at(self.now + time, Event::Mend { cut });
+    }
+
+    /// Cuts paths until they are mended together.
+    pub(crate) fn cut(&mut self, paths: Vec<(u16, u16)>) -> u32 {
+        self.tell(0, 15, paths.len() as u64, || format!("cut {paths:?}"));
+        for (from, to) in &paths {
+            self.network.cut(*from, *to);
+        }
+        let disturbance = self.history.disturbances.len();
+        self.history.disturbances.push(Disturbance { from: self.now, until: NEVER, frozen: None });
+        self.cuts.push(Cut { paths, disturbance, open: true });
+        self.cuts.len() as u32 - 1
+    }
+
+    pub(crate) fn mend(&mut self, cut: u32) {
+        let Some(cut) = self.cuts.get_mut(cut as usize) else { return };
+        if !std::mem::replace(&mut cut.open, false) {
+            return;
+        }
+        let paths = std::mem::take(&mut cut.paths);
+        self.history.disturbances[cut.disturbance].until = self.now;
+        self.tell(0, 16, paths.len() as u64, || format!("mended {paths:?}"));
+        for (from, to) in paths {
+            self.network.uncut(from, to);
+            self.network.flow_again(self.now, &mut self.queue, from, to);
+        }
+    }
+
+    fn break_connection(&mut self, both_hear: bool) -> bool {
+        let (Some(a), Some(b)) = (self.draw_up(), self.draw_up()) else { return false };
+        a != b && self.reset(a, b, both_hear)
+    }
+
+    /// Breaks the connections between two machines; what is in flight is lost.
+    pub(crate) fn reset(&mut self, a: u16, b: u16, both_hear: bool) -> bool {
+        let conns = self.network.between(a, b);
+        for conn in &conns {
+            self.network.lose_in_flight(*conn);
+            let Some(open) = self.network.conn(*conn) else { continue };
+            let ends = open.ends;
+            for end in if both_hear { 0..2 } else { 0..1 } {
+                if ends[end].open {
+                    self.on_closed(*conn, end, ends[end].home.host);
+                }
+            }
+            for end in &ends {
+                self.flush(end.home.host);
+            }
+        }
+        !conns.is_empty()
+    }
+
+    fn panic_one(&mut self) -> bool {
+        let Some(host) = self.draw_up() else { return false };
+        if self.machines[usize::from(host)].frozen_until.is_some() {
+            return false;
+        }
+        let lives = self.lives_on(host);
+        if lives.is_empty() {
+            return false;
+        }
+        let life = lives[self.fault_rng.below(lives.len() as u64) as usize];
+        self.crash(host, life);
+        self.flush(host);
+        true
+    }
+
+    fn join_one(&mut self) -> bool {
+        let (first, last) = (self.plan.nodes, self.plan.nodes + self.plan.joiners);
+        let absent = |host: &usize| !self.machines[*host].is_up() && !self.machines[*host].boot_due;
+        let Some(host) = (first..last).find(absent) else { return false };
+        self.boot(host as u16);
+        self.flush(host as u16);
+        true
+    }
+
+    fn leave_one(&mut self) -> bool {
+        let Some(host) = self.draw_up() else { return false };
+        if self.up_hosts().len() < 3 || self.machines[usize::from(host)].frozen_until.is_some() {
+            return false;
+        }
+        self.leave(host);
+        true
+    }
+
+    /// A node says good-bye; its process ends a little later and comes back after a while.
+    pub(crate) fn leave(&mut self, host: u16) {
+        self.machines[usize::from(host)].leaving = true;
+        self.history.leaves.push((host, self.now));
+        self.input(host, Input::Leave);
+        self.flush(host);
+        let takes = 300 * MILLI + self.fault_rng.below(700 * MILLI);
+        self.queue.at(self.now + takes, Event::Gone(self.home(host)));
+    }
+
+    /// A leaver's process ends.
+    pub(super) fn on_gone(&mut self, host: u16) {
+        self.kill(host, false);
+        let back = SECOND + self.fault_rng.below(4 * SECOND);
+        self.machines[usize::from(host)].boot_due = true;
+        self.queue.at(self.now + back, Event::Boot { host });
+    }
+
+    /// The end of all faults: everything is mended, most of the dead come back.
+    pub(super) fn on_heal(&mut self) {
+        self.tell(0, 17, 0, || "everything heals".into());
+        self.plan.panic_permille = 0;
+        self.plan.init_fail_permille = 0;
+        for cut in 0..self.cuts.len() as u32 {
+            self.mend(cut);
+        }
+        for host in 0..self.machines.len() as u16 {
+            if self.machines[usize::from(host)].frozen_until.is_some() {
+                self.thaw(host);
+            }
+            let machine = &self.machines[usize::from(host)];
+            let was_there = machine.generation > 0;
+            if was_there && !machine.is_up() && !machine.boot_due && self.fault_rng.below(4) != 0 {
+                self.boot(host);
+                self.flush(host);
+            }
+        }
+        self.stable_since = self.now;
+        self.history.healed = self.now;
+        self.queue.at(self.now + 100 * MILLI, Event::Watch);
+    }
+
+    /// Until when the nodes may take to agree: C, and what often-expelled nodes wait.
+    fn converge_by(&self) -> Micros {
+        let now = self.now;
+        let penalty = |machine: &super::shell::Machine| {
+            let recent = machine.expelled.iter().filter(|at| **at + 60 * SECOND > now).count();
+            if recent < 2 { 0 } else { (SECOND << recent.min(16)).min(PENALTY_MAX) }
+        };
+        self.stable_since + CONVERGENCE + self.machines.iter().map(penalty).max().unwrap_or(0)
+    }
+
+    /// Whether all live nodes have installed the view that holds exactly them.
+    pub(crate) fn is_converged(&self) -> bool {
+        let up: Vec<_> = self.machines.iter().filter_map(|machine| machine.shell.as_deref()).collect();
+        let Some(view) = up.first().and_then(|shell| shell.view.as_ref()) else { return up.is_empty() };
+        view.members.len() == up.len()
+            && up.iter().all(|shell| {
+                view.contains(shell.me()) && shell.view.as_ref().is_some_and(|v| v.id == view.id)
+            })
+    }
+
+    /// Looks whether the nodes have agreed, and begins the probes when their time has come.
+    pub(super) fn on_watch(&mut self) {
+        // A node that boots or ends now starts the clock again.
+        let pending = self.machines.iter().any(|machine| machine.boot_due || machine.leaving);
+        if pending {
+            self.stable_since = self.now;
+        }
+        let converged = !pending && self.is_converged();
+        if converged {
+            self.history.converged.get_or_insert(self.now);
+        } else {
+            self.history.converged = None;
+        }
+        let over = self.now >= self.converge_by();
+        let soonest = self.stable_since + CONVERGENCE;
+        if converged && self.now >= soonest {
+            return self.begin_probes();
+        }
+        if over {
+            return self.queue.at(self.now + SECOND, Event::Probe { name: u32::MAX, host: 0 });
+        }
+        self.queue.at(self.now + 100 * MILLI, Event::Watch);
+    }
+
+    fn begin_probes(&mut self) {
+        let hosts = self.up_hosts();
+        let names = self.history.names.len() as u32;
+        let mut at = self.now;
+        let mut probes = 0;
+        for name in 0..names {
+            let Some(first) = self.fault_rng.below(hosts.len().max(1) as u64).checked_add(0) else { break };
+            let share = (PROBES_MAX / names.max(1) as usize).clamp(1, hosts.len().max(1));
+            for step in 0..share.min(hosts.len()) {
+                let host = hosts[(first as usize + step) % hosts.len()];
+                at += 5 * MILLI;
+                probes += 1;
+                self.queue.at(at, Event::Probe { name, host });
+            }
+        }
+        self.stats.mark_n("probe", probes);
+        let last = at + super::exchange::OP_DEADLINE + SECOND;
+        self.queue.at(last, Event::Probe { name: u32::MAX, host: 0 });
+    }
+
+    /// One probe; the one of no name ends the run.
+    pub(super) fn on_probe(&mut self, name: u32, host: u16) {
+        if name == u32::MAX {
+            self.over = true;
+            return;
+        }
+        if let Some(op) = self.operate(host, 63, Want::new(OpKind::Call, name)) {
+            self.history.probes.push(Probe { op, name, host });
+        }
+    }
+
+    /// What the checkers see of the nodes.
+    pub(super) fn note_finals(&mut self) {
+        for host in 0..self.machines.len() as u16 {
+            let machine = &self.machines[usize::from(host)];
+            let shell = machine.shell.as_deref();
+            self.history.finals.push(FinalNode {
+                host,
+                incarnation: shell.map(super::shell::Shell::me),
+                view: shell.and_then(|shell| shell.view.clone()),
+                expelled: machine.expelled.clone(),
+            });
+        }
+        self.history.ended = self.now;
+    }
+}

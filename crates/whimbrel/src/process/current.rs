@@ -1,0 +1,51 @@
+//! What the running task knows about the handler it is in.
+//!
+//! A call made inside a handler must not outlive the call that the handler works on, and must not be to the
+//! handler's own process. The caller is an extension method on `ProcessRef`, which is given no context; so the
+//! process's task carries it.
+
+use std::cell::Cell;
+use std::future::Future;
+
+use whimbrel_core::base::{Time, Token};
+
+/// Names one instance among all that this program ever ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InstanceId(pub(crate) u64);
+
+/// The handler in progress.
+#[derive(Clone, Debug)]
+pub(crate) struct Current {
+    id: InstanceId,
+    token: Cell<Token>,
+    deadline: Cell<Option<Time>>,
+}
+
+tokio::task_local! {
+    static CURRENT: Current;
+}
+
+/// Runs the life of an instance: what is sent inside is its sending.
+pub(crate) async fn within<F: Future>(id: InstanceId, token: Token, future: F) -> F::Output {
+    CURRENT.scope(Current { id, token: Cell::new(token), deadline: Cell::new(None) }, future).await
+}
+
+/// From now on the task works on a message with this deadline.
+pub(crate) fn begin(token: Token, deadline: Option<Time>) {
+    let _outside_a_process = CURRENT.try_with(|current| {
+        current.token.set(token);
+        current.deadline.set(deadline);
+    });
+}
+
+/// The token of the sending instance; none outside processes.
+pub(crate) fn token() -> Token {
+    CURRENT.try_with(|current| current.token.get()).unwrap_or(Token::NONE)
+}
+
+/// The instance and the deadline that a call inherits.
+pub(crate) fn caller() -> (Option<InstanceId>, Token, Option<Time>) {
+    CURRENT
+        .try_with(|current| (Some(current.id), current.token.get(), current.deadline.get()))
+        .unwrap_or((None, Token::NONE, None))
+}

@@ -1,0 +1,66 @@
+//! User code behind a wall: a panic becomes a reason.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use whimbrel_core::base::ExitReason;
+
+/// Runs user code that does not wait.
+pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, ExitReason> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| reason(&*panic))
+}
+
+/// A future of user code; a panic while it is polled or dropped ends it with a reason.
+///
+/// The state that the future works on is never looked at again after a panic, so it can not be seen half changed.
+pub(crate) struct Guarded<F>(Option<F>);
+
+impl<F: Future + Unpin> Guarded<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self(Some(future))
+    }
+}
+
+impl<F: Future + Unpin> Future for Guarded<F> {
+    type Output = Result<F::Output, ExitReason>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let result = match run(|| Pin::new(future).poll(task)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(reason) => Err(reason),
+        };
+        let future = self.0.take();
+        Poll::Ready(match run(|| drop(future)) {
+            Ok(()) => result,
+            Err(reason) => result.and(Err(reason)),
+        })
+    }
+}
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            // Nobody is left to be told why the destructor of an abandoned future failed.
+            let _panicked = run(|| drop(future));
+        }
+    }
+}
+
+/// What a panic says.
+fn reason(panic: &(dyn Any + Send)) -> ExitReason {
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a text".to_owned()
+    };
+    ExitReason::Panic(text).capped()
+}

@@ -1,0 +1,119 @@
+//! What the rest of the node knows about a running instance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::task::AbortHandle;
+use whimbrel_core::base::{ExitReason, Token};
+
+use super::current::InstanceId;
+use crate::exchange::{Entry, lock};
+
+/// What an instance was told from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Finish the message in hand, run `terminate`, end.
+    Stop(ExitReason),
+}
+
+/// One life of a process on this node: shared by its task, its entries and the driver.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) kind: &'static str,
+    token: AtomicU64,
+    /// Rises when `inner` changed, so that the task need not lock to find that nothing did.
+    version: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    order: Option<Order>,
+    /// Entries of names that were registered for it, beside its own.
+    names: Vec<Arc<Entry>>,
+    abort: Option<AbortHandle>,
+    ended: bool,
+}
+
+impl Instance {
+    pub(crate) fn new(id: InstanceId, kind: &'static str, token: Token) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            kind,
+            token: AtomicU64::new(token.as_u64()),
+            version: AtomicU64::new(0),
+            inner: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        Token::from_u64(self.token.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_token(&self, token: Token) {
+        self.token.store(token.as_u64(), Ordering::Relaxed);
+    }
+
+    /// Changes whenever an order or a name was added or removed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Tells it to stop; the first order stays. The caller wakes its task.
+    pub(crate) fn order(&self, order: Order) {
+        let mut inner = lock(&self.inner);
+        inner.order.get_or_insert(order);
+        drop(inner);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn ordered(&self) -> Option<Order> {
+        lock(&self.inner).order.clone()
+    }
+
+    /// Adds a name; false when the instance has ended.
+    pub(crate) fn add_name(&self, entry: Arc<Entry>) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.ended {
+            return false;
+        }
+        inner.names.push(entry);
+        drop(inner);
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    pub(crate) fn remove_name(&self, entry: &Arc<Entry>) {
+        lock(&self.inner).names.retain(|other| !Arc::ptr_eq(other, entry));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn names(&self) -> Vec<Arc<Entry>> {
+        lock(&self.inner).names.clone()
+    }
+
+    pub(crate) fn set_abort(&self, abort: AbortHandle) {
+        lock(&self.inner).abort = Some(abort);
+    }
+
+    /// Ends the task at its next await, without its consent.
+    pub(crate) fn abort(&self) {
+        if let Some(abort) = &lock(&self.inner).abort {
+            abort.abort();
+        }
+    }
+
+    /// Marks it ended; true the first time. Returns the registered names, which are free from now on.
+    pub(crate) fn end(&self) -> Option<Vec<Arc<Entry>>> {
+        let mut inner = lock(&self.inner);
+        if std::mem::replace(&mut inner.ended, true) {
+            return None;
+        }
+        Some(std::mem::take(&mut inner.names))
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        lock(&self.inner).ended
+    }
+}

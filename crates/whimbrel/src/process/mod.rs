@@ -1,0 +1,138 @@
+//! Processes: values that live under a name, handle one message at a time, and are restarted when they fail.
+//!
+//! Each instance is one task. It runs `init`, then takes messages from its mailbox until it is told to stop, stops
+//! itself or panics. All user code of an instance runs in that task and in the tasks it owns, so a slow or stuck
+//! handler delays its own name and nothing else.
+//!
+//! ```text
+//!            launch                 init Ok                 stop, told or by itself
+//!   (none) ─────────> initialising ─────────> serving ────────────────────────────> terminate ──> ended
+//!                          │                     │ panic                                            ^
+//!                          └── Err or panic ─────┴──────────────────────────────────────────────────┘
+//! ```
+//!
+//! When an instance has ended, its owned tasks are aborted and awaited, and only then the end is reported. What
+//! follows is decided by the owner of the name: another life in the same place keeps the unread mailbox, which
+//! therefore stays at the entry of the name and not in the task.
+//!
+//! Panics are caught around `init`, handlers, hooks and drop. What no runtime can catch: panic=abort (refused at
+//! `join`), an overflow of the stack, a panic while another one unwinds, a handler that never returns to its await.
+
+mod context;
+pub(crate) mod current;
+mod guard;
+mod instance;
+mod kind;
+mod run;
+mod timers;
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use whimbrel_core::base::{ExitReason, Name};
+
+pub use context::Context;
+pub use kind::KindOptions;
+pub use timers::TimerId;
+
+pub(crate) use instance::{Instance, Order};
+pub(crate) use kind::{HostedKind, KindTable};
+pub(crate) use run::{Birth, run};
+
+use crate::exchange::Entry;
+
+/// A stateful process.
+///
+/// ```
+/// use whimbrel::{Context, ExitReason, Process, handlers};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// impl Process for Counter {
+///     const KIND: &'static str = "counter";
+///     type Args = u64;
+///     async fn init(start: u64, _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+///         Ok(Counter { value: start })
+///     }
+/// }
+///
+/// #[handlers]
+/// impl Counter {
+///     #[call]
+///     async fn add(&mut self, n: u64) -> u64 {
+///         self.value += n;
+///         self.value
+///     }
+/// }
+/// # fn main() {}
+/// ```
+pub trait Process: Send + Sized + 'static {
+    /// The stable name of this type of process; part of the wire key of its messages.
+    const KIND: &'static str;
+    /// Version of the state, for processes that move or are stored.
+    const STATE_VERSION: u32 = 0;
+    /// What `init` is given, at the first start and at every restart. Kept in the record: at most 64 KiB when
+    /// encoded, visible to operators.
+    type Args: Send + 'static;
+
+    /// Makes the state. The start is answered when this has returned.
+    ///
+    /// An error at the first start leaves nothing behind; at a restart it follows the restart policy.
+    fn init(args: Self::Args, cx: &mut Context<Self>) -> impl Future<Output = Result<Self, ExitReason>> + Send;
+
+    /// The last thing that an instance does, when it was told to stop or stopped itself; not after a panic. It has
+    /// 5 s.
+    fn terminate(
+        &mut self,
+        _reason: &ExitReason,
+        _cx: &mut Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// What monitors are told about the state when it ends.
+    fn snapshot(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// The name of a process, with its type: cheap to clone, valid from every node, also before the process is started
+/// and after it has moved or was restarted.
+///
+/// It has no methods of its own, which could shadow those that `#[handlers]` adds: its accessors are associated
+/// functions.
+pub struct ProcessRef<P> {
+    entry: Arc<Entry>,
+    process: PhantomData<fn(P)>,
+}
+
+impl<P> ProcessRef<P> {
+    pub(crate) fn new(entry: Arc<Entry>) -> Self {
+        Self { entry, process: PhantomData }
+    }
+
+    /// The name. An unnamed process has one that is known to its node only.
+    pub fn name(this: &Self) -> &Name {
+        this.entry.name()
+    }
+
+    pub(crate) fn entry(this: &Self) -> &Arc<Entry> {
+        &this.entry
+    }
+}
+
+impl<P> Clone for ProcessRef<P> {
+    fn clone(&self) -> Self {
+        Self::new(self.entry.clone())
+    }
+}
+
+impl<P> std::fmt::Debug for ProcessRef<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ProcessRef").field(self.entry.name()).finish()
+    }
+}

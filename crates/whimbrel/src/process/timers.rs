@@ -1,0 +1,183 @@
+//! Timers of an instance: data in its task, not tasks.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+use whimbrel_core::base::Time;
+
+use crate::message::Work;
+
+/// Timers that one instance may have at a time; more are dropped, which is logged.
+const TIMERS_MAX: usize = 4_096;
+
+/// Names a timer of one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TimerId(u64);
+
+/// What a timer brings.
+pub(crate) enum Tick {
+    Once(Box<dyn Work>),
+    Every { period: Duration, make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> },
+}
+
+struct Timer {
+    id: TimerId,
+    due: Time,
+    tick: Tick,
+}
+
+/// All timers of an instance, next due first.
+#[derive(Default)]
+pub(crate) struct Timers {
+    timers: Vec<Timer>,
+    last: u64,
+    /// Wakes the task at the time beside it.
+    sleep: Option<(Time, Pin<Box<Sleep>>)>,
+}
+
+impl Timers {
+    pub(crate) fn add(&mut self, due: Time, tick: Tick) -> TimerId {
+        self.last += 1;
+        let id = TimerId(self.last);
+        if self.timers.len() >= TIMERS_MAX {
+            tracing::error!("a process has {TIMERS_MAX} timers; one more was dropped");
+        } else {
+            self.insert(Timer { id, due, tick });
+        }
+        id
+    }
+
+    pub(crate) fn cancel(&mut self, id: TimerId) {
+        self.timers.retain(|timer| timer.id != id);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.timers.is_empty()
+    }
+
+    /// The message of the first timer that is due.
+    pub(crate) fn due(&mut self, now: Time) -> Option<Box<dyn Work>> {
+        while self.timers.last().is_some_and(|timer| timer.due <= now) {
+            let mut timer = self.timers.pop()?;
+            match timer.tick {
+                Tick::Once(work) => return Some(work),
+                Tick::Every { period, ref mut make } => {
+                    let work = make();
+                    // Missed ticks merge into this one; the phase stays.
+                    let late = now.since(timer.due).as_micros();
+                    let period_micros = period.as_micros().max(1);
+                    let steps = u32::try_from(late / period_micros + 1).unwrap_or(u32::MAX);
+                    timer.due = timer.due + period.saturating_mul(steps);
+                    self.insert(timer);
+                    if work.is_some() {
+                        return work;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Registers the task to be woken when the next timer is due; ready if one is due already.
+    pub(crate) fn poll_due(&mut self, now: Time, task: &mut std::task::Context<'_>) -> Poll<()> {
+        let Some(due) = self.timers.last().map(|timer| timer.due) else {
+            self.sleep = None;
+            return Poll::Pending;
+        };
+        if due <= now {
+            return Poll::Ready(());
+        }
+        if self.sleep.as_ref().is_none_or(|(at, _)| *at != due) {
+            // One microsecond more than the difference: the clocks are read apart.
+            let until = Instant::now() + due.since(now) + Duration::from_micros(1);
+            match &mut self.sleep {
+                Some((at, sleep)) => {
+                    *at = due;
+                    sleep.as_mut().reset(until);
+                }
+                None => self.sleep = Some((due, Box::pin(tokio::time::sleep_until(until)))),
+            }
+        }
+        let Some((_, sleep)) = &mut self.sleep else {
+            return Poll::Pending;
+        };
+        let elapsed = sleep.as_mut().poll(task);
+        if elapsed.is_ready() {
+            self.sleep = None;
+        }
+        elapsed
+    }
+
+    /// Keeps the list sorted, last one due first; of equal ones the older stays nearer to its end.
+    fn insert(&mut self, timer: Timer) {
+        let at = self.timers.partition_point(|other| other.due > timer.due);
+        self.timers.insert(at, timer);
+    }
+}
+
+use std::future::Future as _;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::any::Any;
+
+    use super::*;
+    use crate::message::work::Handling;
+
+    struct Named(&'static str);
+
+    impl Work for Named {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+        fn kind(&self) -> &'static str {
+            "test"
+        }
+        fn travels(&self) -> bool {
+            false
+        }
+        fn encode(&self) -> Result<Vec<u8>, String> {
+            Err("local".into())
+        }
+        fn start<'a>(
+            self: Box<Self>,
+            _: &'a mut (dyn Any + Send),
+            _: &'a mut (dyn Any + Send),
+        ) -> Option<Handling<'a>> {
+            None
+        }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_micros(ms * 1_000)
+    }
+
+    fn due(timers: &mut Timers, ms: u64) -> Vec<&'static str> {
+        std::iter::from_fn(|| timers.due(at(ms))).map(|work| work.name()).collect()
+    }
+
+    #[test]
+    fn timers_fire_in_the_order_in_which_they_are_due() {
+        let mut timers = Timers::default();
+        timers.add(at(20), Tick::Once(Box::new(Named("late"))));
+        timers.add(at(10), Tick::Once(Box::new(Named("early"))));
+        let cancelled = timers.add(at(5), Tick::Once(Box::new(Named("cancelled"))));
+        timers.cancel(cancelled);
+        assert_eq!(due(&mut timers, 9), [] as [&str; 0]);
+        assert_eq!(due(&mut timers, 30), ["early", "late"]);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn missed_ticks_merge_into_one_and_keep_the_phase() {
+        let mut timers = Timers::default();
+        let make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> = Box::new(|| Some(Box::new(Named("tick"))));
+        timers.add(at(10), Tick::Every { period: Duration::from_millis(10), make });
+        assert_eq!(due(&mut timers, 47), ["tick"]);
+        assert_eq!(due(&mut timers, 49), [] as [&str; 0]);
+        assert_eq!(due(&mut timers, 50), ["tick"]);
+    }
+}
