@@ -77,6 +77,11 @@ fn all_findings(repository: &Repository) -> Result<Vec<Finding>, String> {
             findings.extend(rules::manifest::check(path, text));
         }
     }
+    if let (Some(readme), Some(example)) =
+        (repository.text("README.md"), repository.text(rules::readme::EXAMPLE))
+    {
+        findings.extend(rules::readme::check(readme, example));
+    }
     let lock = repository.text("Cargo.lock").ok_or("there is no Cargo.lock")?;
     findings.extend(rules::lock::check(lock));
     findings.extend(rules::licence::check(&metadata, lock));

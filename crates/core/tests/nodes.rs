@@ -21,6 +21,8 @@ struct Net {
     listed: Vec<usize>,
     launched: Vec<(String, Name)>,
     numbers: u64,
+    /// Nodes on the far side of a cut.
+    far: Vec<String>,
 }
 
 impl Net {
@@ -34,6 +36,7 @@ impl Net {
             listed: Vec::new(),
             launched: Vec::new(),
             numbers: 0,
+            far: Vec::new(),
         }
     }
 
@@ -88,6 +91,29 @@ impl Net {
             Effect::Terminate { name, token, reason } => {
                 self.queue.push_back((at.into(), Input::Exited { name, token, reason }));
             }
+            Effect::Reincarnate(new) => {
+                // Sessions of the incarnation before are closed; the node itself has forgotten them.
+                let living: Vec<Incarnation> = self.nodes.values().map(Node::incarnation).collect();
+                let (kept, lost): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sessions)
+                    .into_iter()
+                    .partition(|(a, b)| living.contains(a) && living.contains(b) && *a != new && *b != new);
+                self.sessions = kept;
+                for (a, b) in lost {
+                    for (at, peer) in [(a, b), (b, a)] {
+                        if let Some(at) = self.name_of(at).filter(|_| !living.contains(&peer)) {
+                            let loss = LinkLoss::Replaced;
+                            self.queue.push_back((at, Input::SessionDown { peer, loss }));
+                        }
+                    }
+                }
+            }
+            Effect::EndSession(peer) => {
+                self.sessions.retain(|pair| *pair != (me, peer) && *pair != (peer, me));
+                if let Some(at) = self.name_of(peer) {
+                    let loss = LinkLoss::Unreachable;
+                    self.queue.push_back((at, Input::SessionDown { peer: me, loss }));
+                }
+            }
             Effect::Answer { request, answer, .. } => {
                 self.answers.push((at.into(), request.number, answer));
             }
@@ -98,7 +124,8 @@ impl Net {
 
     fn connect(&mut self, from: &str, to: &str) {
         let me = self.nodes[from].me().clone();
-        let Some(peer) = self.nodes.get(to).map(|n| n.me().clone()) else {
+        let reachable = self.far.iter().any(|n| n == from) == self.far.iter().any(|n| n == to);
+        let Some(peer) = self.nodes.get(to).filter(|_| reachable).map(|n| n.me().clone()) else {
             return self.queue.push_back((from.into(), Input::ConnectFailed(Arc::from(to))));
         };
         let pair = (me.incarnation, peer.incarnation);
@@ -108,6 +135,26 @@ impl Net {
         self.sessions.push(pair);
         self.queue.push_back((to.into(), Input::SessionUp(Box::new(me))));
         self.queue.push_back((from.into(), Input::SessionUp(Box::new(peer))));
+    }
+
+    /// Everything between `far` and the rest is lost; connections give up after a while.
+    fn cut(&mut self, far: &[&str]) {
+        self.far = far.iter().map(|n| String::from(*n)).collect();
+        let side = |net: &Net, i: Incarnation| net.name_of(i).map(|n| net.far.contains(&n));
+        let sessions = std::mem::take(&mut self.sessions);
+        for (a, b) in sessions {
+            if side(self, a) == side(self, b) {
+                self.sessions.push((a, b));
+                continue;
+            }
+            for (at, peer) in [(a, b), (b, a)] {
+                if let Some(at) = self.name_of(at) {
+                    let loss = LinkLoss::Unreachable;
+                    self.queue.push_back((at, Input::SessionDown { peer, loss }));
+                }
+            }
+        }
+        self.settle();
     }
 
     fn kill(&mut self, name: &str) {
@@ -263,4 +310,41 @@ fn a_crashing_process_is_quarantined_after_five_restarts_and_can_be_released() {
     let states: Vec<RecordState> =
         ["a", "b", "c"].iter().flat_map(|n| net.snapshot(n).records).map(|r| r.state).collect();
     assert_eq!(states, [RecordState::Running]);
+}
+
+#[test]
+fn a_split_heals_into_one_view_and_one_instance_of_every_name() {
+    let mut net = three();
+    let mut names = Vec::new();
+    for number in 0..60 {
+        let name = format!("n{number}");
+        assert!(matches!(net.start("a", &name), Answer::Started { .. }));
+        names.push(name);
+    }
+    net.cut(&["c"]);
+    net.run(6_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 2);
+    assert_eq!(net.snapshot("c").view.unwrap().members.len(), 1);
+    // Both sides have restarted what they could not see, and go on working.
+    for (at, name) in [("a", "only:a"), ("c", "only:c"), ("a", "both"), ("c", "both")] {
+        assert!(matches!(net.start(at, name), Answer::Started { .. }), "{name} on {at}");
+    }
+    names.extend(["only:a", "only:c", "both"].map(String::from));
+    net.far.clear();
+    net.run(6_000);
+    let snapshots = ["a", "b", "c"].map(|n| net.snapshot(n));
+    assert_eq!(snapshots[0].view.as_ref().unwrap().members.len(), 3);
+    assert!(snapshots.iter().all(|s| s.view == snapshots[0].view));
+    for name in &names {
+        let name = Name::new(name).unwrap();
+        let lives: Vec<_> = snapshots
+            .iter()
+            .flat_map(|s| s.hosted.iter().map(|h| (s.incarnation, h.clone())))
+            .filter(|(_, (n, ..))| *n == name)
+            .collect();
+        assert_eq!(lives.len(), 1, "{name}: {lives:?}");
+        let record = snapshots.iter().flat_map(|s| &s.records).find(|r| r.name == name).unwrap();
+        assert_eq!((record.host, record.token), (lives[0].0, lives[0].1.1), "{name}");
+    }
+    assert_eq!(snapshots.iter().map(|s| s.records.len()).sum::<usize>(), names.len());
 }

@@ -15,6 +15,7 @@ pub use io::{Config, Effect, Event, Input, LinkLoss};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
 use crate::directory::{self, Directory, DirectoryEvent, Record};
@@ -22,12 +23,16 @@ use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
 use crate::wire::{Body, Control};
 
+/// How old the node's word on having records may be.
+const RECORDS_EVERY: Duration = Duration::from_millis(20);
+
 /// The control part of one node.
 pub struct Node {
     membership: Membership,
     directory: Directory,
-    detection: std::time::Duration,
+    detection: Duration,
     last: Now,
+    records_seen: Time,
     view: Option<Arc<View>>,
     out: VecDeque<Effect>,
 }
@@ -81,6 +86,7 @@ impl Node {
             directory,
             detection: config.detection,
             last: now,
+            records_seen: now.time,
             view: None,
             out: VecDeque::new(),
         };
@@ -191,7 +197,11 @@ impl Node {
             } else if let Some(output) = self.directory.poll_output() {
                 self.on_directory(output);
             } else {
-                self.membership.set_has_records(self.directory.has_records());
+                // Asked once in a while only: it walks over the slots, and only the meeting of two lines needs it.
+                if now.time.since(self.records_seen) >= RECORDS_EVERY {
+                    self.records_seen = now.time;
+                    self.membership.set_has_records(self.directory.has_records());
+                }
                 return;
             }
         }
