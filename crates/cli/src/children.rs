@@ -102,6 +102,7 @@ impl Children {
         let mut process = Command::new(binary)
             .args(["child", self.role, "--name", name, "--parent"])
             .arg(std::process::id().to_string())
+            .env(crate::demo::NODE_VARIABLE, name)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -22,7 +22,7 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
                 ));
             }
         }
-        if library && ["demo", "cleaner"].into_iter().any(|word| has_word(line, word)) {
+        if library && ["demo", "database-cleaner"].into_iter().any(|word| has_word(line, word)) {
             findings.push(Finding::new(
                 path,
                 at + 1,

@@ -1,3 +1,60 @@
-//! demo
+//! `whimbrel demo`: real processes, a real database, real kills, and a verdict that rests on evidence alone.
+//!
+//! The parent starts this same binary several times as nodes, tells them what to do, and kills one of them. Nodes
+//! write down what their clients did and what their processes handled; [`evidence`] has the form, [`collector`]
+//! brings it into files. When the story is over, [`crate::verify`] judges those files, as `whimbrel verify` does.
+
+mod clients;
+mod collector;
+mod command;
 pub(crate) mod database;
 pub(crate) mod evidence;
+mod kinds;
+mod node;
+mod stage;
+mod story;
+mod view;
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+pub(crate) use kinds::NODE_VARIABLE;
+pub(crate) use node::run as run_node;
+
+use crate::cli::DemoArgs;
+use crate::output::{self, Failure};
+use crate::temp::WorkDir;
+use crate::{os, verify};
+use stage::Stage;
+
+/// Runs the demo.
+pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
+    check_loopback()?;
+    let dir = match &args.keep {
+        Some(path) => WorkDir::kept(path)?,
+        None => WorkDir::temporary("demo")?,
+    };
+    // Small enough to be read back as a number by everything that reads JSON.
+    let seed = args.seed.unwrap_or_else(|| os::monotonic_us() & 0xffff_ffff);
+    let json = args.json;
+    eprintln!(
+        "whimbrel demo: {} nodes, {} counters, {} messages/s, {} s, seed {seed}",
+        args.nodes, args.names, args.rate, args.seconds
+    );
+    let mut stage = Stage::set(args, seed, &dir)?;
+    let told = story::tell(&mut stage);
+    let closed = stage.close();
+    told.and(closed)?;
+    let report = verify::verify(dir.path())?;
+    verify::publish(&report, json);
+    Ok(output::exit_for(report.is_ok()))
+}
+
+/// Nodes talk over 127.0.0.1; without it nothing below makes sense.
+fn check_loopback() -> Result<(), Failure> {
+    TcpListener::bind("127.0.0.1:0").map(drop).map_err(|error| {
+        Failure::environment("no TCP port of 127.0.0.1 can be used")
+            .detail(error)
+            .hint("bring the loopback interface up (`ip link set lo up`) and allow local sockets")
+    })
+}

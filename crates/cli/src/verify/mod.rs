@@ -23,13 +23,15 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::ExitCode;
 
 pub(crate) use interval::percentile;
 pub(crate) use report::Report;
-pub(crate) use table::print_table;
+pub(crate) use table::{grouped, print_table};
 
+use crate::cli::VerifyArgs;
 use crate::demo::evidence::{CLEANER, Op, counter_name};
-use crate::output::Failure;
+use crate::output::{self, Failure};
 use evidence::Evidence;
 use kills::Kill;
 use messages::{CallsFailed, Messages};
@@ -38,6 +40,25 @@ use report::{CounterFigures, Figures, Spread};
 /// Judges the evidence in `dir`.
 pub(crate) fn verify(dir: &Path) -> Result<Report, Failure> {
     Ok(judge(&Evidence::read(dir)?))
+}
+
+/// `whimbrel verify DIR`.
+pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    let report = verify(&args.dir)?;
+    publish(&report, args.json);
+    Ok(output::exit_for(report.is_ok()))
+}
+
+/// Prints a report: a table for people, an object for programs.
+pub(crate) fn publish(report: &Report, json: bool) {
+    if !json {
+        print_table(report);
+        return;
+    }
+    for check in report.failed() {
+        eprintln!("FAILED  {}: {}", check.name, check.found);
+    }
+    output::print_line(&report.to_json().to_string());
 }
 
 /// Judges evidence that has been read.

@@ -69,11 +69,11 @@ impl Membership {
         if !self.dial.all_tried(&self.me.address, now.time) {
             return false;
         }
-        // A peer that has not greeted yet may have a line.
-        if self.peers.values().any(|peer| peer.line.is_none()) {
+        let waited = now.time.since(seeking.since) >= self.settings.found_alone_after;
+        // A peer that has not greeted yet may have a line; a silent one delays, never blocks.
+        if !waited && self.peers.values().any(|peer| peer.line.is_none()) {
             return false;
         }
-        let waited = now.time.since(seeking.since) >= self.settings.found_alone_after;
         if self.settings.mutants.has(Mutant::JoinsWaitForEachOther) && !self.peers.is_empty() {
             return false;
         }
@@ -83,14 +83,19 @@ impl Membership {
     fn is_smallest_founder(&self) -> bool {
         let key = |info: &MemberInfo| -> (NodeName, Incarnation) { (info.name.clone(), info.incarnation) };
         let mine = key(&self.me);
-        self.peers.values().all(|peer| mine < key(&peer.info))
+        self.founders().all(|peer| mine < key(peer))
+    }
+
+    /// Linked nodes that said they have no line either.
+    fn founders(&self) -> impl Iterator<Item = &MemberInfo> {
+        self.peers.values().filter(|peer| peer.line == Some(None)).map(|peer| &peer.info)
     }
 
     /// The first view of a line: this node and the seekers it is linked to.
     fn found(&mut self, now: Now) {
         let counter = counter_at(now.wall_ms).max(self.counter_floor + 1);
         let mut members = vec![self.me.clone()];
-        members.extend(self.peers.values().map(|peer| peer.info.clone()));
+        members.extend(self.founders().cloned());
         let id = ViewId { counter, author: self.me.incarnation.nonce };
         self.out.push_back(Output::Event(MembershipEvent::Founded));
         self.install(View { id, parent: None, members }.into(), now);

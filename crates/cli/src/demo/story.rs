@@ -1,0 +1,240 @@
+//! The story that the demo tells, step by step. Each step is written down as evidence when it ends.
+//!
+//! Drain and rolling restart have their place after `double_start`; they come with planned moves.
+
+use std::time::{Duration, Instant};
+
+use super::command::{CleanerAt, Command, Joined, Touched};
+use super::evidence::{CLEANER, ExitLine, RunLine, StepLine};
+use super::stage::Stage;
+use crate::output::Failure;
+use crate::os;
+
+/// The steps of this version, in order.
+pub(crate) const STORY: [&str; 5] = ["start", "cleaner_panic", "node_kill", "node_join", "double_start"];
+/// Races of `double_start`.
+pub(crate) const RACES: u32 = 100;
+
+/// How long a name may take to answer before the demo gives up on it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long a node may take to join.
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
+/// How far ahead a race is set, so that every node has heard of it.
+const RACE_AHEAD_US: u64 = 2_000;
+/// The load of the first step lasts at least this many times the boot before it, so that the step as a whole
+/// carries its share of the load.
+const LOAD_PER_BOOT: u32 = 9;
+
+/// Tells the whole story.
+pub(crate) fn tell(stage: &mut Stage) -> Result<(), Failure> {
+    start(stage)?;
+    cleaner_panic(stage)?;
+    node_kill(stage)?;
+    node_join(stage)?;
+    double_start(stage)?;
+    settle(stage)
+}
+
+/// One step under way.
+struct Step {
+    name: &'static str,
+    t0_us: u64,
+    began: Instant,
+    pids_before: Vec<u32>,
+    exits: Vec<ExitLine>,
+}
+
+impl Step {
+    fn begin(stage: &Stage, name: &'static str, t0_us: u64) -> Self {
+        Self { name, t0_us, began: Instant::now(), pids_before: stage.children.pids(), exits: Vec::new() }
+    }
+
+    /// Lets the load run until the step's share of the time is over, and writes the step down.
+    fn end(self, stage: &mut Stage, until: Instant, run: Option<RunLine>) -> Result<(), Failure> {
+        stage.pause(until)?;
+        let t1_us = os::monotonic_us();
+        stage.collector.step(&StepLine {
+            step: self.name.to_owned(),
+            t0_us: self.t0_us,
+            t1_us,
+            pids_before: self.pids_before,
+            pids_after: stage.children.pids(),
+            exits: self.exits,
+            run,
+        })?;
+        stage.clock_us = t1_us;
+        Ok(())
+    }
+}
+
+fn start(stage: &mut Stage) -> Result<(), Failure> {
+    let step = Step::begin(stage, "start", os::monotonic_us());
+    let args = stage.args.clone();
+    for index in 1..=args.nodes {
+        let name = format!("n{index}");
+        let pid = stage.children.spawn(&name)?;
+        stage.view.node_up(&name, pid);
+        // The first one founds the cluster; the others find it.
+        join(stage, &name)?;
+    }
+    let nodes = stage.children.names();
+    let members = stage.everyone(|_| Command::WaitMembers { count: nodes.len() })?;
+    stage.wait(&members, JOIN_WITHIN)?;
+    stage.view.say(&format!("start: {} nodes are up and see each other", nodes.len()));
+
+    let (database, period_ms) = (stage.database.clone(), args.cleaner_period_ms);
+    let starts = stage.everyone(|_| Command::StartCleaner { database: database.clone(), period_ms })?;
+    stage.wait(&starts, ANSWER_WITHIN)?;
+    let within = ANSWER_WITHIN + Duration::from_millis(u64::from(args.names));
+    let starts = stage.everyone(|at| Command::StartCounters { counters: share(at, nodes.len(), args.names) })?;
+    stage.wait(&starts, within)?;
+    touch(stage, (0..args.names).collect(), Vec::new(), within)?;
+    await_cleaner(stage, 0)?;
+    stage.view.say(&format!("start: every node asked for {CLEANER}, one runs; {} counters answer", args.names));
+
+    stage.start_arrivals();
+    stage.spread_load()?;
+    let boot = step.began.elapsed();
+    let until = (step.began + stage.slice()).max(Instant::now() + boot * LOAD_PER_BOOT);
+    let run = RunLine {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: stage.seed,
+        nodes: args.nodes,
+        names: args.names,
+        rate: args.rate,
+        seconds: args.seconds,
+        cleaner_period_ms: args.cleaner_period_ms,
+        races: RACES,
+        planned: STORY.map(String::from).to_vec(),
+    };
+    step.end(stage, until, Some(run))
+}
+
+fn cleaner_panic(stage: &mut Stage) -> Result<(), Failure> {
+    let step = Step::begin(stage, "cleaner_panic", stage.clock_us);
+    let until = step.began + stage.slice();
+    let before = await_cleaner(stage, 0)?;
+    let nodes = stage.children.names();
+    let asks = stage.everyone(|_| Command::AwaitCleaner {
+        after_token: before,
+        within_ms: millis(ANSWER_WITHIN),
+    })?;
+    stage.ask(nodes.first().map_or("", String::as_str), Command::PanicCleaner, ANSWER_WITHIN)?;
+    stage.wait(&asks, ANSWER_WITHIN * 2)?;
+    let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
+    stage.view.say(&format!("cleaner_panic: {CLEANER} panicked and is back under its name on {host}"));
+    step.end(stage, until, None)
+}
+
+fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
+    let mut step = Step::begin(stage, "node_kill", stage.clock_us);
+    let until = step.began + stage.slice();
+    let before = await_cleaner(stage, 0)?;
+    let host = stage.collector.host(CLEANER).filter(|host| host.token >= before);
+    let victim = host.ok_or_else(|| Failure::check("nobody knows which node hosts the cleaner"))?.node;
+    let lost: Vec<String> = stage.collector.names_on(&victim);
+    let exit = stage.children.kill(&victim)?;
+    stage.view.node_killed(&victim);
+    let cleaner = stage.everyone(|_| Command::AwaitCleaner {
+        after_token: before,
+        within_ms: millis(ANSWER_WITHIN),
+    })?;
+    stage.spread_load()?;
+    stage.view.say(&format!("node_kill: {victim} (pid {}), with {} names on it, was killed with -9", exit.pid, lost.len()));
+    step.exits.push(exit);
+    let counters = lost.iter().filter_map(|name| name.strip_prefix("counter-")?.parse().ok()).collect();
+    touch(stage, counters, Vec::new(), ANSWER_WITHIN)?;
+    stage.wait(&cleaner, ANSWER_WITHIN * 2)?;
+    let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
+    stage.view.say(&format!("node_kill: all {} names answer again; {CLEANER} runs on {host}", lost.len()));
+    step.end(stage, until, None)
+}
+
+fn node_join(stage: &mut Stage) -> Result<(), Failure> {
+    let step = Step::begin(stage, "node_join", stage.clock_us);
+    let until = step.began + stage.slice();
+    let name = format!("n{}", stage.args.nodes + 1);
+    let pid = stage.children.spawn(&name)?;
+    stage.view.node_up(&name, pid);
+    join(stage, &name)?;
+    let count = stage.children.names().len();
+    let members = stage.everyone(|_| Command::WaitMembers { count })?;
+    stage.wait(&members, JOIN_WITHIN)?;
+    stage.spread_load()?;
+    stage.view.say(&format!("node_join: {name} (pid {pid}) joined; its clients send too"));
+    step.end(stage, until, None)
+}
+
+fn double_start(stage: &mut Stage) -> Result<(), Failure> {
+    let step = Step::begin(stage, "double_start", stage.clock_us);
+    let until = step.began + stage.slice();
+    for race in 0..RACES {
+        let at_us = os::monotonic_us() + RACE_AHEAD_US;
+        let asked = stage.everyone(|_| Command::Race { name: race_name(race), at_us })?;
+        stage.wait(&asked, ANSWER_WITHIN)?;
+    }
+    let nodes = stage.children.names().len();
+    stage.view.say(&format!("double_start: {RACES} names were started by {nodes} nodes at the same moment"));
+    step.end(stage, until, None)
+}
+
+/// After the last step: the load ends, everything must still answer, and the cleaner gets one full run.
+fn settle(stage: &mut Stage) -> Result<(), Failure> {
+    stage.stop_arrivals()?;
+    let after_ms = super::database::monotonic_ms();
+    let stops = stage.everyone(|_| Command::Load { per_second: 0.0, counters: 0, seed: 0 })?;
+    stage.wait(&stops, ANSWER_WITHIN)?;
+    stage.view.say("settle: the load has ended; every name is called once more");
+    let within = ANSWER_WITHIN + Duration::from_millis(u64::from(stage.args.names));
+    touch(stage, (0..stage.args.names).collect(), (0..RACES).map(race_name).collect(), within)?;
+    await_cleaner(stage, 0)?;
+    stage.await_full_run(after_ms)?;
+    stage.view.say("settle: the cleaner has run once more; the evidence is judged");
+    Ok(())
+}
+
+fn race_name(race: u32) -> String {
+    format!("race-{race:03}")
+}
+
+/// The counters that the node `at` of `nodes` looks after.
+fn share(at: usize, nodes: usize, counters: u32) -> Vec<u32> {
+    (0..counters).filter(|counter| *counter as usize % nodes == at).collect()
+}
+
+fn join(stage: &mut Stage, name: &str) -> Result<(), Failure> {
+    let seeds = stage.addresses();
+    let joined: Joined = stage.ask(name, Command::Join { seeds }, JOIN_WITHIN)?;
+    stage.addresses.push((name.to_owned(), joined.address));
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Has the nodes call these counters, each its share, until all have answered.
+fn touch(stage: &mut Stage, counters: Vec<u32>, names: Vec<String>, within: Duration) -> Result<(), Failure> {
+    let nodes = stage.children.names().len();
+    let part = |at: usize| Command::Touch {
+        counters: counters.iter().copied().skip(at).step_by(nodes).collect(),
+        names: names.iter().skip(at).step_by(nodes).cloned().collect(),
+        within_ms: millis(within),
+    };
+    let asked = stage.everyone(part)?;
+    for answer in stage.wait(&asked, within * 2)? {
+        let touched: Touched = super::stage::read(answer)?;
+        if !touched.silent.is_empty() {
+            stage.view.say(&format!("no answer in time from {}", touched.silent.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a life of the cleaner after this token answers.
+fn await_cleaner(stage: &mut Stage, after_token: u64) -> Result<u64, Failure> {
+    let node = stage.children.names().into_iter().next().unwrap_or_default();
+    let command = Command::AwaitCleaner { after_token, within_ms: millis(ANSWER_WITHIN) };
+    let at: CleanerAt = stage.ask(&node, command, ANSWER_WITHIN * 2)?;
+    Ok(at.token)
+}
