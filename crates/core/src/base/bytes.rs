@@ -60,3 +60,40 @@ impl<'b, C> Decode<'b, C> for Bytes {
         Ok(Self(Arc::from(d.bytes()?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn bytes_survive_the_wire() {
+        for bytes in [Bytes::default(), Bytes::from(vec![0, 255, 7]), Bytes::from(&[9u8; 70_000][..])] {
+            let wire = minicbor::to_vec(&bytes).unwrap();
+            assert_eq!(minicbor::decode::<Bytes>(&wire).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_length_without_its_bytes_is_an_error_and_no_allocation() {
+        // A byte string that claims 2^64 - 1 bytes, one that claims four gigabytes, and one cut short.
+        for wire in
+            [&[0x5b, 255, 255, 255, 255, 255, 255, 255, 255][..], &[0x5a, 255, 255, 255, 255], &[0x43, 1]]
+        {
+            assert!(minicbor::decode::<Bytes>(wire).is_err(), "{wire:x?}");
+        }
+    }
+
+    #[test]
+    fn clones_share_their_bytes() {
+        let bytes = Bytes::from(vec![1, 2, 3]);
+        assert!(std::ptr::eq(bytes.as_slice(), bytes.clone().as_slice()));
+    }
+
+    #[test]
+    fn debug_tells_the_length_and_not_the_content() {
+        assert_eq!(format!("{:?}", Bytes::from(&b"secret"[..])), "6 bytes");
+        assert!(Bytes::default().is_empty() && !Bytes::from(vec![0]).is_empty());
+        assert_eq!(Bytes::from(vec![0; 5]).len(), 5);
+    }
+}

@@ -168,3 +168,58 @@ impl fmt::Display for ExitReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::limits::TEXT_BYTES_MAX;
+
+    /// The one list, in the order of the numbers on the wire.
+    const CODES: &str = "not_found stopped overloaded deadline node_lost no_quorum moving codec wrong_kind no_host \
+                         init_failed quarantined at_capacity crashed already_running args_too_large unknown_message \
+                         bad_name would_deadlock";
+
+    #[test]
+    fn codes_keep_their_words_and_numbers() {
+        for (number, word) in (0u8..).zip(CODES.split_whitespace()) {
+            let code: ErrorCode = minicbor::decode(&minicbor::to_vec(number).unwrap()).unwrap();
+            assert_eq!((code.as_str(), code.to_string().as_str()), (word, word));
+            assert_eq!(minicbor::to_vec(code).unwrap(), minicbor::to_vec(number).unwrap());
+        }
+        let after_the_last = minicbor::to_vec(CODES.split_whitespace().count()).unwrap();
+        assert!(minicbor::decode::<ErrorCode>(&after_the_last).is_err());
+    }
+
+    #[test]
+    fn every_reason_survives_the_wire() {
+        let reasons = [
+            (ExitReason::Normal, "normal", true),
+            (ExitReason::Shutdown, "shutdown", true),
+            (ExitReason::Error("full".into()), "error: full", false),
+            (ExitReason::Panic("a\nb".into()), "panic: a\\nb", false),
+            (ExitReason::Killed, "killed", false),
+            (ExitReason::NodeLost, "node lost", false),
+            (ExitReason::ConflictLost, "conflict lost", false),
+            (ExitReason::Quarantined, "quarantined", false),
+            (ExitReason::Moved, "moved", true),
+        ];
+        for (reason, words, normal) in reasons {
+            assert_eq!((reason.to_string().as_str(), reason.is_normal()), (words, normal));
+            let wire = minicbor::to_vec(&reason).unwrap();
+            assert_eq!(minicbor::decode::<ExitReason>(&wire).unwrap(), reason);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let short = "x".repeat(TEXT_BYTES_MAX);
+        assert_eq!(ExitReason::Panic(short.clone()).capped(), ExitReason::Panic(short));
+        // 3 bytes each: the limit falls into the middle of one.
+        let ExitReason::Error(text) = ExitReason::Error("語".repeat(1_000)).capped() else {
+            panic!("still an error")
+        };
+        assert_eq!(text, "語".repeat(TEXT_BYTES_MAX / 3));
+        assert_eq!(ExitReason::Killed.capped(), ExitReason::Killed);
+    }
+}

@@ -63,3 +63,44 @@ pub struct RequestId {
     #[n(1)]
     pub number: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(wall_ms: u64) -> Now {
+        Now { wall_ms, ..Now::default() }
+    }
+
+    #[test]
+    fn a_new_life_exceeds_the_one_before_whatever_the_clock_says() {
+        let mut rng = Rng::new(1);
+        let first = Incarnation::after(None, at(1_000), &mut rng);
+        assert_eq!(first.started_ms, 1_000);
+        for (wall_ms, started_ms) in [(5_000, 5_000), (1_001, 1_001), (1_000, 1_001), (0, 1_001)] {
+            let next = Incarnation::after(Some(first), at(wall_ms), &mut rng);
+            assert_eq!(next.started_ms, started_ms, "at {wall_ms}");
+            assert!(next > first);
+        }
+    }
+
+    #[test]
+    fn two_lives_of_one_millisecond_differ() {
+        let mut rng = Rng::new(1);
+        let lives: Vec<Incarnation> = (0..100).map(|_| Incarnation::after(None, at(7), &mut rng)).collect();
+        let mut distinct = lives.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), lives.len());
+    }
+
+    #[test]
+    fn identities_survive_the_wire() {
+        let caller = Incarnation { started_ms: 1_700_000_000_000, nonce: u64::MAX };
+        let request = RequestId { caller, number: 9 };
+        assert_eq!(minicbor::decode::<RequestId>(&minicbor::to_vec(request).unwrap()).unwrap(), request);
+        // A slot is a bare number on the wire.
+        assert_eq!(minicbor::to_vec(SlotId(4095)).unwrap(), minicbor::to_vec(4095u16).unwrap());
+    }
+}

@@ -82,3 +82,28 @@ impl Mutants {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_is_listed_once() {
+        let distinct: std::collections::BTreeSet<Mutant> = Mutant::ALL.into_iter().collect();
+        assert_eq!(distinct.len(), Mutant::ALL.len());
+    }
+
+    #[test]
+    fn nothing_is_planted_unless_asked_for() {
+        assert!(Mutant::ALL.into_iter().all(|mutant| !Mutants::default().has(mutant)));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_planted_bug_is_the_only_one() {
+        for planted in Mutant::ALL {
+            let mutants = Mutants::planted(planted);
+            assert!(Mutant::ALL.into_iter().all(|mutant| mutants.has(mutant) == (mutant == planted)));
+        }
+    }
+}

@@ -91,14 +91,63 @@ impl<'b, C> Decode<'b, C> for Name {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn names_outside_the_rules_are_refused() {
-        assert_eq!(Name::new(""), Err(BadName::Empty));
-        assert_eq!(Name::new(&"a".repeat(256)), Err(BadName::TooLong { bytes: 256 }));
-        assert_eq!(Name::new("a\nb"), Err(BadName::ControlCharacter { at: 1 }));
-        assert_eq!(Name::new("a\u{9b}b"), Err(BadName::ControlCharacter { at: 1 }));
-        assert!(Name::new(&"é".repeat(127)).is_ok());
+        let refused = [
+            (String::new(), BadName::Empty),
+            ("a".repeat(256), BadName::TooLong { bytes: 256 }),
+            ("é".repeat(128), BadName::TooLong { bytes: 256 }),
+            ("a\nb".into(), BadName::ControlCharacter { at: 1 }),
+            ("\0".into(), BadName::ControlCharacter { at: 0 }),
+            ("é\u{7f}".into(), BadName::ControlCharacter { at: 2 }),
+            // An eight-bit escape, which some terminals obey.
+            ("a\u{9b}b".into(), BadName::ControlCharacter { at: 1 }),
+        ];
+        for (text, why) in refused {
+            assert_eq!(Name::new(&text), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_within_the_rules_are_kept_as_they_are() {
+        for text in ["a", " ", "basket:42", "größe", "名前", "a\u{200d}b", &"a".repeat(255), &"é".repeat(127)]
+        {
+            assert_eq!(Name::new(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_name_survives_the_wire() {
+        let name = Name::new("größe:42").unwrap();
+        let bytes = minicbor::to_vec(&name).unwrap();
+        assert_eq!(minicbor::decode::<Name>(&bytes).unwrap(), name);
+    }
+
+    #[test]
+    fn the_wire_lets_no_bad_name_in() {
+        for text in ["", "a\nb", &"a".repeat(256)] {
+            let bytes = minicbor::to_vec(text).unwrap();
+            assert!(minicbor::decode::<Name>(&bytes).is_err(), "{text:?}");
+        }
+        // A text of one byte that is not UTF-8; a text that claims four gigabytes; a number.
+        for bytes in [&[0x61, 0xff][..], &[0x7a, 0xff, 0xff, 0xff, 0xff, b'a'], &[0x07]] {
+            assert!(minicbor::decode::<Name>(bytes).is_err(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_names_is_searched_by_text() {
+        let table = BTreeMap::from([(Name::new("b").unwrap(), 2), (Name::new("a").unwrap(), 1)]);
+        assert_eq!((table.get("a"), table.get("c")), (Some(&1), None));
+    }
+
+    #[test]
+    fn a_name_in_a_log_shows_its_odd_characters() {
+        assert_eq!(format!("{:?}", Name::new("a\"\u{200d}").unwrap()), r#""a\"\u{200d}""#);
     }
 }

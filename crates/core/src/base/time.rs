@@ -47,3 +47,23 @@ pub struct Now {
     /// restarts; a jump has no other effect.
     pub wall_ms: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_between_two_points_is_never_negative() {
+        let (early, late) = (Time::from_micros(10), Time::from_micros(25));
+        assert_eq!(late.since(early), Duration::from_micros(15));
+        assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_point_too_far_ahead_is_the_last_one() {
+        let last = Time::from_micros(u64::MAX);
+        assert_eq!(Time::from_micros(1) + Duration::MAX, last);
+        assert_eq!(last + Duration::from_micros(1), last);
+        assert_eq!((Time::ZERO + Duration::from_millis(2)).as_micros(), 2_000);
+    }
+}

@@ -55,3 +55,54 @@ impl fmt::Display for Token {
         write!(f, "{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const COUNTER_MAX: u64 = (1 << 33) - 1;
+
+    #[test]
+    fn a_token_is_view_counter_then_sequence() {
+        let golden = [
+            (0, 0, 0),
+            (0, 1, 1),
+            (1, 0, 1 << 30),
+            (1_000_000_000, 7, 1_073_741_824_000_000_007),
+            (COUNTER_MAX, Token::SEQUENCE_MAX, i64::MAX as u64),
+        ];
+        for (counter, sequence, number) in golden {
+            let token = Token::new(counter, sequence).unwrap();
+            assert_eq!((token.as_u64(), token.view_counter()), (number, counter));
+            assert_eq!(Token::from_u64(number), token);
+        }
+    }
+
+    #[test]
+    fn a_part_out_of_its_bits_makes_no_token() {
+        assert_eq!(Token::new(COUNTER_MAX + 1, 0), None);
+        assert_eq!(Token::new(0, Token::SEQUENCE_MAX + 1), None);
+    }
+
+    #[test]
+    fn a_later_view_outranks_every_sequence_of_an_earlier_one() {
+        assert!(Token::new(8, 0) > Token::new(7, Token::SEQUENCE_MAX));
+        assert!(Token::new(7, 2) > Token::new(7, 1));
+        assert!(Token::new(0, 1).unwrap() > Token::NONE);
+    }
+
+    #[test]
+    fn tokens_of_the_next_decades_fit() {
+        // 2074 in ticks of 200 ms since 2020, the end that the design names.
+        let until_2074 = 54 * 365 * 24 * 3_600 * 5;
+        assert!(Token::new(until_2074, 1).is_some());
+    }
+
+    #[test]
+    fn a_token_is_a_bare_number_on_the_wire_and_for_stores() {
+        let token = Token::new(3, 4).unwrap();
+        assert_eq!(minicbor::to_vec(token).unwrap(), minicbor::to_vec(token.as_u64()).unwrap());
+        assert_eq!((token.to_string().as_str(), format!("{token:?}").as_str()), ("3221225476", "3.4"));
+    }
+}

@@ -36,7 +36,11 @@ impl CallId {
     }
 
     const fn new(shard: u8, generation: u32, index: u32) -> Self {
-        Self((shard as u64) << (INDEX_BITS + GENERATION_BITS) | (generation as u64) << INDEX_BITS | index as u64)
+        Self(
+            (shard as u64) << (INDEX_BITS + GENERATION_BITS)
+                | (generation as u64) << INDEX_BITS
+                | index as u64,
+        )
     }
 
     const fn index(self) -> usize {

@@ -18,7 +18,7 @@ use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// Runs of refused numbers that are remembered per sending node life.
-const REFUSALS_MAX: usize = 64;
+const REFUSALS_MAX: usize = 256;
 
 /// What the gate lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ struct Sender {
     epoch: u64,
     last: u64,
     standing: Standing,
+    /// Something of this epoch was refused.
+    refused: bool,
     refusals: Vec<Refusals>,
 }
 
@@ -162,6 +164,7 @@ impl Gate {
         if sender.epoch != epoch {
             sender.epoch = epoch;
             sender.last = 0;
+            sender.refused = false;
             sender.refusals.clear();
         }
         sender.last = sender.last.max(seq);
@@ -170,7 +173,8 @@ impl Gate {
     /// The packet judged as next was refused: its number is used up, and the refusal remembered.
     pub fn refuse(&mut self, from: Incarnation, epoch: u64, seq: u64, code: ErrorCode) {
         self.advance(from, epoch, seq);
-        let refusals = &mut self.sender(from).refusals;
+        let Sender { refused, refusals, .. } = self.sender(from);
+        *refused = true;
         match refusals.last_mut() {
             Some(run) if run.code == code && run.last + 1 == seq => run.last = seq,
             _ => {
@@ -187,6 +191,11 @@ impl Gate {
         let index = self.find(from).ok()?;
         let runs = &self.senders[index].refusals;
         runs.iter().find(|run| (run.first..=run.last).contains(&seq)).map(|run| run.code)
+    }
+
+    /// Whether nothing was refused in the present epoch, so that one confirmation can cover all before it.
+    pub fn admitted_all(&self, from: Incarnation) -> bool {
+        self.find(from).is_ok_and(|index| !self.senders[index].refused)
     }
 
     /// Keeps an entry for this node life, though nothing of it is decided.
@@ -228,8 +237,9 @@ impl Gate {
     fn sender(&mut self, from: Incarnation) -> &mut Sender {
         let index = self.find(from).unwrap_or_else(|index| {
             let standing = Standing::NotYet { views: 0 };
-            let sender = Sender { incarnation: from, epoch: 0, last: 0, standing, refusals: Vec::new() };
-            self.senders.insert(index, sender);
+            let (epoch, last, refused, refusals) = (0, 0, false, Vec::new());
+            self.senders
+                .insert(index, Sender { incarnation: from, epoch, last, standing, refused, refusals });
             index
         });
         &mut self.senders[index]
@@ -294,12 +304,13 @@ mod tests {
         let (full, stopped) = (Some(ErrorCode::Overloaded), Some(ErrorCode::Stopped));
         assert_eq!(codes, [None, full, full, stopped, None]);
         assert_eq!(gate.senders[0].refusals.len(), 2);
+        assert!(!gate.admitted_all(from));
         for seq in 0..1000 {
             gate.refuse(from, 1, 10 + 2 * seq, ErrorCode::Overloaded);
         }
         assert_eq!(gate.senders[0].refusals.len(), REFUSALS_MAX);
         gate.advance(from, 2, 1);
-        assert_eq!(gate.refusal(from, 2008), None);
+        assert_eq!((gate.refusal(from, 2008), gate.admitted_all(from)), (None, true));
     }
 
     #[test]

@@ -233,7 +233,9 @@ impl<M> Inbox<M> {
             }
             GateVerdict::Duplicate => {
                 self.counts.duplicates += 1;
-                signals.push((from, self.verdict_again(from, epoch, seq)));
+                let code = self.gate.refusal(from, seq);
+                let admitted = self.admitted(from, epoch, seq);
+                signals.push((from, code.map_or(admitted, |code| Signal::Refused { epoch, seq, code })));
                 Admission::Duplicate
             }
             GateVerdict::StaleEpoch => {
@@ -261,7 +263,13 @@ impl<M> Inbox<M> {
 
     /// A packet of this node's own route, which came home: the process has moved here with its gate. It is exempt
     /// from the limit, and nobody is told.
-    pub(super) fn on_own_packet(&mut self, me: Incarnation, epoch: u64, seq: u64, message: M) -> Homecoming<M> {
+    pub(super) fn on_own_packet(
+        &mut self,
+        me: Incarnation,
+        epoch: u64,
+        seq: u64,
+        message: M,
+    ) -> Homecoming<M> {
         match self.gate.check(me, self.gate.token(), epoch, seq) {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
@@ -356,7 +364,7 @@ impl<M> Inbox<M> {
         match self.push_local(message) {
             Ok(()) => {
                 self.gate.advance(from, epoch, seq);
-                signals.push((from, Signal::Confirm { epoch, seq }));
+                signals.push((from, self.admitted(from, epoch, seq)));
                 Admission::Admitted
             }
             Err(InboxRefused { code, .. }) => {
@@ -379,11 +387,11 @@ impl<M> Inbox<M> {
         }
     }
 
-    /// Never more than was asked: a confirmation beyond `seq` might cover a refusal that the sender has not heard.
-    fn verdict_again(&self, from: Incarnation, epoch: u64, seq: u64) -> Signal {
-        match self.gate.refusal(from, seq) {
-            Some(code) => Signal::Refused { epoch, seq, code },
-            None => Signal::Confirm { epoch, seq },
+    /// A confirmation of all before `seq` might cover a refusal that the sender has not heard.
+    fn admitted(&self, from: Incarnation, epoch: u64, seq: u64) -> Signal {
+        match self.gate.admitted_all(from) {
+            true => Signal::Confirm { epoch, seq },
+            false => Signal::Admitted { epoch, seq },
         }
     }
 

@@ -36,29 +36,30 @@
 //!
 //! **What it assumes.** A link delivers frames of one session in order and once. When a session ends, though both
 //! nodes live, frames of it may be lost in both directions: [`Port::on_host_lost`] makes the route ask where the
-//! name is and send everything again. Signals to one node are given to its link in the order in which they came
-//! out. A node hears nothing from an incarnation after a view that excludes it was given to [`Port::on_view`]: the
-//! table of the gate is forgotten then, and could not tell a duplicate any more.
+//! name is and send everything again. What a signal says stays true, so signals may arrive in any order; none is
+//! dropped while its session lasts. A node hears nothing from an incarnation after a view that excludes it was given
+//! to [`Port::on_view`]: the table of the gate is forgotten then, and could not tell a duplicate any more. Nor does it
+//! hear anything from an earlier incarnation of a node once it has a session with a later one.
 //!
 //! **A crash of a host** loses its gate. **A split** is the loss of a host, until a view says otherwise.
 //! **A skipped view** is harmless: a gate forgets only incarnations that a view contained and a later one did not.
 
-pub mod packet;
-pub mod link;
+pub mod calls;
 pub mod gate;
 pub mod held;
 pub mod inbox;
-pub mod route;
+pub mod link;
+pub mod packet;
 pub mod port;
-pub mod calls;
+pub mod route;
+mod unconfirmed;
+mod waiting;
 
 pub use calls::{CallId, Calls, CallsFull};
 pub use gate::{Gate, GateState, GateVerdict};
 pub use inbox::{Admission, Inbox, InboxCounts, InboxRefused};
 pub use link::{CannotResume, Lane, Link, LinkFull, LinkLimits, Receipt};
-pub use packet::{
-    Ended, Epochs, Expires, Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts,
-};
+pub use packet::{Ended, Epochs, Expires, Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
 pub use port::Port;
 pub use route::Route;
 

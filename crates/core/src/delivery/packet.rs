@@ -82,15 +82,22 @@ pub struct Packet<M> {
 
 /// What the hosting node tells the sending node about packets for one name.
 ///
-/// Signals to one node must reach its link in the order in which they came out. Confirmations may be merged to the
-/// highest of an epoch, if no other signal overtakes them.
+/// Each is a fact that stays true, so their order does not matter, and of two `Confirm` of an epoch the lower can be
+/// left out. None may be dropped while the session lasts: if a link has no room for one, its session must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Every number up to this one was decided: admitted, or refused by an earlier signal.
+    /// Every number of this epoch up to this one was admitted.
     Confirm {
         /// The packet's epoch.
         epoch: u64,
-        /// The highest number decided.
+        /// The highest number admitted.
+        seq: u64,
+    },
+    /// This number was admitted; of those before it some were refused.
+    Admitted {
+        /// The packet's epoch.
+        epoch: u64,
+        /// Its number.
         seq: u64,
     },
     /// This number was not admitted and never will be.

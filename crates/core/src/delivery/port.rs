@@ -122,7 +122,13 @@ impl<M: Parcel> Port<M> {
     }
 
     /// A packet for this name arrived.
-    pub fn on_packet(&mut self, here: &Here<'_>, from: Incarnation, packet: Packet<M>, out: &mut PortOutput<M>) {
+    pub fn on_packet(
+        &mut self,
+        here: &Here<'_>,
+        from: Incarnation,
+        packet: Packet<M>,
+        out: &mut PortOutput<M>,
+    ) {
         let Some(inbox) = &mut self.inbox else {
             let Packet { epoch, seq, .. } = packet;
             out.signals.push((from, Signal::NotHere { epoch, seq }));
@@ -135,11 +141,12 @@ impl<M: Parcel> Port<M> {
     pub fn on_signal(&mut self, here: &Here<'_>, from: Incarnation, signal: Signal, out: &mut PortOutput<M>) {
         let Some(route) = &mut self.route else { return };
         match signal {
-            Signal::Confirm { epoch, seq } => route.on_confirm(here.now, epoch, seq),
-            Signal::Refused { epoch, seq, code } => route.on_refused(here.now, epoch, seq, code, out),
+            Signal::Confirm { epoch, seq } => route.on_confirm(here, epoch, seq),
+            Signal::Admitted { epoch, seq } => route.on_admitted(here, epoch, seq),
+            Signal::Refused { epoch, seq, code } => route.on_refused(here, epoch, seq, code, out),
             Signal::Missing { epoch, seq } => route.on_missing(here, from, epoch, seq, out),
             Signal::NotHere { epoch, seq } => route.on_returned(here.now, from, epoch, seq, out),
-            Signal::Room { epoch } => route.on_room(epoch),
+            Signal::Room { .. } => route.on_room(),
         }
     }
 
@@ -170,7 +177,14 @@ impl<M: Parcel> Port<M> {
 
     /// A packet that was to be transmitted was never written: there was no session, or it ended before. Once per
     /// packet at most.
-    pub fn on_unsent(&mut self, here: &Here<'_>, to: Incarnation, epoch: u64, seq: u64, out: &mut PortOutput<M>) {
+    pub fn on_unsent(
+        &mut self,
+        here: &Here<'_>,
+        to: Incarnation,
+        epoch: u64,
+        seq: u64,
+        out: &mut PortOutput<M>,
+    ) {
         if let Some(route) = &mut self.route {
             route.on_returned(here.now, to, epoch, seq, out);
         }

@@ -22,11 +22,12 @@
 //! *Invariant:* a bound route holds nothing that waits; whatever is sent goes out at once, so the order of numbers is
 //! the order of sends.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::inbox::{Homecoming, Inbox};
 use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
+use super::unconfirmed::{Abandoned, Unconfirmed};
+use super::waiting::Waiting;
 use crate::base::limits::ROUTE_MESSAGES_MAX;
 use crate::base::{ErrorCode, Executed, Incarnation, Mutant, Mutants, Time, Token};
 
@@ -70,15 +71,6 @@ struct Binding {
     next: u64,
 }
 
-/// A message that was sent and not decided.
-#[derive(Debug)]
-struct Unconfirmed<M> {
-    seq: u64,
-    message: M,
-    /// Copies handed to links and not known to have failed.
-    copies: u32,
-}
-
 /// What one node has to deliver to one name elsewhere.
 #[derive(Debug)]
 pub struct Route<M> {
@@ -87,11 +79,9 @@ pub struct Route<M> {
     /// The highest life heard of: an answer about a lower one is old.
     token: Token,
     /// Sent in the binding's epoch, by number.
-    unconfirmed: VecDeque<Unconfirmed<M>>,
+    unconfirmed: Unconfirmed<M>,
     /// Not sent.
-    waiting: VecDeque<M>,
-    /// No deadline in `waiting` is earlier.
-    earliest: Option<Time>,
+    waiting: Waiting<M>,
     /// Since when nothing was decided of what is unconfirmed.
     progress_at: Time,
     /// The mailbox was full; believed until then.
@@ -99,7 +89,15 @@ pub struct Route<M> {
     /// Questions since the last progress.
     tries: u32,
     contradictions: u8,
+    /// Something of this epoch was refused.
+    refused: bool,
     mutants: Mutants,
+}
+
+impl Binding {
+    fn new(gate: Token, here: &Here<'_>) -> Self {
+        Self { gate, epoch: here.epochs.next(), next: 1 }
+    }
 }
 
 impl<M: Parcel> Route<M> {
@@ -109,13 +107,13 @@ impl<M: Parcel> Route<M> {
             state: RouteState::Resolving { ask_at: now },
             binding: None,
             token: Token::NONE,
-            unconfirmed: VecDeque::new(),
-            waiting: VecDeque::new(),
-            earliest: None,
+            unconfirmed: Unconfirmed::new(),
+            waiting: Waiting::new(),
             progress_at: now,
             full_until: None,
             tries: 0,
             contradictions: 0,
+            refused: false,
             mutants,
         }
     }
@@ -150,7 +148,7 @@ impl<M: Parcel> Route<M> {
         self.waiting.is_empty() && self.unconfirmed.is_empty()
     }
 
-    /// When [`Route::poll`] has something to do.
+    /// When [`Port::poll`](super::Port::poll) has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
         let ask_at = match self.state {
             RouteState::Resolving { ask_at } => Some(ask_at).filter(|_| !self.is_empty()),
@@ -159,7 +157,7 @@ impl<M: Parcel> Route<M> {
             }
             RouteState::AtHome => None,
         };
-        [ask_at, self.earliest].into_iter().flatten().min()
+        [ask_at, self.waiting.next_deadline()].into_iter().flatten().min()
     }
 
     /// Takes a message.
@@ -169,7 +167,7 @@ impl<M: Parcel> Route<M> {
         }
         self.full_until = None;
         let RouteState::Bound { host } = self.state else {
-            self.wait(message);
+            self.waiting.push(message);
             return Sent::Held { locate: self.ask_due(now) };
         };
         match message.copy() {
@@ -184,13 +182,16 @@ impl<M: Parcel> Route<M> {
     /// Takes back the message sent last, whose packet no link took. Its number is used for the next one.
     pub(super) fn take_back(&mut self, epoch: u64, seq: u64) -> Option<M> {
         let binding = self.binding.as_mut().filter(|b| b.epoch == epoch && b.next == seq + 1)?;
-        let last = self.unconfirmed.back().filter(|last| last.seq == seq && last.copies == 1)?;
-        binding.next = last.seq;
-        self.unconfirmed.pop_back().map(|last| last.message)
+        let message = self.unconfirmed.pop(seq)?;
+        binding.next = seq;
+        Some(message)
     }
 
     /// The owner's answer: the process is there.
     pub(super) fn on_located(&mut self, here: &Here<'_>, at: Whereabouts, out: &mut PortOutput<M>) {
+        if self.state == RouteState::AtHome {
+            return; // what is here is not looked for elsewhere
+        }
         let older = at.token < self.token && self.tries < TRIES_MAX;
         if older || at.host == here.me {
             // An old answer, or about a life that has ended here by now.
@@ -208,7 +209,7 @@ impl<M: Parcel> Route<M> {
         }
         if !same_gate {
             self.leave_epoch(out);
-            self.binding = Some(Binding { gate: at.gate, epoch: here.epochs.next(), next: 1 });
+            self.binding = Some(Binding::new(at.gate, here));
         }
         self.full_until = None;
         self.state = RouteState::Bound { host: at.host };
@@ -220,8 +221,9 @@ impl<M: Parcel> Route<M> {
     pub(super) fn on_negative(&mut self, now: Time, code: ErrorCode, out: &mut PortOutput<M>) {
         if let RouteState::Resolving { .. } = self.state {
             self.leave_epoch(out);
-            self.earliest = None;
-            self.waiting.drain(..).for_each(|message| out.end(message, code, Executed::No));
+            while let Some(message) = self.waiting.pop() {
+                out.end(message, code, Executed::No);
+            }
             self.tries = 0;
             self.state = RouteState::Resolving { ask_at: now };
         }
@@ -234,39 +236,52 @@ impl<M: Parcel> Route<M> {
         }
     }
 
-    /// Everything up to `seq` is decided, and what was refused was said to be before.
-    pub(super) fn on_confirm(&mut self, now: Time, epoch: u64, seq: u64) {
+    /// The gate admitted everything up to `seq`.
+    pub(super) fn on_confirm(&mut self, here: &Here<'_>, epoch: u64, seq: u64) {
         if self.is_epoch(epoch) {
-            let decided = self.unconfirmed.partition_point(|u| u.seq <= seq);
-            self.unconfirmed.drain(..decided);
-            self.progress(now);
+            let admitted = self.unconfirmed.confirm(seq);
+            self.progress(here, admitted > 0);
         }
     }
 
+    /// The gate admitted this number.
+    pub(super) fn on_admitted(&mut self, here: &Here<'_>, epoch: u64, seq: u64) {
+        self.take_unconfirmed(here, epoch, seq);
+    }
+
     /// The gate refused this number.
-    pub(super) fn on_refused(&mut self, now: Time, epoch: u64, seq: u64, code: ErrorCode, out: &mut PortOutput<M>) {
-        if !self.is_epoch(epoch) {
-            return;
-        }
-        if let Ok(index) = self.unconfirmed.binary_search_by_key(&seq, |u| u.seq)
-            && let Some(refused) = self.unconfirmed.remove(index)
-        {
-            out.end(refused.message, code, Executed::No);
+    pub(super) fn on_refused(
+        &mut self,
+        here: &Here<'_>,
+        epoch: u64,
+        seq: u64,
+        code: ErrorCode,
+        out: &mut PortOutput<M>,
+    ) {
+        self.refused |= self.is_epoch(epoch);
+        if let Some(message) = self.take_unconfirmed(here, epoch, seq) {
+            out.end(message, code, Executed::No);
             if code == ErrorCode::Overloaded {
-                self.full_until = Some(now + FULL_PATIENCE);
+                self.full_until = Some(here.now + FULL_PATIENCE);
             }
-            self.progress(now);
         }
     }
 
     /// The gate waits for this number.
-    pub(super) fn on_missing(&mut self, here: &Here<'_>, from: Incarnation, epoch: u64, seq: u64, out: &mut PortOutput<M>) {
+    pub(super) fn on_missing(
+        &mut self,
+        here: &Here<'_>,
+        from: Incarnation,
+        epoch: u64,
+        seq: u64,
+        out: &mut PortOutput<M>,
+    ) {
         if !self.is_epoch(epoch) || self.state != (RouteState::Bound { host: from }) {
             return; // what is not bound is sent again when it is
         }
-        match self.unconfirmed.front() {
+        match self.unconfirmed.first() {
             None => {}
-            Some(first) if first.seq <= seq => self.send_again(from, seq, out),
+            Some(first) if first <= seq => self.send_again(from, seq, out),
             // A late question of an earlier stay there, unless it is repeated: then the gate has lost its table, and
             // would wait for ever.
             Some(_) if self.contradictions < CONTRADICTIONS_MAX => self.contradictions += 1,
@@ -274,31 +289,33 @@ impl<M: Parcel> Route<M> {
                 self.contradictions = 0;
                 let gate = self.binding.map_or(Token::NONE, |binding| binding.gate);
                 self.leave_epoch(out);
-                self.binding = Some(Binding { gate, epoch: here.epochs.next(), next: 1 });
+                self.binding = Some(Binding::new(gate, here));
                 self.send_waiting(from, here.now, out);
             }
         }
     }
 
     /// A copy of this number was not admitted: the host has no such gate, or no link took the copy.
-    pub(super) fn on_returned(&mut self, now: Time, host: Incarnation, epoch: u64, seq: u64, out: &mut PortOutput<M>) {
+    pub(super) fn on_returned(
+        &mut self,
+        now: Time,
+        host: Incarnation,
+        epoch: u64,
+        seq: u64,
+        out: &mut PortOutput<M>,
+    ) {
         if !self.is_epoch(epoch) {
             return;
         }
-        if let Ok(index) = self.unconfirmed.binary_search_by_key(&seq, |u| u.seq) {
-            let copies = &mut self.unconfirmed[index].copies;
-            *copies = copies.saturating_sub(1);
-        }
+        self.unconfirmed.returned(seq);
         if self.state == (RouteState::Bound { host }) {
             self.resolve_later(now, out);
         }
     }
 
-    /// The full mailbox has room.
-    pub(super) fn on_room(&mut self, epoch: u64) {
-        if self.is_epoch(epoch) {
-            self.full_until = None;
-        }
+    /// The full mailbox has room. In doubt that is believed: if it is old news, the next message is refused.
+    pub(super) fn on_room(&mut self) {
+        self.full_until = None;
     }
 
     /// The session with this host is over, or a view excludes it.
@@ -326,11 +343,13 @@ impl<M: Parcel> Route<M> {
         self.state = RouteState::AtHome;
         self.full_until = None;
         if let Some(binding) = self.binding.filter(|binding| binding.gate == inbox.gate()) {
-            for Unconfirmed { seq, message, .. } in self.unconfirmed.drain(..) {
+            for (seq, message) in self.unconfirmed.drain() {
                 match inbox.on_own_packet(me, binding.epoch, seq, message) {
                     Homecoming::Admitted => {}
                     Homecoming::Refused(message, code) => out.end(message, code, Executed::No),
-                    Homecoming::Undecided(message) => out.end(message, ErrorCode::NodeLost, Executed::Unknown),
+                    Homecoming::Undecided(message) => {
+                        out.end(message, ErrorCode::NodeLost, Executed::Unknown);
+                    }
                 }
             }
         }
@@ -347,11 +366,7 @@ impl<M: Parcel> Route<M> {
 
     /// The message that waits longest, for the mailbox here.
     pub(super) fn take_waiting(&mut self) -> Option<M> {
-        let message = self.waiting.pop_front();
-        if self.waiting.is_empty() {
-            self.earliest = None;
-        }
-        message
+        self.waiting.pop()
     }
 
     /// Ends what waits beyond its deadline; asks the owner if that is due.
@@ -383,15 +398,28 @@ impl<M: Parcel> Route<M> {
         self.binding.is_some_and(|binding| binding.epoch == epoch)
     }
 
-    fn progress(&mut self, now: Time) {
-        self.progress_at = now;
-        self.tries = 0;
-        self.contradictions = 0;
+    fn take_unconfirmed(&mut self, here: &Here<'_>, epoch: u64, seq: u64) -> Option<M> {
+        if !self.is_epoch(epoch) {
+            return None;
+        }
+        let first = self.unconfirmed.first() == Some(seq);
+        let message = self.unconfirmed.take(seq)?;
+        self.progress(here, first);
+        Some(message)
     }
 
-    fn wait(&mut self, message: M) {
-        self.earliest = earlier(self.earliest, message.deadline());
-        self.waiting.push_back(message);
+    /// Something was decided; `first`: also the lowest number that was not.
+    fn progress(&mut self, here: &Here<'_>, first: bool) {
+        self.tries = 0;
+        self.contradictions = 0;
+        if first {
+            self.progress_at = here.now;
+        }
+        // After a refusal the gate can confirm only number by number. All is decided: a new epoch is free.
+        if self.refused && self.unconfirmed.is_empty() {
+            self.refused = false;
+            self.binding = self.binding.map(|Binding { gate, .. }| Binding::new(gate, here));
+        }
     }
 
     /// Asks where the name is: at once the first time, then after a growing delay until something was decided.
@@ -413,27 +441,21 @@ impl<M: Parcel> Route<M> {
         }
         let seq = binding.next;
         binding.next += 1;
-        self.unconfirmed.push_back(Unconfirmed { seq, message, copies: 1 });
+        self.unconfirmed.push(seq, message);
         Ok(Packet { gate: binding.gate, epoch: binding.epoch, seq, message: copy })
     }
 
     /// Sends what is not decided, from a number on.
     fn send_again(&mut self, host: Incarnation, from_seq: u64, out: &mut PortOutput<M>) {
         let Some(Binding { gate, epoch, .. }) = self.binding else { return };
-        for unconfirmed in self.unconfirmed.iter_mut().filter(|u| u.seq >= from_seq) {
-            // A message that was copied once can be copied again; if not, the gate asks for it.
-            if let Ok(message) = unconfirmed.message.copy() {
-                unconfirmed.copies += 1;
-                out.transmit.push((host, Packet { gate, epoch, seq: unconfirmed.seq, message }));
-            }
-        }
+        let copies = self.unconfirmed.copies_from(from_seq);
+        out.transmit.extend(copies.map(|(seq, message)| (host, Packet { gate, epoch, seq, message })));
     }
 
     /// Numbers and sends what waits.
     fn send_waiting(&mut self, host: Incarnation, now: Time, out: &mut PortOutput<M>) {
         self.take_expired(now, out);
-        self.earliest = None;
-        while let Some(mut message) = self.waiting.pop_front() {
+        while let Some(mut message) = self.waiting.pop() {
             match message.copy() {
                 Err(code) => out.end(message, code, Executed::No),
                 Ok(copy) => match self.keep(message, copy, now) {
@@ -447,37 +469,20 @@ impl<M: Parcel> Route<M> {
     /// The numbers given so far are void: the gate they were for is lost, or would not recognise them.
     fn leave_epoch(&mut self, out: &mut PortOutput<M>) {
         self.binding = None;
-        let never_admitted = self.unconfirmed.iter().position(|u| u.copies == 0);
-        let tail = self.unconfirmed.split_off(never_admitted.unwrap_or(self.unconfirmed.len()));
+        self.refused = false;
+        let Abandoned { unknown, never } = self.unconfirmed.abandon();
         let executed = match self.mutants.has(Mutant::NoAfterDispatch) {
             true => Executed::No,
             false => Executed::Unknown,
         };
-        for unconfirmed in self.unconfirmed.drain(..) {
-            out.end(unconfirmed.message, ErrorCode::NodeLost, executed);
-        }
-        for unconfirmed in tail.into_iter().rev() {
-            self.earliest = earlier(self.earliest, unconfirmed.message.deadline());
-            self.waiting.push_front(unconfirmed.message);
-        }
+        unknown.into_iter().for_each(|message| out.end(message, ErrorCode::NodeLost, executed));
+        self.waiting.push_before(never);
     }
 
     fn take_expired(&mut self, now: Time, out: &mut PortOutput<M>) {
-        if self.earliest.is_none_or(|earliest| now < earliest) {
-            return;
-        }
-        self.earliest = None;
-        for message in std::mem::take(&mut self.waiting) {
-            match message.deadline() {
-                Some(deadline) if deadline <= now => out.end(message, ErrorCode::Deadline, Executed::No),
-                _ => self.wait(message),
-            }
-        }
+        let expired = self.waiting.take_expired(now);
+        expired.into_iter().for_each(|message| out.end(message, ErrorCode::Deadline, Executed::No));
     }
-}
-
-fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    [a, b].into_iter().flatten().min()
 }
 
 #[cfg(test)]

@@ -67,3 +67,6 @@ pub fn place_by_hash(slot: SlotId, kind: &Kind, view: &View) -> Option<Incarnati
     let ranked = ranking(slot, view);
     ranked.into_iter().map(|at| &view.members[at]).find(|m| m.hosts(kind)).map(|m| m.incarnation)
 }
+
+#[cfg(test)]
+mod tests;

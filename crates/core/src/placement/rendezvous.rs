@@ -20,9 +20,7 @@ pub fn ranking(slot: SlotId, view: &View) -> Vec<usize> {
         .enumerate()
         .map(|(at, member)| (score(slot, member.name.as_str(), member.weight), at))
         .collect();
-    scored.sort_by(|a, b| {
-        b.0.cmp(&a.0).then_with(|| view.members[a.1].name.cmp(&view.members[b.1].name))
-    });
+    scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| view.members[a.1].name.cmp(&view.members[b.1].name)));
     scored.into_iter().map(|(_, at)| at).collect()
 }
 
@@ -49,4 +47,52 @@ fn minus_log2(draw: u64) -> u64 {
         }
     }
     (64u64 << FRACTION_BITS) - ((u64::from(whole) << FRACTION_BITS) + fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The literals were computed once and agree with a second implementation. A change here moves slots between
+    // nodes of two versions that must agree.
+    #[test]
+    fn scores_are_frozen() {
+        let golden = [
+            (0, "a", 100, 94_900_422_233_303_588),
+            (0, "b", 100, 550_371_755_178_571),
+            (0, "c", 100, 80_916_847_820_259),
+            (1, "a", 100, 451_334_585_395_208),
+            (4095, "a", 100, 391_716_818_250_166),
+            (0, "node-1.example", 100, 182_641_283_598_903),
+            (0, "a", 1, 949_004_222_333_035),
+            (0, "a", 1_000, 949_004_222_333_035_889),
+        ];
+        for (slot, node, weight, want) in golden {
+            assert_eq!(score(SlotId(slot), node, weight), want, "{slot} {node} {weight}");
+        }
+    }
+
+    #[test]
+    fn the_logarithm_is_that_of_floating_point_within_its_last_bit() {
+        let mut rng = crate::base::Rng::new(1);
+        let edges = [0, 1, u64::MAX, u64::MAX - 1, 1 << 63, (1 << 63) - 1, (1 << 63) - 2, 1 << 32];
+        let draws = edges.into_iter().chain((0..10_000).map(|n| rng.next_u64() >> (n % 64)));
+        for draw in draws {
+            let exact = (64.0 - (draw as f64 + 1.0).log2()) * f64::from(1u32 << FRACTION_BITS);
+            let difference = (minus_log2(draw) as f64 - exact).abs();
+            assert!(difference <= 1.5, "{draw}: {} for {exact}", minus_log2(draw));
+        }
+    }
+
+    #[test]
+    fn weight_zero_counts_as_one() {
+        assert_eq!(score(SlotId(3), "a", 0), score(SlotId(3), "a", 1));
+    }
+
+    #[test]
+    fn the_greatest_score_does_not_overflow() {
+        let greatest = (u128::from(u32::MAX) << 64).min(u128::from(u64::MAX)) as u64;
+        let best = (0..u16::MAX).map(|slot| score(SlotId(slot), "a", u32::MAX)).max();
+        assert!(best.is_some_and(|best| best <= greatest && best > 0));
+    }
 }

@@ -111,3 +111,94 @@ impl View {
         self.members.iter().map(|m| m.incarnation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::Name;
+
+    fn member(name: &str, nonce: u64) -> MemberInfo {
+        MemberInfo {
+            name: Name::new(name).unwrap(),
+            incarnation: Incarnation { started_ms: 1, nonce },
+            address: "127.0.0.1:4100".into(),
+            weight: 100,
+            kinds: vec![Name::new("counter").unwrap()],
+            draining: false,
+        }
+    }
+
+    fn view() -> View {
+        let id = |counter| ViewId { counter, author: 7 };
+        View { id: id(2), parent: Some(id(1)), members: vec![member("b", 1), member("a", 2)] }
+    }
+
+    #[test]
+    fn counters_are_ticks_since_2020() {
+        for (wall_ms, counter) in [
+            (0, 0),
+            (1_577_836_800_000, 0),
+            (1_577_836_800_199, 0),
+            (1_577_836_800_200, 1),
+            // 2026-01-01T00:00:00Z
+            (1_767_225_600_000, 946_944_000),
+        ] {
+            assert_eq!(counter_at(wall_ms), counter, "{wall_ms}");
+        }
+    }
+
+    #[test]
+    fn a_restarted_node_is_another_member() {
+        let view = view();
+        assert!(view.contains(member("a", 2).incarnation));
+        assert!(!view.contains(member("a", 3).incarnation));
+        assert_eq!(view.member(member("b", 1).incarnation).map(|m| m.name.as_str()), Some("b"));
+    }
+
+    #[test]
+    fn members_stand_in_the_order_of_their_age() {
+        let nonces: Vec<u64> = view().incarnations().map(|incarnation| incarnation.nonce).collect();
+        assert_eq!(nonces, [1, 2]);
+    }
+
+    #[test]
+    fn a_draining_member_hosts_nothing_new() {
+        let kind = Name::new("counter").unwrap();
+        let mut member = member("a", 1);
+        assert!(member.hosts(&kind));
+        assert!(!member.hosts(&Name::new("other").unwrap()));
+        member.draining = true;
+        assert!(!member.hosts(&kind));
+    }
+
+    #[test]
+    fn a_view_survives_the_wire() {
+        let wire = minicbor::to_vec(view()).unwrap();
+        assert_eq!(minicbor::decode::<View>(&wire).unwrap(), view());
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_is_passed_over() {
+        let View { id, parent, members } = view();
+        let wire = minicbor::to_vec((id, parent, members, "later")).unwrap();
+        assert_eq!(minicbor::decode::<View>(&wire).unwrap(), view());
+    }
+
+    #[test]
+    fn a_count_of_members_without_members_is_an_error_and_no_allocation() {
+        let empty = View { members: Vec::new(), ..view() };
+        let mut wire = minicbor::to_vec(empty).unwrap();
+        assert_eq!(wire.pop(), Some(0x80), "the empty list of members stands last");
+        wire.extend([0x9b, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
+        assert!(minicbor::decode::<View>(&wire).is_err());
+    }
+
+    #[test]
+    fn a_view_cut_anywhere_is_an_error() {
+        let wire = minicbor::to_vec(view()).unwrap();
+        for length in 0..wire.len() {
+            assert!(minicbor::decode::<View>(&wire[..length]).is_err(), "{length} of {} bytes", wire.len());
+        }
+    }
+}

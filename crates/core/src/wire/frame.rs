@@ -318,6 +318,8 @@ enum SignalKind {
     NotHere,
     #[n(4)]
     Room,
+    #[n(5)]
+    Admitted,
 }
 
 impl SignalBody {
@@ -328,6 +330,7 @@ impl SignalBody {
             Signal::Missing { epoch, seq } => (SignalKind::Missing, epoch, seq, None),
             Signal::NotHere { epoch, seq } => (SignalKind::NotHere, epoch, seq, None),
             Signal::Room { epoch } => (SignalKind::Room, epoch, 0, None),
+            Signal::Admitted { epoch, seq } => (SignalKind::Admitted, epoch, seq, None),
         };
         Self { what, epoch, seq, code }
     }
@@ -344,6 +347,7 @@ impl SignalBody {
             SignalKind::Missing => Signal::Missing { epoch, seq },
             SignalKind::NotHere => Signal::NotHere { epoch, seq },
             SignalKind::Room => Signal::Room { epoch },
+            SignalKind::Admitted => Signal::Admitted { epoch, seq },
         })
     }
 }
@@ -449,6 +453,7 @@ mod tests {
             MessageFrame::Signal(Signal::Missing { epoch: u64::MAX, seq: 1 }),
             MessageFrame::Signal(Signal::NotHere { epoch: 3, seq: 4 }),
             MessageFrame::Signal(Signal::Room { epoch: 0 }),
+            MessageFrame::Signal(Signal::Admitted { epoch: 5, seq: 6 }),
             MessageFrame::Reply(Reply {
                 call: 1,
                 outcome: Outcome::Done { codec: 0, payload: Bytes::from(&b"42"[..]) },

@@ -347,11 +347,4 @@ mod tests {
             assert!(!all[index + 1..].contains(one), "{index} covers the same as another");
         }
     }
-
-    #[test]
-    fn wrong_secret_and_wrong_cluster_have_one_text() {
-        // There is one refusal for both; its text must name both.
-        let text = Refusal::Unauthorised.to_string();
-        assert!(text.contains("secret") && text.contains("cluster"), "{text}");
-    }
 }

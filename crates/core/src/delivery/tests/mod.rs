@@ -60,10 +60,15 @@ pub(crate) fn here(epochs: &Epochs, ms: u64) -> Here<'_> {
 pub(crate) fn told(out: &mut PortOutput<Note>) -> String {
     let mut words = Vec::new();
     for (to, packet) in &out.transmit {
-        words.push(format!("send {} {}.{} to {}", packet.message.id, packet.epoch, packet.seq, to.started_ms));
+        words
+            .push(format!("send {} {}.{} to {}", packet.message.id, packet.epoch, packet.seq, to.started_ms));
     }
     for Ended { message, code, executed } in &out.ended {
-        words.push(format!("end {} {code} {}", message.id, if *executed == Executed::No { "no" } else { "unknown" }));
+        words.push(format!(
+            "end {} {code} {}",
+            message.id,
+            if *executed == Executed::No { "no" } else { "unknown" }
+        ));
     }
     for (to, signal) in &out.signals {
         words.push(format!("{signal:?} to {}", to.started_ms));

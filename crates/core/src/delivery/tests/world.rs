@@ -3,12 +3,16 @@
 //! Every message is numbered by its sender. At the end of a run, when the faults are over and all is quiet, each
 //! message was handled once, or ended with an error that is true, or went with a node or a life that was killed.
 
+mod fate;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Note, incarnation, token, view};
+use super::{Note, incarnation, token};
 use crate::base::{ErrorCode, Executed, Incarnation, Mutants, Rng, Time};
 use crate::delivery::link::{Lane, Link, LinkLimits, Receipt};
-use crate::delivery::{Epochs, Here, Inbox, Packet, Port, PortOutput, Sent, Signal, Whereabouts};
+use crate::delivery::{
+    Epochs, Here, Inbox, InboxCounts, Packet, Port, PortOutput, Sent, Signal, Whereabouts,
+};
 
 const NODES: usize = 3;
 
@@ -38,6 +42,8 @@ struct Faults {
 
 struct Node {
     me: Incarnation,
+    /// Stays when it changes lines: whose messages it sends.
+    life: u64,
     port: Port<Note>,
     epochs: Epochs,
     links: BTreeMap<Incarnation, Link<Frame>>,
@@ -75,7 +81,7 @@ struct World {
     tokens: u64,
     sent: u64,
     /// By message id: sender, and its outcomes.
-    senders: BTreeMap<u64, Incarnation>,
+    senders: BTreeMap<u64, u64>,
     handled: Vec<u64>,
     ended: BTreeMap<u64, (ErrorCode, Executed)>,
     /// Gone with a killed node, or in hand at a crash.
@@ -96,6 +102,7 @@ impl World {
     fn new(seed: u64, faults: Faults, mutants: Mutants) -> Self {
         let node = |nonce| Node {
             me: incarnation(nonce),
+            life: nonce,
             port: Port::new(mutants),
             epochs: Epochs::new(),
             links: BTreeMap::new(),
@@ -129,7 +136,7 @@ impl World {
         world
     }
 
-    fn run(mut self) -> Check {
+    fn run(mut self) -> Result<InboxCounts, String> {
         let steps = 1500;
         for _ in 0..steps {
             self.step(true)?;
@@ -139,18 +146,23 @@ impl World {
                 self.step(false)?;
             }
             if self.is_quiet() {
-                return self.verdict();
+                self.verdict()?;
+                return Ok(self.nodes[self.truth.host]
+                    .port
+                    .inbox()
+                    .map_or(InboxCounts::default(), Inbox::counts));
             }
         }
         Err("never quiet".to_owned())
     }
 
     fn step(&mut self, faulty: bool) -> Check {
-        self.now = Time::from_micros(self.now.as_micros() + self.rng.below(if faulty { 4_000 } else { 60_000 }));
+        self.now =
+            Time::from_micros(self.now.as_micros() + self.rng.below(if faulty { 4_000 } else { 60_000 }));
         let node = self.rng.below(NODES as u64) as usize;
         match self.rng.below(100) {
             0..25 if faulty => self.send(node),
-            0..25 | 25..45 => self.write(node),
+            0..45 => self.write(node),
             45..70 => self.read(node)?,
             70..82 => self.handle(faulty)?,
             82..90 => self.answer()?,
@@ -190,8 +202,9 @@ impl World {
             }
         }
         for (to, signal) in out.signals {
-            if self.push(node, to, Frame::Signal(signal)).is_err() && self.nodes[node].links.contains_key(&to) {
-                self.end_session(self.nodes[node].me, to, true);
+            if self.push(node, to, Frame::Signal(signal)).is_err() && self.nodes[node].links.contains_key(&to)
+            {
+                self.end_session(self.nodes[node].me, to);
             }
         }
     }
@@ -207,8 +220,9 @@ impl World {
         for _ in 0..=self.rng.below(6) {
             self.sent += 1;
             let id = self.sent;
-            let deadline = (self.rng.below(20) == 0).then(|| self.now + std::time::Duration::from_millis(300));
-            self.senders.insert(id, self.nodes[node].me);
+            let deadline =
+                (self.rng.below(20) == 0).then(|| self.now + std::time::Duration::from_millis(300));
+            self.senders.insert(id, self.nodes[node].life);
             match self.nodes[node].port.send(Note { id, deadline }, self.now) {
                 Sent::Queued | Sent::Held { locate: false } => {}
                 Sent::Held { locate: true } => self.questions.push((node, self.nodes[node].me)),
@@ -223,7 +237,9 @@ impl World {
                             Some(message) => {
                                 self.ended.insert(message.id, (ErrorCode::Overloaded, Executed::No));
                             }
-                            None => self.input(node, |port, here, out| port.on_unsent(here, to, epoch, seq, out)),
+                            None => {
+                                self.input(node, |port, here, out| port.on_unsent(here, to, epoch, seq, out));
+                            }
                         }
                     }
                 }
@@ -349,7 +365,7 @@ impl World {
         let Some(link) = self.nodes[a].links.get(&y) else { return self.new_session(a, b) };
         let connected = link.is_connected();
         if faulty && self.faults.sessions_end && self.rng.below(3) == 0 {
-            self.end_session(x, y, false);
+            self.end_session(x, y);
         } else if faulty && connected {
             for (node, peer) in [(a, y), (b, x)] {
                 self.nodes[node].links.get_mut(&peer).unwrap().on_disconnected();
@@ -372,7 +388,7 @@ impl World {
     }
 
     /// Both ends learn of it, each with the packets that were never written.
-    fn end_session(&mut self, x: Incarnation, y: Incarnation, _by_limit: bool) {
+    fn end_session(&mut self, x: Incarnation, y: Incarnation) {
         self.wires.retain(|pair, _| *pair != (x, y) && *pair != (y, x));
         for (me, peer) in [(x, y), (y, x)] {
             let Some(node) = self.nodes.iter().position(|node| node.me == me) else { continue };
@@ -383,123 +399,6 @@ impl World {
                 }
             }
             self.input(node, |port, here, out| port.on_host_lost(here, peer, out));
-        }
-    }
-
-    /// The newest view reaches a node: sessions with the excluded end, then the port hears of it.
-    fn install_view(&mut self, node: usize) {
-        if self.nodes[node].view == self.views {
-            return;
-        }
-        self.nodes[node].view = self.views;
-        let members: Vec<u64> = self.nodes.iter().map(|node| node.me.started_ms).collect();
-        let me = self.nodes[node].me;
-        let peers: Vec<_> = self.nodes[node].links.keys().copied().collect();
-        for gone in peers.into_iter().filter(|peer| !members.contains(&peer.started_ms)) {
-            self.end_session(me, gone, false);
-        }
-        let view = view(self.views, &members);
-        self.input(node, |port, here, out| port.on_view(here, &view, out));
-    }
-
-    /// Something happens to the process or its host; or goes on happening.
-    fn fate(&mut self, faulty: bool) {
-        let host = self.truth.host;
-        match self.truth.process {
-            Process::Crashed => {
-                let at = Whereabouts { token: self.new_token(), ..self.truth.at };
-                self.nodes[host].port.inbox_mut().unwrap().restart(at.token);
-                self.is_at(host, at);
-            }
-            Process::Moving(to) if faulty && self.rng.below(4) == 0 => {
-                let _ = to;
-                self.input(host, |port, _, out| port.unseal(out));
-                self.truth.process = Process::Running;
-            }
-            Process::Moving(to) => {
-                let mut inbox = None;
-                self.input(host, |port, here, out| inbox = port.uninstall(here, out));
-                let at = Whereabouts { host: self.nodes[to].me, token: self.new_token(), ..self.truth.at };
-                let mut inbox = inbox.unwrap();
-                inbox.restart(at.token);
-                self.input(to, |port, here, out| port.install(here, inbox, out));
-                self.is_at(to, at);
-            }
-            Process::Stopped => self.start_anywhere(),
-            Process::Running => match self.rng.below(6) {
-                0..3 if self.faults.moves => {
-                    self.nodes[host].port.seal();
-                    let to = (host + 1 + self.rng.below(NODES as u64 - 1) as usize) % NODES;
-                    self.truth.process = Process::Moving(to);
-                }
-                3 if self.faults.stops => {
-                    self.input(host, |port, _, out| port.close(super::STOPPED, out));
-                    let mut inbox = None;
-                    self.input(host, |port, here, out| inbox = port.uninstall(here, out));
-                    assert!(inbox.unwrap().is_empty());
-                    self.truth.process = Process::Stopped;
-                }
-                4 if self.faults.kills => self.kill(host),
-                5 if self.faults.kills && self.rng.below(4) == 0 => {
-                    let node = self.rng.below(NODES as u64) as usize;
-                    self.kill(node);
-                }
-                _ => {}
-            },
-        }
-    }
-
-    fn new_token(&mut self) -> crate::base::Token {
-        self.tokens += 1;
-        token(self.tokens)
-    }
-
-    fn is_at(&mut self, host: usize, at: Whereabouts) {
-        self.truth.host = host;
-        self.truth.at = at;
-        self.truth.earlier.push(at);
-        self.truth.process = Process::Running;
-    }
-
-    fn start_anywhere(&mut self) {
-        let host = self.rng.below(NODES as u64) as usize;
-        let life = self.new_token();
-        let inbox = Inbox::new(life, self.faults.mailbox, self.mutants);
-        self.input(host, |port, here, out| port.install(here, inbox, out));
-        self.is_at(host, Whereabouts { host: self.nodes[host].me, token: life, gate: life });
-    }
-
-    /// A node dies with all that it holds; a new life of it joins at once. What it has written may still arrive.
-    fn kill(&mut self, node: usize) {
-        self.lives += 1;
-        let fresh = Node {
-            me: incarnation(self.lives),
-            port: Port::new(self.mutants),
-            epochs: Epochs::new(),
-            links: BTreeMap::new(),
-            view: 0,
-        };
-        let dead = std::mem::replace(&mut self.nodes[node], fresh);
-        // What it sent is excused, what it had admitted and not handled is lost with it.
-        self.excused.extend(self.senders.iter().filter(|(_, sender)| **sender == dead.me).map(|(id, _)| *id));
-        let mut port = dead.port;
-        let mut out = PortOutput::default();
-        let here = Here { me: dead.me, now: self.now, epochs: &dead.epochs };
-        let left = port.uninstall(&here, &mut out).map_or(Vec::new(), Inbox::into_messages);
-        self.excused.extend(left.into_iter().map(|note| note.id));
-        self.wires.retain(|(_, to), _| *to != dead.me);
-        for peer in &mut self.nodes {
-            if let Some(link) = peer.links.get_mut(&dead.me) {
-                link.on_disconnected();
-            }
-        }
-        self.views += 1;
-        for peer in (0..NODES).filter(|peer| *peer != node) {
-            self.new_session(node, peer);
-        }
-        self.install_view(node);
-        if self.truth.host == node {
-            self.start_anywhere();
         }
     }
 
@@ -515,7 +414,9 @@ impl World {
             let handled = self.handled.iter().filter(|handled| **handled == id).count();
             match (handled, self.ended.get(&id)) {
                 (0, None) if !self.excused.contains(&id) => return Err(format!("{id} is lost")),
-                (1, Some((code, Executed::No))) => return Err(format!("{id} was handled and ended {code}, No")),
+                (1, Some((code, Executed::No))) => {
+                    return Err(format!("{id} was handled and ended {code}, No"));
+                }
                 (0 | 1, _) => {}
                 _ => return Err(format!("{id} was handled {handled} times")),
             }
@@ -546,19 +447,27 @@ fn profile(seed: u64) -> Faults {
         kills: bit(3),
         stops: bit(4),
         mailbox: if bit(5) { 12 } else { 100_000 },
-        lane: if seed % 7 == 0 { 24 } else { 100_000 },
+        lane: if seed.is_multiple_of(7) { 24 } else { 100_000 },
     }
 }
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered_between_live_nodes() {
-    let seeds = std::env::var("DELIVERY_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(640);
-    let handled = (0..seeds).map(|seed| {
+    let seeds = std::env::var_os("DELIVERY_SEEDS").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(640);
+    let mut total = InboxCounts::default();
+    for seed in 0..seeds {
         let faults = profile(seed);
         let run = World::new(seed, faults, Mutants::default()).run();
-        run.unwrap_or_else(|error| panic!("seed {seed} {faults:?}: {error}"));
-    });
-    assert_eq!(handled.count() as u64, seeds);
+        let counts = run.unwrap_or_else(|error| panic!("seed {seed} {faults:?}: {error}"));
+        total.admitted += counts.admitted;
+        total.refused += counts.refused;
+        total.duplicates += counts.duplicates;
+        total.stale += counts.stale;
+        total.gaps += counts.gaps;
+    }
+    let InboxCounts { admitted, refused, duplicates, stale, gaps } = total;
+    let rare = [refused, duplicates, stale, gaps].into_iter().min().unwrap_or(0);
+    assert!(admitted > 100 * seeds && rare > 0, "the runs do not reach what they are for: {total:?}");
 }
 
 #[cfg(feature = "mutants")]
@@ -571,8 +480,8 @@ fn every_planted_bug_of_delivery_is_found() {
         Mutant::MailboxDroppedAtRestart,
         Mutant::GapIgnored,
     ] {
-        let found = (0..640)
-            .find(|seed| World::new(*seed, profile(*seed), Mutants::planted(mutant)).run().is_err());
+        let found =
+            (0..640).find(|seed| World::new(*seed, profile(*seed), Mutants::planted(mutant)).run().is_err());
         assert!(found.is_some(), "{mutant:?} is not found");
     }
 }
