@@ -59,6 +59,12 @@ fn tidy(repository: &Repository) -> Result<ExitCode, String> {
 }
 
 fn all_findings(repository: &Repository) -> Result<Vec<Finding>, String> {
+    let lock = repository.text("Cargo.lock").ok_or("there is no Cargo.lock")?;
+    let foreign = rules::lock::check(lock);
+    if !foreign.is_empty() {
+        // Cargo would have to reach these sources before it could tell us anything.
+        return Ok(foreign);
+    }
     let metadata = repository.metadata()?;
     let ratchet = Ratchet::parse(repository.text(ratchet::PATH).unwrap_or_default())?;
     let sources = repository.sources();
@@ -82,8 +88,11 @@ fn all_findings(repository: &Repository) -> Result<Vec<Finding>, String> {
     {
         findings.extend(rules::readme::check(readme, example));
     }
-    let lock = repository.text("Cargo.lock").ok_or("there is no Cargo.lock")?;
-    findings.extend(rules::lock::check(lock));
+    if let (Some(manifest), Some(reasons)) =
+        (repository.text("Cargo.toml"), repository.text("CONTRIBUTING.md"))
+    {
+        findings.extend(rules::reasons::check(manifest, reasons));
+    }
     findings.extend(rules::licence::check(&metadata, lock));
     findings.extend(rules::crates::check(&metadata));
     findings.sort();

@@ -162,7 +162,15 @@ impl Net {
         let others: Vec<Incarnation> = self
             .sessions
             .iter()
-            .filter_map(|(a, b)| if *a == dead { Some(*b) } else if *b == dead { Some(*a) } else { None })
+            .filter_map(|(a, b)| {
+                if *a == dead {
+                    Some(*b)
+                } else if *b == dead {
+                    Some(*a)
+                } else {
+                    None
+                }
+            })
             .collect();
         self.sessions.retain(|(a, b)| *a != dead && *b != dead);
         for other in others {

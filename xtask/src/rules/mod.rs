@@ -7,6 +7,7 @@ pub(crate) mod licence;
 pub(crate) mod lock;
 pub(crate) mod manifest;
 pub(crate) mod readme;
+pub(crate) mod reasons;
 pub(crate) mod select;
 pub(crate) mod size;
 pub(crate) mod statics;

@@ -31,7 +31,7 @@ pub struct Incarnation {
 impl Incarnation {
     /// A new life that follows `earlier`, or the first one.
     pub fn after(earlier: Option<Incarnation>, now: Now, rng: &mut Rng) -> Self {
-        let floor = earlier.map_or(0, |e| e.started_ms + 1);
+        let floor = earlier.map_or(0, |e| e.started_ms.saturating_add(1));
         Self { started_ms: now.wall_ms.max(floor), nonce: rng.next_u64() }
     }
 }

@@ -76,8 +76,8 @@ impl Host {
 
 impl Directory {
     /// `init` of a launched life returned.
-    pub fn handle_launched(&mut self, name: Name, token: Token, result: Result<(), ExitReason>, now: Time) {
-        let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token == token) else { return };
+    pub fn handle_launched(&mut self, name: &Name, token: Token, result: Result<(), ExitReason>, now: Time) {
+        let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) else { return };
         if hosted.phase != Phase::Launching {
             return;
         }
@@ -85,12 +85,12 @@ impl Directory {
             Ok(()) => {
                 hosted.phase = Phase::Running;
                 hosted.record.state = RecordState::Running;
-                self.news(&name, News::Running, now);
+                self.news(name, News::Running, now);
             }
             Err(reason) => {
                 hosted.phase = Phase::Ended;
-                self.news(&name, News::InitFailed(reason.capped()), now);
-                self.launch_next(&name);
+                self.news(name, News::InitFailed(reason.capped()), now);
+                self.launch_next(name);
             }
         }
         self.finish(now);
@@ -111,8 +111,7 @@ impl Directory {
 
     /// A process of this node was given a name by the owner.
     pub(super) fn host_registered(&mut self, record: Record) {
-        let hosted =
-            Hosted { record, phase: Phase::Running, unreported: None, offered: false, next: None };
+        let hosted = Hosted { record, phase: Phase::Running, unreported: None, offered: false, next: None };
         self.host.names.insert(hosted.record.name.clone(), hosted);
     }
 
@@ -167,10 +166,9 @@ impl Directory {
         }
         // It was to follow a life that is not here any more.
         let phase = Phase::Ended;
-        self.host.names.insert(
-            name.clone(),
-            Hosted { record, phase, unreported: None, offered: false, next: None },
-        );
+        self.host
+            .names
+            .insert(name.clone(), Hosted { record, phase, unreported: None, offered: false, next: None });
         self.news(&name, News::Exited(ExitReason::NodeLost), now);
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Decides: when a slot opens after a view change and with which copy; who gets a name, a token, a host; what
 //! happens after a process or its node died. Promises: nothing is answered before every replica has it
-//! ([`slots`]); one name has one record, and every life of it a higher token ([`names`]); a host repeats what
-//! became of its instances until the owner has written it down ([`host`]); every request ends by its deadline
-//! ([`asks`]). Assumes: the view it is told to follow was installed by `membership`, whose chain it may read.
+//! (`slots`, `writes`); one name has one record, and every life of it a higher token (`names`); a host repeats what
+//! became of its instances until the owner has written it down (`host`); every request ends by its deadline
+//! (`asks`). Assumes: the view it is told to follow was installed by `membership`, whose chain it may read.
 //!
 //! On a crash of the owner, the next one takes over from one replica that opened the last view; on a split each
 //! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
@@ -21,6 +21,7 @@ mod reports;
 mod request;
 mod restart;
 mod slots;
+mod writes;
 
 pub use copy::Mark;
 pub use message::{Change, Fill, FillFor, Message, News, SlotWrite};

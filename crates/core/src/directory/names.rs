@@ -14,7 +14,7 @@
 use super::message::{Change, Message};
 use super::record::{Placement, Record, RecordState, RestartPolicy, Tombstone};
 use super::request::{Answer, Ask};
-use super::slots::After;
+use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::SLOT_WAITERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time};
@@ -91,6 +91,10 @@ impl Directory {
         for name in owned.waiters.keys().cloned().collect::<Vec<_>>() {
             self.wake(slot, &name, now);
         }
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId, name: Name, answer: Answer) {
+        self.send(request.caller, Message::Answer { request, name, answer });
     }
 
     fn on_start(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask, now: Time) {
@@ -358,7 +362,9 @@ impl Directory {
             }
             self.back_offs.pop_first();
             let slot = self.slot_of(&name);
-            let Some(record) = self.record(&name).filter(|r| r.state == RecordState::BackingOff) else { continue };
+            let Some(record) = self.record(&name).filter(|r| r.state == RecordState::BackingOff) else {
+                continue;
+            };
             let record = record.clone();
             if self.is_member(record.host) {
                 self.restart_in_place(slot, record, now);

@@ -2,7 +2,7 @@
 
 use super::message::{Change, Message};
 use super::record::{Record, RecordState};
-use super::slots::After;
+use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 

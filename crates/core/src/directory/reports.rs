@@ -4,7 +4,7 @@ use super::message::{Change, Message, News};
 use super::record::{Record, RecordState, Tombstone};
 use super::request::Answer;
 use super::restart::{AfterExit, after_exit};
-use super::slots::After;
+use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, RequestId, SlotId, Time, Token};
 

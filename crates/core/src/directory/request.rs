@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::record::{Located, Placement, Record, RestartPolicy};
-use crate::base::{Bytes, ExitReason, Executed, Kind, Name, Token};
+use crate::base::{Bytes, Executed, ExitReason, Kind, Name, Token};
 
 /// One request about one name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

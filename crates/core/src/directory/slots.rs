@@ -21,10 +21,9 @@ use super::copy::{Copy, Mark};
 use super::message::{Change, Fill, FillFor, Message, SlotWrite};
 use super::names::Waiter;
 use super::record::{Record, RecordState};
-use super::request::Answer;
+use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
-use crate::base::limits::FILL_BYTES_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token};
+use crate::base::{ExitReason, Incarnation, Mutant, Name, SlotId, Time, Token};
 use crate::placement::Replicas;
 use crate::view::ViewId;
 
@@ -48,33 +47,12 @@ pub(super) enum Phase {
 pub(super) struct Owned {
     pub(super) phase: Phase,
     /// Backups, and the last write each has acknowledged.
-    acked: BTreeMap<Incarnation, u64>,
-    pending: VecDeque<Pending>,
+    pub(super) acked: BTreeMap<Incarnation, u64>,
+    pub(super) pending: VecDeque<Pending>,
     /// Requests that wait for the slot to open, or for a name to start.
     pub(super) waiters: BTreeMap<Name, Vec<Waiter>>,
     pub(super) waiting: usize,
     tokens: u32,
-}
-
-#[derive(Debug)]
-struct Pending {
-    seq: u64,
-    since: Time,
-    after: Vec<After>,
-}
-
-/// What hangs on a write: done once every backup has it.
-#[derive(Debug)]
-pub(super) enum After {
-    Answer(RequestId, Name, Answer),
-    Grant(Box<Record>),
-    Reported(Incarnation, Name, Token),
-    Discard(Incarnation, Name, Token, ErrorCode),
-    End(Incarnation, Name, Token, ExitReason),
-    Retoken(Incarnation, Name, Token, Token),
-    Offered(Incarnation, Name, Token),
-    /// Those who wait for this name are looked at again.
-    Wake(Name),
 }
 
 impl Owned {
@@ -102,34 +80,13 @@ pub(super) struct Batch {
     open: BTreeMap<Incarnation, Vec<(SlotId, Mark)>>,
     opened: BTreeMap<Incarnation, Vec<SlotId>>,
     settled: Vec<SlotId>,
-    write: BTreeMap<Incarnation, Vec<SlotWrite>>,
-    written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
+    pub(super) write: BTreeMap<Incarnation, Vec<SlotWrite>>,
+    pub(super) written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
     ask_hosted: Vec<SlotId>,
 }
 
 /// Records in one message of a recovery: with arguments of at most 64 KiB it stays under the frame limit.
 const RECORDS_PER_MESSAGE: usize = 12;
-
-/// Cuts writes into messages that stay well under the frame limit.
-fn split_writes(writes: Vec<SlotWrite>) -> Vec<Vec<SlotWrite>> {
-    let mut parts = vec![Vec::new()];
-    let mut bytes = 0;
-    for write in writes {
-        let size = match &write.change {
-            Change::Put(record) => record.size(),
-            Change::Remove(name, _) => name.as_str().len() + 64,
-        };
-        bytes += size;
-        if bytes > FILL_BYTES_MAX {
-            bytes = size;
-            parts.push(Vec::new());
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push(write);
-        }
-    }
-    parts
-}
 
 impl Directory {
     pub(super) fn flush_batch(&mut self) {
@@ -154,8 +111,10 @@ impl Directory {
         for (to, acks) in batch.written {
             self.send(to, Message::Written(acks));
         }
-        let others: Vec<Incarnation> =
-            self.view().map(|view| view.incarnations().filter(|m| *m != self.me).collect()).unwrap_or_default();
+        let others: Vec<Incarnation> = self
+            .view()
+            .map(|view| view.incarnations().filter(|m| *m != self.me).collect())
+            .unwrap_or_default();
         if !batch.settled.is_empty() {
             for member in &others {
                 self.send(*member, Message::Settled(batch.settled.clone()));
@@ -248,7 +207,8 @@ impl Directory {
     }
 
     pub(super) fn on_gather(&mut self, from: Incarnation, slots: &[(SlotId, ViewId)]) {
-        let answers = slots.iter().map(|(slot, view)| (*slot, *view, self.has_opened(*slot, *view))).collect();
+        let answers =
+            slots.iter().map(|(slot, view)| (*slot, *view, self.has_opened(*slot, *view))).collect();
         self.send(from, Message::Gathered(answers));
     }
 
@@ -310,7 +270,7 @@ impl Directory {
     }
 
     /// The current view, if this node is a backup of the slot in it and `from` its owner.
-    fn backup_view(&self, slot: SlotId, from: Incarnation) -> Option<ViewId> {
+    pub(super) fn backup_view(&self, slot: SlotId, from: Incarnation) -> Option<ViewId> {
         let line = self.line.as_ref()?;
         let replicas = line.table.get(usize::from(slot.0))?;
         let valid = replicas.owner() == Some(from) && replicas.contains(self.me) && from != self.me;
@@ -364,7 +324,7 @@ impl Directory {
         }
     }
 
-    fn fill_backup(&mut self, slot: SlotId, backup: Incarnation) {
+    pub(super) fn fill_backup(&mut self, slot: SlotId, backup: Incarnation) {
         let is_backup = self.owned.get(&slot).is_some_and(|owned| owned.acked.contains_key(&backup));
         let view = self.view().map(|view| view.id);
         let Some(copy) = self.copies.get(&slot).filter(|copy| is_backup && copy.mark.opened == view) else {
@@ -440,7 +400,8 @@ impl Directory {
             let record_stays = (record.token, record.host) < (other.token, other.host);
             let (winner, loser) = if record_stays { (&record, other) } else { (other, &record) };
             let (name, host, token) = (loser.name.clone(), loser.host, loser.token);
-            let conflict = DirectoryEvent::Conflict { name: name.clone(), winner: winner.token, loser: token };
+            let conflict =
+                DirectoryEvent::Conflict { name: name.clone(), winner: winner.token, loser: token };
             if record_stays {
                 found.insert(name.clone(), record);
             }
@@ -483,97 +444,6 @@ impl Directory {
         self.send(from, Message::Hosted { slots, records: last, last: true });
     }
 
-    /// Writes a change: it is done, and `after` runs, when every backup has it.
-    pub(super) fn write(&mut self, slot: SlotId, change: Change, after: Vec<After>, now: Time) {
-        let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else { return };
-        copy.mark.seq += 1;
-        let seq = copy.mark.seq;
-        for backup in owned.acked.keys() {
-            let write = SlotWrite { slot, seq, change: change.clone() };
-            self.batch.write.entry(*backup).or_default().push(write);
-        }
-        match &change {
-            Change::Put(record) if record.state.is_passing() => {
-                self.driving.insert(record.name.clone(), now);
-            }
-            Change::Put(_) | Change::Remove(..) => {
-                self.driving.remove(change.name());
-            }
-        }
-        copy.apply(change, now);
-        let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
-            for after in after {
-                self.run_after(slot, after, now);
-            }
-            Vec::new()
-        } else {
-            after
-        };
-        let Some(owned) = self.owned.get_mut(&slot) else { return };
-        owned.pending.push_back(Pending { seq, since: now, after });
-        self.retry_at.get_or_insert(now + REPEAT);
-        self.settle(slot, now);
-    }
-
-    fn settle(&mut self, slot: SlotId, now: Time) {
-        loop {
-            let Some(owned) = self.owned.get_mut(&slot) else { return };
-            let acked = owned.acked.values().copied().min().unwrap_or(u64::MAX);
-            if owned.pending.front().is_none_or(|pending| pending.seq > acked) {
-                return;
-            }
-            for after in owned.pending.pop_front().into_iter().flat_map(|pending| pending.after) {
-                self.run_after(slot, after, now);
-            }
-        }
-    }
-
-    pub(super) fn on_write(&mut self, from: Incarnation, writes: Vec<SlotWrite>, now: Time) {
-        let mut behind = Vec::new();
-        for SlotWrite { slot, seq, change } in writes {
-            let Some(view) = self.backup_view(slot, from) else { continue };
-            let Some(copy) = self.copies.get_mut(&slot) else { continue };
-            if copy.mark.opened == Some(view) && seq == copy.mark.seq + 1 {
-                copy.mark.seq = seq;
-                copy.apply(change, now);
-            }
-            if copy.mark.opened == Some(view) && seq <= copy.mark.seq {
-                let seq = copy.mark.seq;
-                self.batch.written.entry(from).or_default().push((slot, seq));
-            } else {
-                behind.push(slot);
-            }
-        }
-        if !behind.is_empty() {
-            self.send(from, Message::Unlike(behind));
-        }
-    }
-
-    pub(super) fn on_written(&mut self, from: Incarnation, acks: &[(SlotId, u64)], now: Time) {
-        for (slot, seq) in acks {
-            let Some(owned) = self.owned.get_mut(slot) else { continue };
-            if let Some(acked) = owned.acked.get_mut(&from) {
-                *acked = (*acked).max(*seq);
-                self.settle(*slot, now);
-            }
-        }
-    }
-
-    fn run_after(&mut self, slot: SlotId, after: After, now: Time) {
-        match after {
-            After::Answer(request, name, answer) => self.answer(request, name, answer),
-            After::Grant(record) => self.send(record.host, Message::Grant(*record)),
-            After::Reported(host, name, token) => self.send(host, Message::Reported { name, token }),
-            After::Discard(host, name, token, code) => {
-                self.send(host, Message::Discard { name, token, code });
-            }
-            After::End(host, name, token, reason) => self.send(host, Message::End { name, token, reason }),
-            After::Retoken(host, name, old, new) => self.send(host, Message::Retoken { name, old, new }),
-            After::Offered(host, name, token) => self.send(host, Message::Offered { name, token }),
-            After::Wake(name) => self.wake(slot, &name, now),
-        }
-    }
-
     /// Whoever has not answered is asked again: the message may have come before its view.
     pub(super) fn retry(&mut self, now: Time) {
         for slot in self.unsettled.clone() {
@@ -600,53 +470,6 @@ impl Directory {
         self.retry_at = (!idle).then_some(now + REPEAT);
     }
 
-    /// A write that a backup did not acknowledge may have been lost with a session: it gets the whole content.
-    fn repair_backups(&mut self, now: Time) -> bool {
-        let mut behind = Vec::new();
-        let mut pending = false;
-        for (slot, owned) in &self.owned {
-            let Some(oldest) = owned.pending.front() else { continue };
-            pending = true;
-            let age = now.since(oldest.since);
-            if age >= REPEAT {
-                let late = owned.acked.iter().filter(|(_, seq)| **seq < oldest.seq);
-                behind.extend(late.map(|(backup, _)| (*slot, *backup, age)));
-            }
-        }
-        let mut unresponsive = BTreeSet::new();
-        for (slot, backup, age) in behind {
-            self.fill_backup(slot, backup);
-            if age >= self.settings.detection / 2 && unresponsive.insert(backup) {
-                self.event(DirectoryEvent::BackupUnresponsive(backup));
-            }
-        }
-        pending
-    }
-
-    /// A grant or an end may have been lost with a session: it is said again until the host has reported.
-    fn drive_again(&mut self, now: Time) {
-        let due: Vec<Name> = self
-            .driving
-            .iter()
-            .filter(|(_, since)| now.since(**since) >= REPEAT)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            let record = self.record(&name).filter(|record| record.state.is_passing()).cloned();
-            let is_written = self.owned.get(&self.slot_of(&name)).is_some_and(|o| o.pending.is_empty());
-            match record {
-                Some(record) if is_written => {
-                    self.driving.insert(name, now);
-                    self.drive(record);
-                }
-                Some(_) => {}
-                None => {
-                    self.driving.remove(&name);
-                }
-            }
-        }
-    }
-
     /// A token above every life of the name that this node knows of.
     pub(super) fn next_token(&mut self, slot: SlotId, last: Token) -> Token {
         let counter = self.view().map_or(0, |view| view.id.counter);
@@ -661,10 +484,6 @@ impl Directory {
         let slot = self.slot_of(name);
         self.owned.get(&slot).filter(|owned| owned.serves())?;
         self.copies.get(&slot)?.entries.get(name).map(|entry| &entry.record)
-    }
-
-    pub(super) fn answer(&mut self, request: RequestId, name: Name, answer: Answer) {
-        self.send(request.caller, Message::Answer { request, name, answer });
     }
 
     /// Records of a lost line that nobody may host any more; kept to be offered to the next one.

@@ -8,11 +8,14 @@
 //! traffic heard within D/2 vetoes a verdict ([`Detector::heard`]); a vetoed member that then falls silent is dead
 //! D/2 after it was last heard.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Foca, Identity, Member, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, Timer};
+use foca::{
+    Foca, Identity, Member, NoCustomBroadcast, Notification, PeriodicParams, PostcardCodec, Runtime, Timer,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Incarnation, Rng, Time};
@@ -115,8 +118,8 @@ impl Detector {
         }
         self.dead.retain(|dead| members.contains(dead));
         for &incarnation in members {
-            if !self.members.contains_key(&incarnation.nonce) {
-                self.members.insert(incarnation.nonce, Watched { incarnation, heard: now, vetoed: false });
+            if let Entry::Vacant(unknown) = self.members.entry(incarnation.nonce) {
+                unknown.insert(Watched { incarnation, heard: now, vetoed: false });
                 updates.push(Member::alive(Key { nonce: incarnation.nonce, generation: 0 }));
             }
         }

@@ -62,7 +62,7 @@ impl Membership {
                     // The owner of a slot must know the views before this one.
                     self.send(from, Message::ChainAsk(None));
                 } else {
-                    self.install(Arc::new(view), now);
+                    self.install(&Arc::new(view), now);
                 }
             }
             return;
@@ -74,7 +74,7 @@ impl Membership {
             // An older one, told late.
         } else if view.parent == Some(current.id) && view.id.counter > current.id.counter {
             if contains_me {
-                self.install(Arc::new(view), now);
+                self.install(&Arc::new(view), now);
             } else {
                 self.expelled(now);
             }
@@ -140,7 +140,7 @@ impl Membership {
                 self.expelled(now);
                 return;
             }
-            self.install(Arc::new(view), now);
+            self.install(&Arc::new(view), now);
         }
         if let Stage::Member(line) = &mut self.stage {
             line.meeting.strangers.remove(&from);

@@ -238,7 +238,7 @@ impl Membership {
         let Stage::Member(line) = &mut self.stage else { return };
         line.authoring.decided();
         if view.parent == Some(line.chain.current().id) {
-            self.install(Arc::clone(view), now);
+            self.install(view, now);
         }
         self.step(now);
     }
@@ -345,22 +345,22 @@ impl Membership {
 
     /// Makes `view` the current one. It contains this node; its place in the chain was checked, or it is the
     /// first of a new line.
-    fn install(&mut self, view: Arc<View>, now: Now) {
+    fn install(&mut self, view: &Arc<View>, now: Now) {
         let known = match &mut self.stage {
             Stage::Member(line) => {
                 let before = Arc::clone(line.chain.current());
-                if !line.chain.push(Arc::clone(&view)) {
+                if !line.chain.push(Arc::clone(view)) {
                     return;
                 }
-                line.authoring.view_changed(&view, self.me.incarnation, now.time);
+                line.authoring.view_changed(view, self.me.incarnation, now.time);
                 Some(before)
             }
             Stage::Seeking(_) => {
-                self.enter(Chain::new(Arc::clone(&view)), now);
+                self.enter(Chain::new(Arc::clone(view)), now);
                 None
             }
         };
-        self.after_install(&view, known.as_deref(), now);
+        self.after_install(view, known.as_deref(), now);
     }
 
     /// Becomes a member of the line that ends in this chain.
@@ -413,9 +413,9 @@ impl Membership {
     }
 
     fn acknowledge(&mut self, view: ViewId) {
-        let author = self.view().and_then(|current| {
-            current.incarnations().find(|incarnation| incarnation.nonce == view.author)
-        });
+        let author = self
+            .view()
+            .and_then(|current| current.incarnations().find(|incarnation| incarnation.nonce == view.author));
         if let Some(author) = author {
             self.send(author, Message::Installed(view));
         }

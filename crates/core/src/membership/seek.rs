@@ -1,5 +1,6 @@
 //! Birth: a node without a line joins one, or founds one when nobody has any.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Membership, MembershipEvent, Message, Output, REPEAT, Stage};
@@ -55,7 +56,8 @@ impl Membership {
         let lines = self.peers.iter().filter_map(|(peer, p)| Some((*peer, p.line??)));
         let best = lines.clone().map(|(_, line)| line).reduce(|a, b| if b.stays_before(&a) { b } else { a });
         let Some(best) = best else { return };
-        let ask: Vec<Incarnation> = lines.filter(|(_, line)| line.view == best.view).map(|(p, _)| p).collect();
+        let ask: Vec<Incarnation> =
+            lines.filter(|(_, line)| line.view == best.view).map(|(p, _)| p).collect();
         for peer in ask {
             self.send(peer, Message::Join { member: self.me.clone(), counter_floor: self.counter_floor });
         }
@@ -98,6 +100,6 @@ impl Membership {
         members.extend(self.founders().cloned());
         let id = ViewId { counter, author: self.me.incarnation.nonce };
         self.out.push_back(Output::Event(MembershipEvent::Founded));
-        self.install(View { id, parent: None, members }.into(), now);
+        self.install(&Arc::new(View { id, parent: None, members }), now);
     }
 }

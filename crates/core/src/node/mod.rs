@@ -159,7 +159,7 @@ impl Node {
                 self.directory.handle_list(number, &filter, deadline, now.time);
             }
             Input::Launched { name, token, result } => {
-                self.directory.handle_launched(name, token, result, now.time);
+                self.directory.handle_launched(&name, token, result, now.time);
             }
             Input::Exited { name, token, reason } => {
                 self.directory.handle_exited(&name, token, reason, now.time);
@@ -272,9 +272,7 @@ impl Node {
             Output::Event(event) => self.out.push_back(Effect::Event(match event {
                 DirectoryEvent::BackupUnresponsive(backup) => Event::BackupUnresponsive(backup),
                 DirectoryEvent::Recovering { slots } => Event::Recovering { slots },
-                DirectoryEvent::Restarted { name, token, reason } => {
-                    Event::Restarted { name, token, reason }
-                }
+                DirectoryEvent::Restarted { name, token, reason } => Event::Restarted { name, token, reason },
                 DirectoryEvent::Quarantined(name) => Event::Quarantined(name),
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
             })),

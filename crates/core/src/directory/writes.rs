@@ -1,0 +1,199 @@
+//! Writes: one change of a slot, on every replica before anything follows from it.
+//!
+//! The owner numbers and applies a change, sends it to all backups and keeps what hangs on it until every backup has
+//! acknowledged. A backup applies changes in order; one that sees a gap, or does not acknowledge for 500 ms, gets
+//! the whole content: what was on a lost session is lost (`docs/protocol.md` section 4).
+
+use std::collections::BTreeSet;
+
+use super::message::{Change, Message, SlotWrite};
+use super::record::Record;
+use super::request::Answer;
+use super::{Directory, DirectoryEvent, REPEAT};
+use crate::base::limits::FILL_BYTES_MAX;
+use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token};
+
+/// What hangs on a write: done once every backup has it.
+#[derive(Debug)]
+pub(super) enum After {
+    Answer(RequestId, Name, Answer),
+    Grant(Box<Record>),
+    Reported(Incarnation, Name, Token),
+    Discard(Incarnation, Name, Token, ErrorCode),
+    End(Incarnation, Name, Token, ExitReason),
+    Retoken(Incarnation, Name, Token, Token),
+    Offered(Incarnation, Name, Token),
+    /// Those who wait for this name are looked at again.
+    Wake(Name),
+}
+
+/// A write that not every backup has acknowledged.
+#[derive(Debug)]
+pub(super) struct Pending {
+    seq: u64,
+    since: Time,
+    after: Vec<After>,
+}
+
+/// Cuts writes into messages that stay well under the frame limit.
+pub(super) fn split_writes(writes: Vec<SlotWrite>) -> Vec<Vec<SlotWrite>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for write in writes {
+        let size = match &write.change {
+            Change::Put(record) => record.size(),
+            Change::Remove(name, _) => name.as_str().len() + 64,
+        };
+        bytes += size;
+        if bytes > FILL_BYTES_MAX {
+            bytes = size;
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(write);
+        }
+    }
+    parts
+}
+
+impl Directory {
+    /// Writes a change: it is done, and `after` runs, when every backup has it.
+    pub(super) fn write(&mut self, slot: SlotId, change: Change, after: Vec<After>, now: Time) {
+        let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else {
+            return;
+        };
+        copy.mark.seq += 1;
+        let seq = copy.mark.seq;
+        for backup in owned.acked.keys() {
+            let write = SlotWrite { slot, seq, change: change.clone() };
+            self.batch.write.entry(*backup).or_default().push(write);
+        }
+        match &change {
+            Change::Put(record) if record.state.is_passing() => {
+                self.driving.insert(record.name.clone(), now);
+            }
+            Change::Put(_) | Change::Remove(..) => {
+                self.driving.remove(change.name());
+            }
+        }
+        copy.apply(change, now);
+        let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
+            for after in after {
+                self.run_after(slot, after, now);
+            }
+            Vec::new()
+        } else {
+            after
+        };
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        owned.pending.push_back(Pending { seq, since: now, after });
+        self.retry_at.get_or_insert(now + REPEAT);
+        self.settle(slot, now);
+    }
+
+    fn settle(&mut self, slot: SlotId, now: Time) {
+        loop {
+            let Some(owned) = self.owned.get_mut(&slot) else { return };
+            let acked = owned.acked.values().copied().min().unwrap_or(u64::MAX);
+            if owned.pending.front().is_none_or(|pending| pending.seq > acked) {
+                return;
+            }
+            for after in owned.pending.pop_front().into_iter().flat_map(|pending| pending.after) {
+                self.run_after(slot, after, now);
+            }
+        }
+    }
+
+    pub(super) fn on_write(&mut self, from: Incarnation, writes: Vec<SlotWrite>, now: Time) {
+        let mut behind = Vec::new();
+        for SlotWrite { slot, seq, change } in writes {
+            let Some(view) = self.backup_view(slot, from) else { continue };
+            let Some(copy) = self.copies.get_mut(&slot) else { continue };
+            if copy.mark.opened == Some(view) && seq == copy.mark.seq + 1 {
+                copy.mark.seq = seq;
+                copy.apply(change, now);
+            }
+            if copy.mark.opened == Some(view) && seq <= copy.mark.seq {
+                let seq = copy.mark.seq;
+                self.batch.written.entry(from).or_default().push((slot, seq));
+            } else {
+                behind.push(slot);
+            }
+        }
+        if !behind.is_empty() {
+            self.send(from, Message::Unlike(behind));
+        }
+    }
+
+    pub(super) fn on_written(&mut self, from: Incarnation, acks: &[(SlotId, u64)], now: Time) {
+        for (slot, seq) in acks {
+            let Some(owned) = self.owned.get_mut(slot) else { continue };
+            if let Some(acked) = owned.acked.get_mut(&from) {
+                *acked = (*acked).max(*seq);
+                self.settle(*slot, now);
+            }
+        }
+    }
+
+    fn run_after(&mut self, slot: SlotId, after: After, now: Time) {
+        match after {
+            After::Answer(request, name, answer) => self.answer(request, name, answer),
+            After::Grant(record) => self.send(record.host, Message::Grant(*record)),
+            After::Reported(host, name, token) => self.send(host, Message::Reported { name, token }),
+            After::Discard(host, name, token, code) => {
+                self.send(host, Message::Discard { name, token, code });
+            }
+            After::End(host, name, token, reason) => self.send(host, Message::End { name, token, reason }),
+            After::Retoken(host, name, old, new) => self.send(host, Message::Retoken { name, old, new }),
+            After::Offered(host, name, token) => self.send(host, Message::Offered { name, token }),
+            After::Wake(name) => self.wake(slot, &name, now),
+        }
+    }
+
+    /// A write that a backup did not acknowledge may have been lost with a session: it gets the whole content.
+    pub(super) fn repair_backups(&mut self, now: Time) -> bool {
+        let mut behind = Vec::new();
+        let mut pending = false;
+        for (slot, owned) in &self.owned {
+            let Some(oldest) = owned.pending.front() else { continue };
+            pending = true;
+            let age = now.since(oldest.since);
+            if age >= REPEAT {
+                let late = owned.acked.iter().filter(|(_, seq)| **seq < oldest.seq);
+                behind.extend(late.map(|(backup, _)| (*slot, *backup, age)));
+            }
+        }
+        let mut unresponsive = BTreeSet::new();
+        for (slot, backup, age) in behind {
+            self.fill_backup(slot, backup);
+            if age >= self.settings.detection / 2 && unresponsive.insert(backup) {
+                self.event(DirectoryEvent::BackupUnresponsive(backup));
+            }
+        }
+        pending
+    }
+
+    /// A grant or an end may have been lost with a session: it is said again until the host has reported.
+    pub(super) fn drive_again(&mut self, now: Time) {
+        let due: Vec<Name> = self
+            .driving
+            .iter()
+            .filter(|(_, since)| now.since(**since) >= REPEAT)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            let record = self.record(&name).filter(|record| record.state.is_passing()).cloned();
+            let is_written = self.owned.get(&self.slot_of(&name)).is_some_and(|o| o.pending.is_empty());
+            match record {
+                Some(record) if is_written => {
+                    self.driving.insert(name, now);
+                    self.drive(record);
+                }
+                Some(_) => {}
+                None => {
+                    self.driving.remove(&name);
+                }
+            }
+        }
+    }
+}
