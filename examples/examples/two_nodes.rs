@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use whimbrel::{Cluster, Context, ExitReason, JoinError, KindOptions, Process, StaticList, handlers};
+use whimbrel::{Cluster, Context, Event, ExitReason, JoinError, KindOptions, Process, StaticList, handlers};
 
 #[derive(Serialize, Deserialize)]
 struct Basket {
@@ -37,12 +37,12 @@ impl Basket {
     }
 }
 
-async fn join(node: &str, seeds: &[String]) -> Result<Cluster, JoinError> {
+async fn join(node: &str, seed: Option<&str>) -> Result<Cluster, JoinError> {
     Cluster::builder("shop")
         .node_name(node)
         .listen("127.0.0.1:0")
         .secret(b"a secret that both nodes know")
-        .discovery(StaticList::new(seeds))
+        .discovery(StaticList::new(seed))
         .kind::<Basket>(KindOptions::default())
         .join()
         .await
@@ -50,8 +50,8 @@ async fn join(node: &str, seeds: &[String]) -> Result<Cluster, JoinError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let one = join("one", &[]).await?;
-    let two = join("two", &[one.address().to_string()]).await?;
+    let one = join("one", None).await?;
+    let two = join("two", Some(one.address())).await?;
     two.wait_for_members(2, Duration::from_secs(5)).await?;
 
     let mut homes = Vec::new();
@@ -64,7 +64,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("started on one, filled from two; they live on {homes:?}");
 
+    let mut events = two.events();
     drop(one); // without `leave`: to the others this is a crash
+    while !matches!(events.next().await, Some(Event::MemberDown(..)) | None) {}
     for (n, home) in homes.iter().enumerate() {
         let basket = two.process::<Basket>(&format!("basket:{n}"))?;
         let items = basket.put("sugar".into()).await?;

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,8 @@ pub(crate) struct Children {
     dir: PathBuf,
     sink: Arc<dyn Sink>,
     running: Vec<Running>,
+    /// Killed and not yet waited for.
+    dying: Vec<Running>,
     events: Receiver<Event>,
     sender: SyncSender<Event>,
     next_id: u64,
@@ -82,6 +84,7 @@ impl Children {
             dir: dir.to_owned(),
             sink,
             running: Vec::new(),
+            dying: Vec::new(),
             events,
             sender,
             next_id: 1,
@@ -103,6 +106,8 @@ impl Children {
             .args(["child", self.role, "--name", name, "--parent"])
             .arg(std::process::id().to_string())
             .env(crate::demo::NODE_VARIABLE, name)
+            // A panic of the demo is told on purpose: its trace would cost more time than the restart.
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -118,7 +123,15 @@ impl Children {
         };
         let (sink, sender, reader_name) = (Arc::clone(&self.sink), self.sender.clone(), name.to_owned());
         let reader = std::thread::spawn(move || read_lines(&reader_name, output, &*sink, &sender));
-        self.running.push(Running { name: name.to_owned(), pid, process, input, reader, log, killed_us: None });
+        self.running.push(Running {
+            name: name.to_owned(),
+            pid,
+            process,
+            input,
+            reader,
+            log,
+            killed_us: None,
+        });
         Ok(pid)
     }
 
@@ -177,7 +190,8 @@ impl Children {
                 return ids.iter().map(|id| self.take(*id)).collect();
             }
             if !self.step(until, tick)? {
-                let waiting = ids.iter().filter(|id| !self.early.iter().any(|answer| answer.id == **id)).count();
+                let waiting =
+                    ids.iter().filter(|id| !self.early.iter().any(|answer| answer.id == **id)).count();
                 return Err(Failure::check(format!(
                     "{waiting} of {} commands were not answered in {:.0} s",
                     ids.len(),
@@ -199,7 +213,9 @@ impl Children {
         let left = until.saturating_duration_since(Instant::now());
         match self.events.recv_timeout(left.min(TICK)) {
             Ok(Event::Answer(answer)) => self.early.push(answer),
-            Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => return Err(Failure::interrupted()),
+            Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::interrupted());
+            }
             Ok(Event::Ended { name }) => {
                 if let Some(child) = self.running.iter().find(|child| child.name == name) {
                     return Err(ended_unasked(&child.name, &child.log));
@@ -223,24 +239,35 @@ impl Children {
         }
     }
 
-    /// kill -9, and returns when wait(2) has told how the child ended and all it wrote has been read.
-    pub(crate) fn kill(&mut self, name: &str) -> Result<ExitLine, Failure> {
+    /// kill -9, and returns when kill(2) has; the end itself is told by [`Children::reap`].
+    pub(crate) fn kill(&mut self, name: &str) -> Result<u64, Failure> {
         let Some(at) = self.running.iter().position(|child| child.name == name) else {
             return Err(Failure::check(format!("there is no child {name} to kill")));
         };
         let mut child = self.running.remove(at);
-        os::kill_9(child.pid).map_err(|error| Failure::check(format!("can not kill {name}")).detail(error))?;
-        child.killed_us = Some(os::monotonic_us());
-        reap(child)
+        let killed = os::kill_9(child.pid);
+        let killed_us = os::monotonic_us();
+        child.killed_us = Some(killed_us);
+        self.dying.push(child);
+        killed.map_err(|error| Failure::check(format!("can not kill {name}")).detail(error))?;
+        Ok(killed_us)
+    }
+
+    /// Waits until wait(2) has told how a killed child ended, and all it wrote has been read.
+    pub(crate) fn reap(&mut self, name: &str) -> Result<ExitLine, Failure> {
+        let at = self.dying.iter().position(|child| child.name == name);
+        let child = at.map(|at| self.dying.swap_remove(at));
+        reap(child.ok_or_else(|| Failure::check(format!("{name} was not killed")))?)
     }
 
     /// Kills what still runs and waits for it.
     pub(crate) fn end(&mut self) -> Result<Vec<ExitLine>, Failure> {
         let mut ending = std::mem::take(&mut self.running);
+        ending.append(&mut self.dying);
         // All of them before the first is waited for: no node shall see another one die and act on it.
         for child in &mut ending {
             let _ = os::kill_9(child.pid);
-            child.killed_us = Some(os::monotonic_us());
+            child.killed_us.get_or_insert(os::monotonic_us());
         }
         ending.into_iter().map(reap).collect()
     }

@@ -27,6 +27,18 @@ pub(crate) enum Command {
     Child(ChildArgs),
 }
 
+impl Command {
+    /// Whether the last line of standard output must be an object.
+    pub(crate) const fn wants_json(&self) -> bool {
+        match self {
+            Command::Demo(args) => args.json,
+            Command::Verify(args) => args.json,
+            Command::Bench(args) => args.json,
+            Command::Node(_) | Command::Child(_) => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Nodes at the start, each a process of its own
@@ -119,14 +131,18 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_contract() {
-        let Command::Demo(demo) = Cli::parse_from(["whimbrel", "demo"]).command else { panic!("not the demo") };
+        let Command::Demo(demo) = Cli::parse_from(["whimbrel", "demo"]).command else {
+            panic!("not the demo")
+        };
         let found = (demo.nodes, demo.names, demo.rate, demo.seconds, demo.cleaner_period_ms);
         assert_eq!(found, (3, 300, 2_000, 30, 500));
     }
 
     #[test]
     fn values_out_of_range_and_unknown_flags_are_usage_errors() {
-        for wrong in [&["--nodes", "1"][..], &["--nodes", "10"], &["--seconds", "9"], &["--names", "0"], &["--jsn"]] {
+        for wrong in
+            [&["--nodes", "1"][..], &["--nodes", "10"], &["--seconds", "9"], &["--names", "0"], &["--jsn"]]
+        {
             let arguments = ["whimbrel", "demo"].iter().chain(wrong);
             assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2, "{wrong:?}");
         }

@@ -115,7 +115,8 @@ fn check_mode(table: &Table) -> Result<(), Failure> {
 }
 
 fn check_address(address: &str) -> Result<(), Failure> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let port =
+        address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     match port {
         Some(Ok(_)) => Ok(()),
         _ => Err(Failure::usage(format!("`{}` is not an address", address.escape_debug()))
@@ -169,9 +170,12 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest_one() {
-        for (wrong, right) in
-            [("seed", "seeds"), ("secretfile", "secret_file"), ("advertize", "advertise"), ("lsiten", "listen")]
-        {
+        for (wrong, right) in [
+            ("seed", "seeds"),
+            ("secretfile", "secret_file"),
+            ("advertize", "advertise"),
+            ("lsiten", "listen"),
+        ] {
             let failure = NodeConfig::parse(&format!("{SMALL}{wrong} = 1\n")).unwrap_err();
             assert_eq!(failure.cause(), Cause::Usage);
             assert!(failure.to_string().contains(&format!("did you mean `{right}`")), "{failure}");

@@ -32,7 +32,8 @@ pub(crate) fn die_with_parent(parent: u32) -> bool {
 /// Sends SIGKILL to a child of this process that has not been waited for.
 #[allow(unsafe_code)] // `Child::kill` needs the child mutably while another thread may be waiting for it.
 pub(crate) fn kill_9(pid: u32) -> std::io::Result<()> {
-    let pid = libc::pid_t::try_from(pid).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+    let pid =
+        libc::pid_t::try_from(pid).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
     // SAFETY: kill takes two numbers. The caller holds the unwaited child, so the id is not another process's.
     if unsafe { libc::kill(pid, libc::SIGKILL) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

@@ -81,6 +81,16 @@ impl Failure {
         self
     }
 
+    /// What happened, in one line.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether the software, not its caller or the machine, is at fault.
+    pub(crate) fn is_check(&self) -> bool {
+        self.cause == Cause::Check
+    }
+
     /// Says which file it is about.
     pub(crate) fn in_file(mut self, path: &std::path::Path) -> Self {
         self.what = format!("{}: {}", path.display(), self.what);
@@ -88,13 +98,17 @@ impl Failure {
     }
 
     /// Why the command ended.
+    #[cfg(test)]
     pub(crate) const fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Prints it to standard error and says how the process ends.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Prints it to standard error, with `json` also as a result without figures, and says how the process ends.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
         eprintln!("{self}");
+        if json {
+            print_line(&Value::Object(result_object(None, &self.what)).to_string());
+        }
         ExitCode::from(self.cause.code())
     }
 }
@@ -113,7 +127,7 @@ impl fmt::Display for Failure {
 }
 
 /// The keys that every result carries, in front of a command's own.
-pub(crate) fn result_object(seed: u64, verdict: &str) -> Map<String, Value> {
+pub(crate) fn result_object(seed: Option<u64>, verdict: &str) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("schema".into(), SCHEMA.into());
     object.insert("version".into(), env!("CARGO_PKG_VERSION").into());
@@ -139,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_happened_the_detail_and_a_hint() {
-        let failure = Failure::environment("no loopback").detail("refused\nby the kernel").hint("ip link set lo up");
+        let failure =
+            Failure::environment("no loopback").detail("refused\nby the kernel").hint("ip link set lo up");
         let text = failure.to_string();
         assert_eq!(text.lines().count(), 4);
         assert!(text.starts_with("whimbrel: no loopback"));
@@ -148,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_result_carries_the_common_keys() {
-        let object = result_object(7, "ok");
+        let object = result_object(Some(7), "ok");
         let keys: Vec<&str> = object.keys().map(String::as_str).collect();
         for key in ["schema", "version", "seed", "verdict"] {
             assert!(keys.contains(&key), "{key} is missing");

@@ -156,6 +156,8 @@ pub(crate) struct History {
     pub(crate) lives: Vec<Life>,
     pub(crate) handled: Vec<Handled>,
     pub(crate) kills: Vec<Kill>,
+    /// Starts of nodes.
+    pub(crate) boots: Vec<(u16, Micros)>,
     pub(crate) disturbances: Vec<Disturbance>,
     pub(crate) installed: Vec<Installed>,
     /// Names reported as failed too often.

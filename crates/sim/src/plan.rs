@@ -169,6 +169,8 @@ pub(crate) struct Plan {
     /// Time over which the operations are spread, from `work_from` on.
     pub(crate) work_from: Micros,
     pub(crate) work_until: Micros,
+    /// The work goes on until the run has had so many events.
+    pub(crate) events_min: u64,
     /// Faults that may happen; empty for none.
     pub(crate) faults: Vec<Fault>,
     /// Mean time between two faults.
@@ -179,6 +181,8 @@ pub(crate) struct Plan {
     pub(crate) panic_permille: u64,
     pub(crate) init_max: Micros,
     pub(crate) handler_max: Micros,
+    /// How likely a link has no room for a packet, in thousandths.
+    pub(crate) link_full_permille: u64,
     /// Messages of a mailbox.
     pub(crate) mailbox_max: usize,
     /// Nodes that host nothing.
@@ -204,6 +208,7 @@ impl Plan {
                 plan.shape(class, &mut rng);
                 if profile == Profile::Lite {
                     plan.ops /= 4;
+                    plan.events_min = 2_000;
                     plan.work_until = plan.work_from + (plan.work_until - plan.work_from) / 2;
                 }
             }
@@ -216,7 +221,7 @@ impl Plan {
         let nodes = 3 + rng.below(5) as usize;
         let slow = [200, 2 * MILLI, 10 * MILLI, 40 * MILLI][rng.below(4) as usize];
         let work_from = 3 * SECOND;
-        let ops = 700 + rng.below(900) as usize;
+        let ops = 2_000 + rng.below(1_500) as usize;
         Self {
             seed,
             nodes,
@@ -233,6 +238,7 @@ impl Plan {
             ops,
             work_from,
             work_until: work_from + 12 * SECOND + rng.below(20 * SECOND),
+            events_min: 20_000,
             faults: Vec::new(),
             fault_gap: 300 * MILLI + rng.below(4 * SECOND),
             cut_max: 500 * MILLI + rng.below(8 * SECOND),
@@ -240,6 +246,7 @@ impl Plan {
             panic_permille: 0,
             init_max: [100, 5 * MILLI, 100 * MILLI][rng.below(3) as usize],
             handler_max: [50, MILLI, 20 * MILLI][rng.below(3) as usize],
+            link_full_permille: [0, 0, 0, 40][rng.below(4) as usize],
             mailbox_max: [4, 64, 16_384][rng.below(3) as usize],
             pure_clients: usize::from(nodes > 3 && rng.below(4) == 0),
             mutants,

@@ -1,8 +1,9 @@
 //! Discovery: where other nodes of the cluster might be.
 //!
-//! A discovery only gives addresses. Whether a node there belongs to the cluster is decided by the handshake, and
-//! who is a member by views, so a wrong or old address costs a connection attempt and nothing else. It is asked
-//! again and again while the node lives: addresses it has found once are tried for ever, which is how splits heal.
+//! A discovery only gives addresses. Whether a node there belongs to the cluster is decided by the handshake,
+//! and who is a member by views, so a wrong or old address costs a connection attempt and nothing else. It is
+//! asked again and again while the node lives: addresses it has found once are tried for ever, which is how
+//! splits heal.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,8 +30,8 @@ pub type Discovered<'a> = Pin<Box<dyn Future<Output = Result<Vec<Address>, Disco
 pub trait Discovery: Send + Sync + 'static {
     /// All addresses known now, in any order; the node's own may be among them, and none may answer.
     ///
-    /// Asked when the node starts and repeatedly afterwards. It may take long: nothing waits for it but the birth of
-    /// the cluster. Dropping the future must be harmless.
+    /// Asked when the node starts and repeatedly afterwards. It may take long: nothing waits for it but the
+    /// birth of the cluster. Dropping the future must be harmless.
     fn discover(&self) -> Discovered<'_>;
 
     /// Whether there can be anybody to find. A node without that founds its cluster at once.

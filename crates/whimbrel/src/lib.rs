@@ -1,1 +1,87 @@
-//! Whimbrel.
+//! Whimbrel keeps many *named, stateful processes* running somewhere in a cluster.
+//!
+//! You write a process once. Whimbrel decides which node runs it, lets every node reach it by name, and restarts it
+//! when it or its node dies. One node on a laptop needs no server and no socket:
+//!
+//! ```
+//! use whimbrel::{Cluster, Context, ExitReason, KindOptions, Process, handlers};
+//!
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Counter {
+//!     value: u64,
+//! }
+//!
+//! impl Process for Counter {
+//!     const KIND: &'static str = "counter";
+//!     type Args = u64;
+//!     async fn init(start: u64, _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+//!         Ok(Counter { value: start })
+//!     }
+//! }
+//!
+//! #[handlers]
+//! impl Counter {
+//!     #[call]
+//!     async fn add(&mut self, n: u64) -> u64 {
+//!         self.value += n;
+//!         self.value
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = Cluster::local().kind::<Counter>(KindOptions::default()).join().await?;
+//! let basket = cluster.get_or_start::<Counter>("basket:42", 0).await?;
+//! assert_eq!(basket.add(1).await?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Reading order
+//!
+//! `process` (what you write), `message` (how it is asked), `cluster` (how it is started and found); then, inside,
+//! `exchange` (the path of a message), `driver` (the task that owns the node's control) and `transport` (sessions
+//! with other nodes). What decides is in the crate `whimbrel-core`, which knows no clock and no socket.
+
+mod process;
+mod message;
+mod cluster;
+mod error;
+mod events;
+mod discovery;
+mod secret;
+mod exchange;
+mod driver;
+mod transport;
+mod codec;
+mod clock;
+mod tasks;
+
+pub use process::{Context, KindOptions, Process, ProcessRef, TimerId};
+
+pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
+
+pub use cluster::{Builder, Client, Cluster, GetOrStart, LocalBuilder, Registered, Start, Starting};
+
+pub use error::{
+    CallError, CastError, JoinError, LocateError, RegisterError, RequestError, StartError,
+};
+pub use events::{DeadLetterStream, Events};
+pub use exchange::DeadLetter;
+
+pub use discovery::{Discovered, Discovery, DiscoveryError, NoDiscovery, StaticList};
+pub use secret::{Secret, SecretError};
+
+pub use whimbrel_core::base::{
+    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Mutants, Name, NodeName, Token,
+};
+pub use whimbrel_core::directory::{
+    Filter, Listed, Located, Placement, RecordState, RestartIntensity, RestartPolicy,
+};
+pub use whimbrel_core::node::Event;
+pub use whimbrel_core::view::{MemberInfo, View, ViewId};
+pub use whimbrel_macros::handlers;
+
+/// For the code that `#[handlers]` writes.
+#[doc(hidden)]
+pub use serde;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 /// Fewest bytes of a secret.
-pub const SECRET_BYTES_MIN: usize = 16;
+const SECRET_BYTES_MIN: usize = 16;
 /// Most bytes of a secret.
-pub const SECRET_BYTES_MAX: usize = 4096;
+const SECRET_BYTES_MAX: usize = 4096;
 
 /// Why a secret is refused. None of these texts shows any of its bytes.
 #[derive(Debug, Error)]

@@ -32,6 +32,14 @@ impl Tasks {
         self.tracker.spawn(future.instrument(span)).abort_handle()
     }
 
+    /// Starts the task of one process. There are many of them, so it has no span of its own.
+    pub(crate) fn spawn_process<F>(&self, life: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn(life).abort_handle()
+    }
+
     /// Starts a task that is dropped at its next await when the node stops.
     pub(crate) fn spawn_until_stopped<F>(&self, name: &'static str, future: F) -> AbortHandle
     where

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Bytes of a frame in front of its payload: u32 length of the rest, u64 id.
 const HEADER_BYTES: usize = 12;
@@ -88,6 +88,11 @@ impl Floor {
         receiver.await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
+    /// Returns when the connection has closed.
+    pub(crate) async fn closed(&self) {
+        self.pending.closed.notified().await;
+    }
+
     /// Sends a payload.
     pub(crate) async fn cast(&self) -> io::Result<()> {
         let sent = self.frames.send(Frame { id: CAST, payload: [7; PAYLOAD_BYTES] }).await;
@@ -95,9 +100,13 @@ impl Floor {
     }
 }
 
-/// Callers that wait, by id. Contended by callers and the reader, for a moment each.
+/// Callers that wait.
 #[derive(Debug, Default)]
-struct Pending(Mutex<Slab>);
+struct Pending {
+    /// By id. Contended by callers and the reader, for a moment each.
+    slab: Mutex<Slab>,
+    closed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Slab {
@@ -107,7 +116,7 @@ struct Slab {
 
 impl Pending {
     fn insert(&self, caller: oneshot::Sender<()>) -> u64 {
-        let mut slab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slab = self.slab.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = slab.free.pop() {
             if let Some(slot) = usize::try_from(id).ok().and_then(|at| slab.waiting.get_mut(at)) {
                 *slot = Some(caller);
@@ -119,7 +128,7 @@ impl Pending {
     }
 
     fn answer(&self, id: u64) {
-        let mut slab = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slab = self.slab.lock().unwrap_or_else(PoisonError::into_inner);
         let caller = usize::try_from(id).ok().and_then(|at| slab.waiting.get_mut(at)).and_then(Option::take);
         if let Some(caller) = caller {
             slab.free.push(id);
@@ -129,7 +138,9 @@ impl Pending {
     }
 
     fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
+        self.slab.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
+        // One permit stays for whoever asks later.
+        self.closed.notify_one();
     }
 }
 
@@ -218,6 +229,6 @@ mod tests {
         while let Some(done) = callers.join_next().await {
             done.unwrap();
         }
-        assert!(floor.pending.0.lock().unwrap().waiting.len() <= 64, "ids are used again");
+        assert!(floor.pending.slab.lock().unwrap().waiting.len() <= 64, "ids are used again");
     }
 }

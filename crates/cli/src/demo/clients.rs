@@ -76,10 +76,8 @@ impl Clients {
     /// The clients of a node that has joined.
     pub(crate) fn new(cluster: Cluster) -> Self {
         let node = node_name();
-        let clients = (0..CLIENTS).map(|index| Client {
-            name: format!("{node}.{index}"),
-            next: Mutex::new(HashMap::new()),
-        });
+        let clients = (0..CLIENTS)
+            .map(|index| Client { name: format!("{node}.{index}"), next: Mutex::new(HashMap::new()) });
         let clients = Arc::new(clients.collect());
         let load = watch::Sender::new(Load::default());
         let open = Arc::new(Semaphore::new(CALLS_MAX as usize));
@@ -133,7 +131,9 @@ impl Clients {
             match reply {
                 Ok(token) if token > after_token => return Ok(token),
                 Ok(_) | Err(_) if Instant::now() < until => tokio::time::sleep(RETRY).await,
-                Ok(token) => return Err(Trouble::new("the cleaner did not start anew", format!("token {token}"))),
+                Ok(token) => {
+                    return Err(Trouble::new("the cleaner did not start anew", format!("token {token}")));
+                }
                 Err(error) => return Err(Trouble::new("the cleaner does not answer", error)),
             }
         }
@@ -168,14 +168,14 @@ impl Clients {
     pub(crate) async fn start_counter(&self, client: u32, name: &str) -> &'static str {
         let t0_us = os::monotonic_us();
         let result = self.cluster.start::<Counter>(name, ()).await;
-        self.write_start(client, name, t0_us, result.map(|_| ()))
+        self.write_start(client, name, t0_us, &result)
     }
 
     /// Asks for the singleton, as every node does: one starts it, the others find it running.
     pub(crate) async fn start_cleaner(&self, args: CleanerArgs) -> Result<(), Trouble> {
         let t0_us = os::monotonic_us();
         let result = self.cluster.start::<Cleaner>(CLEANER, args).await;
-        match self.write_start(0, CLEANER, t0_us, result.map(|_| ())) {
+        match self.write_start(0, CLEANER, t0_us, &result) {
             "started" | "already_running" => Ok(()),
             other => Err(Trouble::new("the cleaner could not be started", other)),
         }
@@ -186,10 +186,10 @@ impl Clients {
         client: u32,
         name: &str,
         t0_us: u64,
-        result: Result<(), StartError<P>>,
+        result: &Result<whimbrel::Start<P>, StartError<P>>,
     ) -> &'static str {
-        let (outcome, executed) = match &result {
-            Ok(()) => ("started", Executed::Yes),
+        let (outcome, executed) = match result {
+            Ok(_) => ("started", Executed::Yes),
             Err(error) => (error.code().as_str(), known(error.executed())),
         };
         let client = &self.clients[(client % CLIENTS) as usize].name;
@@ -318,7 +318,8 @@ impl Clients {
         let mut next = sender.next.lock().unwrap_or_else(PoisonError::into_inner);
         let n = next.entry(name.to_owned()).and_modify(|n| *n += 1).or_insert(1);
         let id = format!("{}/{name}/{n}", sender.name);
-        let sent = Sent { client, id: id.clone(), name: name.to_owned(), op, n: *n, t0_us: os::monotonic_us() };
+        let sent =
+            Sent { client, id: id.clone(), name: name.to_owned(), op, n: *n, t0_us: os::monotonic_us() };
         let result = send(id);
         (sent, result)
     }

@@ -59,7 +59,8 @@ impl Collector {
 
     /// Writes down a step.
     pub(crate) fn step(&self, step: &StepLine) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::environment("can not write a step").detail(error);
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::environment("can not write a step").detail(error);
         let mut line = serde_json::to_vec(step).map_err(|error| failed(&error))?;
         line.push(b'\n');
         lock(&self.steps).write_all(&line).map_err(|error| failed(&error))
@@ -69,7 +70,9 @@ impl Collector {
     pub(crate) fn flush(&self) -> Result<(), Failure> {
         for out in [&self.history, &self.handled, &self.dead, &self.steps] {
             lock(out).flush().map_err(|error| {
-                Failure::environment("the evidence can not be written").detail(error).hint("is the disk full?")
+                Failure::environment("the evidence can not be written")
+                    .detail(error)
+                    .hint("is the disk full?")
             })?;
         }
         Ok(())
@@ -83,8 +86,12 @@ impl Collector {
     /// The names last seen on a node.
     pub(crate) fn names_on(&self, node: &str) -> Vec<String> {
         let watched = lock(&self.watched);
-        let mut names: Vec<String> =
-            watched.hosts.iter().filter(|(_, host)| host.node == node).map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<String> = watched
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.node == node)
+            .map(|(name, _)| name.clone())
+            .collect();
         names.sort();
         names
     }
@@ -149,8 +156,14 @@ mod tests {
     use crate::temp::WorkDir;
 
     fn line(name: &str, node: &str, token: u64) -> Vec<u8> {
-        let line =
-            HandledLine { id: "a.0/b/1".into(), name: name.into(), token, node: node.into(), pid: 1, t_us: 1 };
+        let line = HandledLine {
+            id: "a.0/b/1".into(),
+            name: name.into(),
+            token,
+            node: node.into(),
+            pid: 1,
+            t_us: 1,
+        };
         let mut bytes = serde_json::to_vec(&line).unwrap();
         bytes.push(b'\n');
         bytes

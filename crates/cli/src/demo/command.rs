@@ -57,6 +57,11 @@ pub(crate) enum Command {
         /// How long to go on.
         within_ms: u64,
     },
+    /// Start one counter and say where it runs; answered with [`StartedAt`].
+    StartOne {
+        /// Its name.
+        name: String,
+    },
     /// Start a name at this moment, together with other nodes.
     Race {
         /// The name.
@@ -85,4 +90,13 @@ pub(crate) struct Touched {
 pub(crate) struct CleanerAt {
     /// Its token.
     pub(crate) token: u64,
+}
+
+/// A start that was answered ok.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StartedAt {
+    /// When the answer was there.
+    pub(crate) started_us: u64,
+    /// The node that hosts it.
+    pub(crate) host: String,
 }

@@ -94,7 +94,9 @@ pub(crate) fn monotonic_ms() -> f64 {
 
 /// Milliseconds since 1970: what expiry is about.
 pub(crate) fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The thread that adds records while the demo runs.

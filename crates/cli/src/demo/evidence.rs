@@ -236,7 +236,10 @@ pub(crate) fn write_line<T: Serialize>(channel: Channel, line: &T) {
         return;
     }
     bytes.push(b'\n');
-    debug_assert!(channel == Channel::Answer || bytes.len() <= LINE_BYTES_MAX, "an evidence line must stay whole");
+    debug_assert!(
+        channel == Channel::Answer || bytes.len() <= LINE_BYTES_MAX,
+        "an evidence line must stay whole"
+    );
     // The standard writer passes a buffer that ends a line through at once, and its lock keeps long answers whole.
     let _ = std::io::stdout().lock().write_all(&bytes);
 }

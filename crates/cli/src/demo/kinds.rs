@@ -58,14 +58,14 @@ impl Process for Counter {
 impl Counter {
     /// Adds one and answers with the instance's token.
     #[call]
-    pub async fn add(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
+    async fn add(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
         self.value += 1;
         handled(&id, cx)
     }
 
     /// Adds one.
     #[cast]
-    pub async fn tell(&mut self, cx: &mut Context<Self>, id: String) {
+    async fn tell(&mut self, cx: &mut Context<Self>, id: String) {
         self.value += 1;
         handled(&id, cx);
     }
@@ -105,20 +105,20 @@ impl Process for Cleaner {
 impl Cleaner {
     /// Answers with the instance's token.
     #[call]
-    pub async fn ping(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
+    async fn ping(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
         handled(&id, cx)
     }
 
     /// Fails, as bad code would.
     #[cast]
-    pub async fn fail(&mut self, cx: &mut Context<Self>, id: String) {
+    async fn fail(&mut self, cx: &mut Context<Self>, id: String) {
         handled(&id, cx);
         panic!("the demo told the cleaner to panic");
     }
 
     /// One run, and the next one a period later.
     #[cast]
-    pub async fn run(&mut self, cx: &mut Context<Self>) {
+    async fn run(&mut self, cx: &mut Context<Self>) {
         cx.send_after(self.period, CleanerRun {});
         if let Err(error) = tokio::task::block_in_place(|| self.life.run()) {
             // The next run tries again; a run without an end stays visible in the table.
@@ -174,7 +174,10 @@ impl Life {
             "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE expires_ms <= ?1 LIMIT ?2)",
             params![cutoff, BATCH_RECORDS],
         )?;
-        transaction.execute("UPDATE runs SET deleted = deleted + ?1 WHERE id = ?2", params![deleted, run])?;
+        transaction.execute(
+            "UPDATE runs SET deleted = deleted + ?1 WHERE id = ?2",
+            params![i64::try_from(deleted).unwrap_or(0), run],
+        )?;
         transaction.commit()?;
         Ok(deleted)
     }
@@ -183,9 +186,8 @@ impl Life {
 impl Drop for Life {
     /// The end of a life that could still say so: a panic unwinds through here, a kill -9 does not.
     fn drop(&mut self) {
-        let _ = self.db.execute(
-            "UPDATE lives SET ended_ms = ?1 WHERE instance = ?2",
-            params![monotonic_ms(), self.row],
-        );
+        let _ = self
+            .db
+            .execute("UPDATE lives SET ended_ms = ?1 WHERE instance = ?2", params![monotonic_ms(), self.row]);
     }
 }

@@ -1,6 +1,5 @@
 //! One node of the demo: a process of its own that does what the parent tells it.
 
-use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use serde_json::Value;
 use whimbrel::{Cluster, DeadLetter, KindOptions, StaticList};
 
 use super::clients::{Clients, Load, client_of};
-use super::command::{CleanerAt, Command, Joined, Touched};
+use super::command::{CleanerAt, Command, Joined, StartedAt, Touched};
 use super::evidence::{Channel, DeadLetterLine, counter_name, write_line};
 use super::kinds::{Cleaner, CleanerArgs, Counter, node_name};
 use crate::control::{self, Trouble};
@@ -30,16 +29,14 @@ pub(crate) async fn run(parent: u32) {
 /// The node once it has joined.
 type Node = Arc<OnceLock<(Cluster, Clients)>>;
 
-fn answer(node: Node, command: Command) -> impl Future<Output = Result<Value, Trouble>> + Send {
-    async move {
-        if let Command::Join { seeds } = command {
-            return join(&node, seeds).await;
-        }
-        let Some((cluster, clients)) = node.get() else {
-            return Err(Trouble::new("the node has not joined", "join comes first"));
-        };
-        obey(cluster, clients, command).await
+async fn answer(node: Node, command: Command) -> Result<Value, Trouble> {
+    if let Command::Join { seeds } = command {
+        return join(&node, seeds).await;
     }
+    let Some((cluster, clients)) = node.get() else {
+        return Err(Trouble::new("the node has not joined", "join comes first"));
+    };
+    obey(cluster, clients, command).await
 }
 
 async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<Value, Trouble> {
@@ -59,7 +56,8 @@ async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<
         Command::Touch { counters, names, within_ms } => {
             let counters = counters.into_iter().map(|counter| (client_of(counter), counter_name(counter)));
             let names = names.into_iter().map(|name| (0, name));
-            let silent = clients.touch(counters.chain(names).collect(), Duration::from_millis(within_ms)).await;
+            let silent =
+                clients.touch(counters.chain(names).collect(), Duration::from_millis(within_ms)).await;
             return to_value(Touched { silent });
         }
         Command::PanicCleaner => clients.panic_cleaner()?,
@@ -67,6 +65,7 @@ async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<
             let token = clients.await_cleaner(after_token, Duration::from_millis(within_ms)).await?;
             return to_value(CleanerAt { token });
         }
+        Command::StartOne { name } => return start_one(cluster, clients, &name).await,
         Command::Race { name, at_us } => {
             let wait_us = at_us.saturating_sub(os::monotonic_us());
             tokio::time::sleep(Duration::from_micros(wait_us)).await;
@@ -74,6 +73,21 @@ async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<
         }
     }
     Ok(Value::Null)
+}
+
+/// Starts a name and finds out at once where it runs.
+async fn start_one(cluster: &Cluster, clients: &Clients, name: &str) -> Result<Value, Trouble> {
+    let outcome = clients.start_counter(0, name).await;
+    let started_us = os::monotonic_us();
+    if outcome != "started" {
+        return Err(Trouble::new(format!("{name} could not be started"), outcome));
+    }
+    let located = cluster.locate(name).await;
+    let located = located.map_err(|error| Trouble::new(format!("{name} is nowhere"), error))?;
+    let view = cluster.view();
+    let host = view.as_ref().and_then(|view| view.member(located.host)).map(|member| member.name.to_string());
+    let host = host.ok_or_else(|| Trouble::new(format!("{name} runs on no member"), located.token))?;
+    to_value(StartedAt { started_us, host })
 }
 
 async fn join(node: &Node, seeds: Vec<String>) -> Result<Value, Trouble> {

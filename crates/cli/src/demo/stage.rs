@@ -108,7 +108,8 @@ impl Stage {
         let nodes = u32::try_from(self.children.names().len()).unwrap_or(1).max(1);
         let (seed, counters) = (self.seed, self.args.names);
         let per_second = f64::from(self.args.rate) / f64::from(nodes);
-        let told = self.everyone(|at| Command::Load { per_second, counters, seed: seed ^ (at as u64) << 40 })?;
+        let told =
+            self.everyone(|at| Command::Load { per_second, counters, seed: seed ^ (at as u64) << 40 })?;
         self.wait(&told, LOAD_WITHIN).map(|_| ())
     }
 
@@ -149,5 +150,6 @@ impl Stage {
 
 /// Reads an answer.
 pub(crate) fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
-    serde_json::from_value(answer).map_err(|error| Failure::check("an answer is not what was asked for").detail(error))
+    serde_json::from_value(answer)
+        .map_err(|error| Failure::check("an answer is not what was asked for").detail(error))
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::command::{CleanerAt, Command, Joined, Touched};
 use super::evidence::{CLEANER, ExitLine, RunLine, StepLine};
 use super::stage::Stage;
-use crate::output::Failure;
 use crate::os;
+use crate::output::Failure;
 
 /// The steps of this version, in order.
 pub(crate) const STORY: [&str; 5] = ["start", "cleaner_panic", "node_kill", "node_join", "double_start"];
@@ -86,11 +86,14 @@ fn start(stage: &mut Stage) -> Result<(), Failure> {
     let starts = stage.everyone(|_| Command::StartCleaner { database: database.clone(), period_ms })?;
     stage.wait(&starts, ANSWER_WITHIN)?;
     let within = ANSWER_WITHIN + Duration::from_millis(u64::from(args.names));
-    let starts = stage.everyone(|at| Command::StartCounters { counters: share(at, nodes.len(), args.names) })?;
+    let starts =
+        stage.everyone(|at| Command::StartCounters { counters: share(at, nodes.len(), args.names) })?;
     stage.wait(&starts, within)?;
-    touch(stage, (0..args.names).collect(), Vec::new(), within)?;
+    touch(stage, &all_counters(args.names), &[], within)?;
     await_cleaner(stage, 0)?;
-    stage.view.say(&format!("start: every node asked for {CLEANER}, one runs; {} counters answer", args.names));
+    stage
+        .view
+        .say(&format!("start: every node asked for {CLEANER}, one runs; {} counters answer", args.names));
 
     stage.start_arrivals();
     stage.spread_load()?;
@@ -115,11 +118,10 @@ fn cleaner_panic(stage: &mut Stage) -> Result<(), Failure> {
     let until = step.began + stage.slice();
     let before = await_cleaner(stage, 0)?;
     let nodes = stage.children.names();
-    let asks = stage.everyone(|_| Command::AwaitCleaner {
-        after_token: before,
-        within_ms: millis(ANSWER_WITHIN),
-    })?;
-    stage.ask(nodes.first().map_or("", String::as_str), Command::PanicCleaner, ANSWER_WITHIN)?;
+    let asks = stage
+        .everyone(|_| Command::AwaitCleaner { after_token: before, within_ms: millis(ANSWER_WITHIN) })?;
+    let first = nodes.first().map_or("", String::as_str);
+    let _: () = stage.ask(first, Command::PanicCleaner, ANSWER_WITHIN)?;
     stage.wait(&asks, ANSWER_WITHIN * 2)?;
     let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
     stage.view.say(&format!("cleaner_panic: {CLEANER} panicked and is back under its name on {host}"));
@@ -133,17 +135,21 @@ fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
     let host = stage.collector.host(CLEANER).filter(|host| host.token >= before);
     let victim = host.ok_or_else(|| Failure::check("nobody knows which node hosts the cleaner"))?.node;
     let lost: Vec<String> = stage.collector.names_on(&victim);
-    let exit = stage.children.kill(&victim)?;
+    let counters: Vec<u32> =
+        lost.iter().filter_map(|name| name.strip_prefix("counter-")?.parse().ok()).collect();
+    let cleaner = ask_survivors_for_cleaner(stage, &victim, before)?;
+    stage.children.kill(&victim)?;
+    let touched = send_touch(stage, &counters, &[], ANSWER_WITHIN)?;
     stage.view.node_killed(&victim);
-    let cleaner = stage.everyone(|_| Command::AwaitCleaner {
-        after_token: before,
-        within_ms: millis(ANSWER_WITHIN),
-    })?;
+    let exit = stage.children.reap(&victim)?;
     stage.spread_load()?;
-    stage.view.say(&format!("node_kill: {victim} (pid {}), with {} names on it, was killed with -9", exit.pid, lost.len()));
+    stage.view.say(&format!(
+        "node_kill: {victim} (pid {}), with {} names on it, was killed with -9",
+        exit.pid,
+        lost.len()
+    ));
     step.exits.push(exit);
-    let counters = lost.iter().filter_map(|name| name.strip_prefix("counter-")?.parse().ok()).collect();
-    touch(stage, counters, Vec::new(), ANSWER_WITHIN)?;
+    await_touched(stage, &touched, ANSWER_WITHIN)?;
     stage.wait(&cleaner, ANSWER_WITHIN * 2)?;
     let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
     stage.view.say(&format!("node_kill: all {} names answer again; {CLEANER} runs on {host}", lost.len()));
@@ -186,11 +192,20 @@ fn settle(stage: &mut Stage) -> Result<(), Failure> {
     stage.wait(&stops, ANSWER_WITHIN)?;
     stage.view.say("settle: the load has ended; every name is called once more");
     let within = ANSWER_WITHIN + Duration::from_millis(u64::from(stage.args.names));
-    touch(stage, (0..stage.args.names).collect(), (0..RACES).map(race_name).collect(), within)?;
+    let races: Vec<String> = (0..RACES).map(race_name).collect();
+    let (counters, within_ms) = (all_counters(stage.args.names), millis(within));
+    // By every node: a client's call is handled after all that the client has cast before.
+    let asked =
+        stage.everyone(|_| Command::Touch { counters: counters.clone(), names: races.clone(), within_ms })?;
+    await_touched(stage, &asked, within)?;
     await_cleaner(stage, 0)?;
     stage.await_full_run(after_ms)?;
     stage.view.say("settle: the cleaner has run once more; the evidence is judged");
     Ok(())
+}
+
+fn all_counters(names: u32) -> Vec<u32> {
+    (0..names).collect()
 }
 
 fn race_name(race: u32) -> String {
@@ -213,16 +228,35 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Has every node but one call the cleaner, from now until a life after this token answers.
+fn ask_survivors_for_cleaner(stage: &mut Stage, victim: &str, after_token: u64) -> Result<Vec<u64>, Failure> {
+    let survivors = stage.children.names().into_iter().filter(|name| name != victim);
+    let command = Command::AwaitCleaner { after_token, within_ms: millis(ANSWER_WITHIN) };
+    survivors.map(|name| stage.children.send(&name, command.clone())).collect()
+}
+
 /// Has the nodes call these counters, each its share, until all have answered.
-fn touch(stage: &mut Stage, counters: Vec<u32>, names: Vec<String>, within: Duration) -> Result<(), Failure> {
+fn touch(stage: &mut Stage, counters: &[u32], names: &[String], within: Duration) -> Result<(), Failure> {
+    let asked = send_touch(stage, counters, names, within)?;
+    await_touched(stage, &asked, within)
+}
+
+fn send_touch(
+    stage: &mut Stage,
+    counters: &[u32],
+    names: &[String],
+    within: Duration,
+) -> Result<Vec<u64>, Failure> {
     let nodes = stage.children.names().len();
-    let part = |at: usize| Command::Touch {
+    stage.everyone(|at| Command::Touch {
         counters: counters.iter().copied().skip(at).step_by(nodes).collect(),
         names: names.iter().skip(at).step_by(nodes).cloned().collect(),
         within_ms: millis(within),
-    };
-    let asked = stage.everyone(part)?;
-    for answer in stage.wait(&asked, within * 2)? {
+    })
+}
+
+fn await_touched(stage: &mut Stage, asked: &[u64], within: Duration) -> Result<(), Failure> {
+    for answer in stage.wait(asked, within * 2)? {
         let touched: Touched = super::stage::read(answer)?;
         if !touched.silent.is_empty() {
             stage.view.say(&format!("no answer in time from {}", touched.silent.join(", ")));

@@ -49,7 +49,8 @@ impl View {
     pub(crate) fn new(database: &Path) -> Self {
         let now = Instant::now();
         Self {
-            terminal: std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            terminal: std::io::stderr().is_terminal()
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
             began: now,
             drawn: 0,
             last_frame: now,
@@ -100,10 +101,14 @@ impl View {
 
     fn lines(&mut self, collector: &Collector, since: Duration) -> Vec<String> {
         let seen = collector.per_node();
-        let mut lines = vec![format!("          {:<6}{:>9}  {:<8}{:>7}{:>12}", "node", "pid", "state", "names", "messages/s")];
+        let mut lines = vec![format!(
+            "          {:<6}{:>9}  {:<8}{:>7}{:>12}",
+            "node", "pid", "state", "names", "messages/s"
+        )];
         for node in &self.nodes {
             let (names, handled) = seen.get(&node.name).copied().unwrap_or_default();
-            let before = self.before.iter().find(|(name, _)| *name == node.name).map_or(handled, |(_, count)| *count);
+            let before =
+                self.before.iter().find(|(name, _)| *name == node.name).map_or(handled, |(_, count)| *count);
             let per_second = per_second(handled.saturating_sub(before), since);
             lines.push(format!(
                 "          {:<6}{:>9}  {:<8}{:>7}{:>12}",
@@ -111,9 +116,11 @@ impl View {
             ));
         }
         self.before = seen.into_iter().map(|(node, (_, handled))| (node, handled)).collect();
-        let host = collector.host(CLEANER).map_or_else(|| "nowhere yet".to_owned(), |host| format!("on {}", host.node));
+        let host = collector
+            .host(CLEANER)
+            .map_or_else(|| "nowhere yet".to_owned(), |host| format!("on {}", host.node));
         self.ask_database();
-        lines.push(format!("          {CLEANER} {host}{}", self.cleaner));
+        lines.push(format!("          cleaner {host}{}", self.cleaner));
         lines
     }
 
@@ -126,8 +133,12 @@ impl View {
             self.connection = database::open(&self.database).ok();
         }
         if let Some(Ok((runs, deleted, outdated))) = self.connection.as_ref().map(database::progress) {
-            self.cleaner =
-                format!(": {} runs, {} records deleted, {} outdated", grouped(runs), grouped(deleted), grouped(outdated));
+            self.cleaner = format!(
+                ": {} runs, {} deleted, {} outdated left",
+                grouped(runs),
+                grouped(deleted),
+                grouped(outdated)
+            );
         }
     }
 

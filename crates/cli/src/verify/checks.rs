@@ -17,7 +17,8 @@ const ACCEPTED_PERCENT_NODE_KILL: u64 = 60;
 pub(crate) fn all(evidence: &Evidence, figures: &Figures, messages: &Messages, kills: &[Kill]) -> Vec<Check> {
     let mut checks = promises(evidence, figures, messages);
     checks.extend(measured(evidence, figures));
-    checks.extend(evidence.steps.iter().zip(&figures.steps).flat_map(|(line, row)| step(evidence, line, row)));
+    checks
+        .extend(evidence.steps.iter().zip(&figures.steps).flat_map(|(line, row)| step(evidence, line, row)));
     checks.push(story(evidence));
     checks.push(kills_seen(evidence, kills));
     checks.push(Check::zero("dead_letters", messages.dead_unexplained.len() as u64));

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::demo::database::unsigned;
 use crate::demo::evidence::{
-    DATABASE, DEADLETTERS, DeadLetterLine, HANDLED, HISTORY, HandledLine, HistoryLine, RunLine, STEPS, StepLine,
+    DATABASE, DEADLETTERS, DeadLetterLine, HANDLED, HISTORY, HandledLine, HistoryLine, RunLine, STEPS,
+    StepLine,
 };
 use crate::output::Failure;
 
@@ -115,12 +116,14 @@ fn lines<T: DeserializeOwned>(dir: &Path, file: &str) -> Result<Vec<T>, Failure>
 
 impl Database {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: rusqlite::Error| {
-            Failure::check(format!("{DATABASE} can not be read")).detail(error)
-        };
+        let failed =
+            |error: rusqlite::Error| Failure::check(format!("{DATABASE} can not be read")).detail(error);
         if !path.is_file() {
-            return Err(Failure::usage(format!("{DATABASE} is missing in {}", path.parent().unwrap_or(path).display()))
-                .hint("give the directory that `whimbrel demo --keep DIR` left"));
+            return Err(Failure::usage(format!(
+                "{DATABASE} is missing in {}",
+                path.parent().unwrap_or(path).display()
+            ))
+            .hint("give the directory that `whimbrel demo --keep DIR` left"));
         }
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
         Self::query(&db).map_err(failed)
@@ -129,10 +132,14 @@ impl Database {
     fn query(db: &Connection) -> rusqlite::Result<Self> {
         let runs = db
             .prepare("SELECT token, started_ms, ended_ms FROM runs ORDER BY started_ms, id")?
-            .query_map([], |row| Ok(Run { token: unsigned(row, 0)?, started_ms: row.get(1)?, ended_ms: row.get(2)? }))?
+            .query_map([], |row| {
+                Ok(Run { token: unsigned(row, 0)?, started_ms: row.get(1)?, ended_ms: row.get(2)? })
+            })?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let lives = db
-            .prepare("SELECT token, pid, started_ms, last_seen_ms, ended_ms FROM lives ORDER BY started_ms, token")?
+            .prepare(
+                "SELECT token, pid, started_ms, last_seen_ms, ended_ms FROM lives ORDER BY started_ms, token",
+            )?
             .query_map([], |row| {
                 Ok(Life {
                     token: unsigned(row, 0)?,
@@ -144,7 +151,9 @@ impl Database {
             })?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let fresh_deleted =
-            db.query_row("SELECT count(*) FROM deleted WHERE expires_ms > deleted_ms", [], |row| unsigned(row, 0))?;
+            db.query_row("SELECT count(*) FROM deleted WHERE expires_ms > deleted_ms", [], |row| {
+                unsigned(row, 0)
+            })?;
         Ok(Self { runs, lives, fresh_deleted, outdated_left: outdated_left(db)? })
     }
 }
@@ -162,5 +171,6 @@ fn outdated_left(db: &Connection) -> rusqlite::Result<Option<u64>> {
         |row| row.get(0),
     )?;
     let Some(cutoff) = cutoff else { return Ok(None) };
-    db.query_row("SELECT count(*) FROM records WHERE expires_ms <= ?1", [cutoff], |row| unsigned(row, 0)).map(Some)
+    db.query_row("SELECT count(*) FROM records WHERE expires_ms <= ?1", [cutoff], |row| unsigned(row, 0))
+        .map(Some)
 }

@@ -72,7 +72,10 @@ fn judge(evidence: &Evidence) -> Report {
         counters: counter_figures(evidence, &messages),
         double_starts: double_starts(evidence).0,
         names_lost: names_lost(evidence),
-        names_back_after_kill_ms: kills.first().and_then(Kill::back_ms).and_then(|all| Spread::of_sorted(&all)),
+        names_back_after_kill_ms: kills
+            .first()
+            .and_then(Kill::back_ms)
+            .and_then(|all| Spread::of_sorted(&all)),
         steps: steps::figures(evidence, &messages, &kills),
     };
     let checks = checks::all(evidence, &figures, &messages, &kills);

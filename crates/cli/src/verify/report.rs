@@ -123,6 +123,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// The same report of a run that could not tell its story to the end.
+    pub(crate) fn cut_short(mut self, why: &str) -> Self {
+        self.checks.insert(0, Check::that("story", false, why));
+        self
+    }
+
     /// Whether every check holds.
     pub(crate) fn is_ok(&self) -> bool {
         self.checks.iter().all(|check| check.holds)
@@ -140,7 +146,7 @@ impl Report {
 
     /// The object that `--json` prints.
     pub(crate) fn to_json(&self) -> Value {
-        let mut object = output::result_object(self.seed, self.verdict());
+        let mut object = output::result_object(Some(self.seed), self.verdict());
         object.insert("version".into(), self.version.clone().into());
         if let Ok(Value::Object(figures)) = serde_json::to_value(&self.figures) {
             object.extend(figures);

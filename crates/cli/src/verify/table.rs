@@ -20,14 +20,25 @@ fn lines(report: &Report) -> Vec<String> {
         lines.push(format!("FAILED  {}: {}", check.name, check.found));
     }
     let word = if report.is_ok() { "ok: every check holds" } else { "NOT ok" };
-    lines.push(format!("verdict {word} ({} checks, judged from the evidence files alone)", report.checks.len()));
+    lines.push(format!(
+        "verdict {word} ({} checks, judged from the evidence files alone)",
+        report.checks.len()
+    ));
     lines
 }
 
 fn heading() -> String {
     format!(
         "{:<16}{:>9}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>23}  {}",
-        "step", "seconds", "messages", "lost", "doubled", "reordered", "moved", "call p50/p99/max ms", "failed calls"
+        "step",
+        "seconds",
+        "messages",
+        "lost",
+        "doubled",
+        "reordered",
+        "moved",
+        "call p50/p99/max ms",
+        "failed calls"
     )
 }
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::*;
 use crate::demo::database;
 use crate::demo::evidence::{
-    DATABASE, DEADLETTERS, DeadLetterLine, Executed, ExitLine, HANDLED, HISTORY, HandledLine, HistoryLine, RunLine,
-    STEPS, StepLine,
+    DATABASE, DEADLETTERS, DeadLetterLine, Executed, ExitLine, HANDLED, HISTORY, HandledLine, HistoryLine,
+    RunLine, STEPS, StepLine,
 };
 use crate::temp::WorkDir;
 
@@ -60,10 +60,17 @@ impl Run {
         run.tell_steps();
         run.history.push(op("n1.0", CLEANER, Op::Start, 1, 1_000_000, 1_000_900, Some(10)));
         run.history.push(op("n1.0", "counter-00000", Op::Start, 1, 1_000_000, 1_001_000, Some(20)));
-        for (second, node, token) in [(1, "n1", 20), (2, "n1", 20), (3, "n2", 21), (4, "n2", 21), (5, "n2", 21)] {
+        for (second, node, token) in
+            [(1, "n1", 20), (2, "n1", 20), (3, "n2", 21), (4, "n2", 21), (5, "n2", 21)]
+        {
             run.call("n2.0", "counter-00000", second * 1_000_000 + 500_000, node, token);
         }
-        run.message(op("n2.0", CLEANER, Op::Panic, 1, PANIC_US - 60, PANIC_US - 50, None), "n1", 10, PANIC_US);
+        run.message(
+            op("n2.0", CLEANER, Op::Panic, 1, PANIC_US - 60, PANIC_US - 50, None),
+            "n1",
+            10,
+            PANIC_US,
+        );
         run.ping(PANIC_US + 4_000, "n1", 11);
         run.ping(KILL_US + 60_000, "n2", 12);
         run.history.push(op("n1.0", "race-000", Op::Start, 1, 5_000_000, 5_000_500, Some(30)));
@@ -113,7 +120,8 @@ impl Run {
     }
 
     fn next(&self, client: &str, name: &str) -> u64 {
-        1 + self.history.iter().filter(|l| l.client == client && l.name == name && l.op != Op::Start).count() as u64
+        1 + self.history.iter().filter(|l| l.client == client && l.name == name && l.op != Op::Start).count()
+            as u64
     }
 
     /// A message that is handled at `t_us`.
@@ -230,8 +238,17 @@ fn an_honest_run_is_ok_and_every_figure_is_there() {
     assert_eq!(figures.steps.iter().map(|step| step.accepted).collect::<Vec<_>>(), [1; 5]);
     assert_eq!(figures.steps[2].moved, 2, "the counter and the cleaner");
     let json = report.to_json();
-    for key in ["schema", "version", "seed", "verdict", "nodes", "cleaner", "counters", "double_starts", "names_lost"]
-    {
+    for key in [
+        "schema",
+        "version",
+        "seed",
+        "verdict",
+        "nodes",
+        "cleaner",
+        "counters",
+        "double_starts",
+        "names_lost",
+    ] {
         assert!(!json[key].is_null(), "{key}");
     }
 }
@@ -412,7 +429,10 @@ fn an_outdated_row_that_the_last_run_left_is_found() {
     let mut run = Run::ok();
     run.records.push((5_900.0, 900));
     let report = run.judge();
-    assert_eq!((report.verdict(), report.figures.cleaner.outdated_rows_left), ("outdated_rows_left", Some(1)));
+    assert_eq!(
+        (report.verdict(), report.figures.cleaner.outdated_rows_left),
+        ("outdated_rows_left", Some(1))
+    );
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::base::limits::CHAIN_VIEWS_MAX;
 use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
+/// Excluded node lives that are remembered: one may come back if this node changes to its line.
+const EXCLUDED_MAX: usize = 16;
 /// Runs of refused numbers that are remembered per sending node life.
 const REFUSALS_MAX: usize = 256;
 
@@ -55,8 +57,10 @@ pub enum GateVerdict {
 enum Standing {
     /// No installed view contained it yet: it joined in a view that this node has not installed.
     NotYet { views: usize },
-    /// A view contained it: the first that does not ends it.
+    /// A view contained it.
     Member,
+    /// A view excluded it; this many others were excluded since.
+    Excluded { since: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -208,17 +212,28 @@ impl Gate {
         self.find(from).is_ok()
     }
 
-    /// A view was installed: forgets the incarnations that it excludes.
+    /// A view was installed: the longest excluded incarnations are forgotten.
     ///
-    /// One that no view contained yet is kept for a while: its first packets may be faster than the view in which
-    /// it joined, and forgetting it would admit their copies again.
+    /// Not at once: in their own line they live on, and this node may change to that line, where copies of what was
+    /// admitted here could still come. One that no view contained yet is kept for a while too: its first packets
+    /// may be faster than the view in which it joined, and forgetting it would admit their copies again.
     pub fn forget_except(&mut self, view: &View) {
+        let newly =
+            |sender: &Sender| sender.standing == Standing::Member && !view.contains(sender.incarnation);
+        let excluded = self.senders.iter().filter(|sender| newly(sender)).count();
         self.senders.retain_mut(|sender| match (view.contains(sender.incarnation), &mut sender.standing) {
             (true, standing) => {
                 *standing = Standing::Member;
                 true
             }
-            (false, Standing::Member) => false,
+            (false, standing @ Standing::Member) => {
+                *standing = Standing::Excluded { since: 0 };
+                true
+            }
+            (false, Standing::Excluded { since }) => {
+                *since += excluded;
+                *since < EXCLUDED_MAX
+            }
             (false, Standing::NotYet { views }) => {
                 *views += 1;
                 *views <= CHAIN_VIEWS_MAX
@@ -314,21 +329,30 @@ mod tests {
     }
 
     #[test]
-    fn only_an_incarnation_that_was_a_member_is_forgotten_when_it_is_excluded() {
+    fn what_was_excluded_long_ago_or_never_became_a_member_is_forgotten() {
         let mut gate = gate();
         for nonce in 1..=3 {
             gate.advance(incarnation(nonce), 1, 1);
         }
         gate.forget_except(&view(1, &[1, 2]));
         gate.forget_except(&view(2, &[1, 3]));
-        assert!(gate.knows(incarnation(1)) && !gate.knows(incarnation(2)));
+        assert!(gate.knows(incarnation(2)), "this node may change to its line");
         assert!(gate.knows(incarnation(3)), "it was in no view before, so nothing excluded it");
-        gate.advance(incarnation(9), 1, 1);
-        for counter in 0..=CHAIN_VIEWS_MAX as u64 {
-            assert!(gate.knows(incarnation(9)));
-            gate.forget_except(&view(3 + counter, &[1]));
+        for round in 0..EXCLUDED_MAX as u64 {
+            assert!(gate.knows(incarnation(2)));
+            let passing = 100 + round;
+            gate.advance(incarnation(passing), 1, 1);
+            gate.forget_except(&view(3 + 2 * round, &[1, 3, passing]));
+            gate.forget_except(&view(4 + 2 * round, &[1, 3]));
         }
-        assert_eq!(gate.senders(), 1, "what never becomes a member is not kept for ever");
+        assert!(!gate.knows(incarnation(2)) && gate.knows(incarnation(1)));
+        assert!(gate.senders() <= EXCLUDED_MAX + 2);
+        gate.advance(incarnation(99), 1, 1);
+        for counter in 0..=CHAIN_VIEWS_MAX as u64 {
+            assert!(gate.knows(incarnation(99)));
+            gate.forget_except(&view(50 + counter, &[1, 3]));
+        }
+        assert!(!gate.knows(incarnation(99)), "what never becomes a member is not kept for ever");
     }
 
     #[test]

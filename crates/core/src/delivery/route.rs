@@ -82,6 +82,8 @@ pub struct Route<M> {
     unconfirmed: Unconfirmed<M>,
     /// Not sent.
     waiting: Waiting<M>,
+    /// Of these, how many came after the present question was asked, at most.
+    unasked: usize,
     /// Since when nothing was decided of what is unconfirmed.
     progress_at: Time,
     /// The mailbox was full; believed until then.
@@ -109,6 +111,7 @@ impl<M: Parcel> Route<M> {
             token: Token::NONE,
             unconfirmed: Unconfirmed::new(),
             waiting: Waiting::new(),
+            unasked: 0,
             progress_at: now,
             full_until: None,
             tries: 0,
@@ -168,6 +171,7 @@ impl<M: Parcel> Route<M> {
         self.full_until = None;
         let RouteState::Bound { host } = self.state else {
             self.waiting.push(message);
+            self.unasked += 1;
             return Sent::Held { locate: self.ask_due(now) };
         };
         match message.copy() {
@@ -221,11 +225,15 @@ impl<M: Parcel> Route<M> {
     pub(super) fn on_negative(&mut self, now: Time, code: ErrorCode, out: &mut PortOutput<M>) {
         if let RouteState::Resolving { .. } = self.state {
             self.leave_epoch(out);
-            while let Some(message) = self.waiting.pop() {
-                out.end(message, code, Executed::No);
+            // What was sent after the question may be meant for a process that was started after the answer.
+            for _ in self.unasked..self.waiting.len() {
+                if let Some(message) = self.waiting.pop() {
+                    out.end(message, code, Executed::No);
+                }
             }
             self.tries = 0;
             self.state = RouteState::Resolving { ask_at: now };
+            out.locate |= self.ask_due(now);
         }
     }
 
@@ -388,6 +396,7 @@ impl<M: Parcel> Route<M> {
                 if *ask_at <= now && !(self.waiting.is_empty() && self.unconfirmed.is_empty()) =>
             {
                 *ask_at = now + LOCATE_PATIENCE;
+                self.unasked = 0;
                 true
             }
             RouteState::Resolving { .. } | RouteState::Bound { .. } | RouteState::AtHome => false,

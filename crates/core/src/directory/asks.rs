@@ -121,6 +121,7 @@ impl Directory {
                 state: RecordState::Registered,
                 restart_ages_ms: Vec::new(),
                 back_off_ms: 0,
+                stopped_before: Vec::new(),
             };
             self.host_registered(record);
         }

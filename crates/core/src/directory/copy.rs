@@ -1,6 +1,6 @@
 //! A copy of one slot's records, as every replica keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
@@ -8,9 +8,11 @@ use minicbor::{Decode, Encode};
 use super::message::{Change, Fill, FillFor};
 use super::record::{Record, Tombstone};
 use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
-use crate::base::{Name, RequestId, SlotId, Time, Token};
+use crate::base::{Name, SlotId, Time, Token};
 use crate::view::ViewId;
 
+/// About how many bytes a tombstone takes on the wire.
+const TOMBSTONE_BYTES: usize = 512;
 /// How long a tombstone is kept.
 const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -45,6 +47,8 @@ pub(super) struct Copy {
     /// Names in use.
     pub(super) entries: BTreeMap<Name, Entry>,
     tombstones: BTreeMap<Name, (Tombstone, Time)>,
+    /// Removals in order, so that the oldest tombstone is found without a search.
+    removals: VecDeque<(Time, Name)>,
     /// Lives at or below this, of this line and without an entry, are dead.
     watermark: Token,
     /// Content that is arriving in parts.
@@ -61,6 +65,7 @@ impl Copy {
             }
             Change::Remove(name, tombstone) => {
                 self.entries.remove(&name);
+                self.removals.push_back((now, name.clone()));
                 self.tombstones.insert(name, (tombstone, now));
                 self.collect(now);
             }
@@ -69,21 +74,16 @@ impl Copy {
 
     /// Sums up old tombstones in the watermark.
     fn collect(&mut self, now: Time) {
-        if self.tombstones.len() <= TOMBSTONES_MAX {
-            return;
-        }
-        let oldest = self.tombstones.iter().min_by_key(|(_, (_, at))| *at).map(|(name, _)| name.clone());
-        if let Some(name) = oldest {
-            self.sum_up(&name);
-        }
-        let old: Vec<Name> = self
-            .tombstones
-            .iter()
-            .filter(|(_, (_, at))| now.since(*at) > TOMBSTONE_KEPT)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in old {
-            self.sum_up(&name);
+        while let Some((at, name)) = self.removals.front() {
+            if now.since(*at) <= TOMBSTONE_KEPT && self.tombstones.len() <= TOMBSTONES_MAX {
+                return;
+            }
+            // A name that was used and freed again since has a younger one.
+            let (at, name) = (*at, name.clone());
+            self.removals.pop_front();
+            if self.tombstones.get(&name).is_some_and(|(_, removed)| *removed == at) {
+                self.sum_up(&name);
+            }
         }
     }
 
@@ -101,9 +101,9 @@ impl Copy {
         }
     }
 
-    /// The request that stopped a name that is free, if it is remembered.
-    pub(super) fn stopped_by(&self, name: &Name) -> Option<RequestId> {
-        self.tombstones.get(name).and_then(|(tombstone, _)| tombstone.stopped_by)
+    /// What remains of a name that is free, if it is remembered.
+    pub(super) fn tombstone(&self, name: &Name) -> Option<&Tombstone> {
+        self.tombstones.get(name).map(|(tombstone, _)| tombstone)
     }
 
     /// The last life of a name that is free, if it is remembered.
@@ -141,9 +141,9 @@ impl Copy {
             }
         }
         for (name, (tombstone, _)) in &self.tombstones {
-            room(&mut fills, name.as_str().len() + 32);
+            room(&mut fills, name.as_str().len() + TOMBSTONE_BYTES);
             if let Some(fill) = fills.last_mut() {
-                fill.tombstones.push((name.clone(), *tombstone));
+                fill.tombstones.push((name.clone(), tombstone.clone()));
             }
         }
         if let Some(fill) = fills.last_mut() {
@@ -162,6 +162,7 @@ impl Copy {
             staging.entries.insert(record.name.clone(), Entry { record, at: now });
         }
         for (name, tombstone) in fill.tombstones {
+            staging.removals.push_back((now, name.clone()));
             staging.tombstones.insert(name, (tombstone, now));
         }
         if !fill.last {

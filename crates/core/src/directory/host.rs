@@ -11,17 +11,20 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::message::{Message, News};
 use super::record::{Record, RecordState};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
-use crate::base::{ErrorCode, ExitReason, Incarnation, Name, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Records of a lost line that are kept to be offered.
 const ORPHANS_MAX: usize = 200_000;
+
+/// Lives in one message: with names of 255 bytes it stays under the frame limit.
+const LIVES_PER_MESSAGE: usize = 2_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -266,9 +269,12 @@ impl Directory {
         if new_line {
             let me = self.me;
             for hosted in self.host.names.values_mut() {
-                hosted.record.host = me;
-                hosted.offered = true;
+                hosted.offered = hosted.phase != Phase::Ended;
+                if hosted.offered {
+                    hosted.record.host = me;
+                }
             }
+            self.offer_ended_as_orphans();
         }
         for hosted in self.host.names.values_mut() {
             if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
@@ -277,6 +283,48 @@ impl Directory {
         }
         self.host.report_at = Some(now);
         self.report_again(now);
+    }
+
+    /// What has ended here runs nowhere: its record is offered, to be started again; its mailbox ends.
+    fn offer_ended_as_orphans(&mut self) {
+        let ended: Vec<Name> =
+            self.host.names.iter().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
+        for name in ended {
+            let Some(Hosted { record, .. }) = self.host.names.remove(&name) else { continue };
+            let token = record.token;
+            if !matches!(record.state, RecordState::Starting | RecordState::Registered) {
+                self.host.keep_orphan(record);
+            }
+            self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
+        }
+    }
+
+    /// Tells an owner that has just opened these slots which lives of theirs go on here.
+    pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
+        if self.host.names.is_empty() {
+            return;
+        }
+        let settled: BTreeSet<SlotId> = slots.iter().copied().collect();
+        let lives: Vec<(Name, Token)> = self
+            .host
+            .names
+            .iter()
+            .filter(|(name, h)| {
+                h.phase != Phase::Ended && !h.offered && settled.contains(&self.slot_of(name))
+            })
+            .map(|(name, hosted)| (name.clone(), hosted.record.token))
+            .collect();
+        for lives in lives.chunks(LIVES_PER_MESSAGE) {
+            self.send(owner, Message::Hosting(lives.to_vec()));
+        }
+    }
+
+    pub(super) fn on_ask_offer(&mut self, name: &Name, token: Token, now: Time) {
+        if let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) {
+            hosted.offered = hosted.phase != Phase::Ended;
+            self.host.report_at = Some(now);
+            self.report_again(now);
+        }
     }
 
     pub(super) fn report_again(&mut self, now: Time) {

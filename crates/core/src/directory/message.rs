@@ -284,4 +284,17 @@ pub enum Message {
         #[n(3)]
         complete: bool,
     },
+    /// These lives run at the sender, in slots that the receiver has just opened.
+    #[n(25)]
+    Hosting(#[n(0)] Vec<(Name, Token)>),
+    /// No record and no tombstone knows this life: offer it.
+    #[n(26)]
+    AskOffer {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life.
+        #[n(1)]
+        token: Token,
+    },
 }

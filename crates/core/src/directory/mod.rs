@@ -126,6 +126,8 @@ pub struct Directory {
     retry_at: Option<Time>,
     /// Names of owned slots whose host has yet to report, and when it was last told.
     driving: BTreeMap<Name, Time>,
+    /// Lives that must end since another one has their name, and their hosts.
+    losers: BTreeMap<(Name, Token), Incarnation>,
     /// Names that wait for their next restart.
     back_offs: BTreeSet<(Time, Name)>,
     host: Host,
@@ -151,6 +153,7 @@ impl Directory {
             unsettled: BTreeSet::new(),
             retry_at: None,
             driving: BTreeMap::new(),
+            losers: BTreeMap::new(),
             back_offs: BTreeSet::new(),
             host: Host::default(),
             listings: Listings::default(),
@@ -175,6 +178,7 @@ impl Directory {
         self.owned.clear();
         self.unsettled.clear();
         self.driving.clear();
+        self.losers.clear();
         self.back_offs.clear();
         self.early.clear();
         self.retry_at = None;
@@ -348,6 +352,8 @@ impl Directory {
             Message::Report { name, token, news } => self.on_report(from, name, token, news, now),
             Message::Reported { name, token } => self.on_reported(&name, token),
             Message::Offer { record, running } => self.on_offer(from, record, running, now),
+            Message::Hosting(lives) => self.on_hosting(from, lives, now),
+            Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
             Message::ListAnswer { number, rows, last, complete } => {

@@ -12,7 +12,7 @@
 //! Every arrow is a write that all replicas have acknowledged before anything that follows from it is done.
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, Tombstone};
+use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome};
 use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
@@ -144,6 +144,16 @@ impl Directory {
             }
             Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release => return,
         };
+        let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
+        if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
+            // It was started by this very request, and has ended since.
+            let answer = match tombstone.outcome.clone() {
+                StartOutcome::Ran(located) => Answer::Started { located, copies: self.copies_demanded() },
+                StartOutcome::Failed(reason) => Answer::InitFailed(reason),
+            };
+            return self.answer(request, name, answer);
+        }
+        let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
         let host = if registered {
             Some(request.caller)
         } else {
@@ -168,6 +178,7 @@ impl Directory {
             state,
             restart_ages_ms: Vec::new(),
             back_off_ms: 0,
+            stopped_before,
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
@@ -216,20 +227,23 @@ impl Directory {
 
     fn on_stop(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
         let Some(record) = self.record(&name) else {
-            let own = self.copies.get(&slot).is_some_and(|copy| copy.stopped_by(&name) == Some(request));
+            let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
+            let own = tombstone.is_some_and(|tombstone| tombstone.stopped_by.contains(&request));
             return self.answer(request, name, if own { Answer::Done } else { Answer::NotFound });
         };
+        if record.stopped_before.contains(&request) {
+            return self.answer(request, name, Answer::Done);
+        }
         let mut record = record.clone();
         let (host, token) = (record.host, record.token);
         let is_dormant = matches!(record.state, RecordState::Quarantined | RecordState::BackingOff);
         if is_dormant || !self.is_member(host) {
-            let mut after =
-                vec![After::Answer(request, name.clone(), Answer::Done), After::Wake(name.clone())];
-            if self.is_member(host) {
-                after.push(After::Discard(host, name.clone(), token, ErrorCode::Stopped));
-            }
-            let tombstone = Tombstone { token, stopped_by: Some(request) };
-            return self.write(slot, Change::Remove(name, tombstone), after, now);
+            let after = match self.is_member(host) {
+                true => vec![After::Discard(host, name.clone(), token, ErrorCode::Stopped)],
+                false => Vec::new(),
+            };
+            self.wait(slot, request, name, Ask::Stop);
+            return self.remove(slot, &record, ExitReason::Shutdown, after, now);
         }
         self.wait(slot, request, name.clone(), Ask::Stop);
         if record.state != RecordState::Stopping {
@@ -244,13 +258,12 @@ impl Directory {
         if record.state != RecordState::Registered {
             return self.answer(request, name, Answer::NotFound);
         }
-        let (host, token) = (record.host, record.token);
+        let record = record.clone();
         let after = vec![
             After::Answer(request, name.clone(), Answer::Done),
-            After::Discard(host, name.clone(), token, ErrorCode::NotFound),
-            After::Wake(name.clone()),
+            After::Discard(record.host, name, record.token, ErrorCode::NotFound),
         ];
-        self.write(slot, Change::Remove(name, Tombstone::new(token)), after, now);
+        self.remove(slot, &record, ExitReason::Shutdown, after, now);
     }
 
     fn on_release(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
@@ -313,7 +326,7 @@ impl Directory {
         let ends = record.policy == RestartPolicy::Temporary
             || matches!(record.state, RecordState::Registered | RecordState::Stopping);
         if ends {
-            return self.remove(slot, &record, Vec::new(), now);
+            return self.remove(slot, &record, ExitReason::NodeLost, Vec::new(), now);
         }
         self.restart_fresh(slot, record, &ExitReason::NodeLost, now);
     }

@@ -6,6 +6,9 @@ use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 
+/// Lives of lost conflicts that an owner has yet to see ended.
+const LOSERS_MAX: usize = 65_536;
+
 impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {
         let name = offered.name.clone();
@@ -89,23 +92,64 @@ impl Directory {
     /// Two lives of one name: the lower token stays, then the smaller incarnation.
     fn on_conflict(&mut self, slot: SlotId, from: Incarnation, record: &Record, offered: Record, now: Time) {
         let name = record.name.clone();
-        let reason = ExitReason::ConflictLost;
         if (offered.token, from) < (record.token, record.host) {
             self.tell_conflict(&name, offered.token, record.token);
-            let end = Message::End { name, token: record.token, reason };
-            if self.is_member(record.host) {
-                self.send(record.host, end);
-            }
+            self.end_loser(record.host, name, record.token, now);
             return self.adopt_above(slot, from, offered, record.token, now);
         }
         self.tell_conflict(&name, record.token, offered.token);
-        self.send(from, Message::End { name: name.clone(), token: offered.token, reason });
+        self.end_loser(from, name.clone(), offered.token, now);
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
         if record.state == RecordState::Running && record.token < offered.token {
             let mut winner = record.clone();
             winner.token = self.next_token(slot, offered.token);
             let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
             self.write(slot, Change::Put(winner), after, now);
+        }
+    }
+
+    /// What a host runs in slots that this node has opened: whatever the records do not know ends or is offered.
+    pub(super) fn on_hosting(&mut self, from: Incarnation, lives: Vec<(Name, Token)>, now: Time) {
+        for (name, token) in lives {
+            let slot = self.slot_of(&name);
+            if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+                continue;
+            }
+            match self.record(&name) {
+                Some(record) if record.host == from && record.token == token => {}
+                Some(record) if record.host == from && token < record.token => {
+                    // The word that it goes on under a higher token was lost, or a grant is on its way.
+                    if record.state == RecordState::Running {
+                        let (old, new) = (token, record.token);
+                        self.send(from, Message::Retoken { name, old, new });
+                    }
+                }
+                Some(_) => self.end_loser(from, name, token, now),
+                None => {
+                    let dead = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token, true));
+                    match dead {
+                        true => self.end_loser(from, name, token, now),
+                        false => self.send(from, Message::AskOffer { name, token }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Another life has the name: this one is told to end until its host has reported it.
+    pub(super) fn end_loser(&mut self, host: Incarnation, name: Name, token: Token, now: Time) {
+        if !self.is_member(host) || self.losers.len() >= LOSERS_MAX {
+            return;
+        }
+        self.losers.insert((name.clone(), token), host);
+        self.retry_at.get_or_insert(now + super::REPEAT);
+        self.send(host, Message::End { name, token, reason: ExitReason::ConflictLost });
+    }
+
+    pub(super) fn end_losers_again(&mut self) {
+        let losers: Vec<_> = self.losers.iter().map(|(life, host)| (life.clone(), *host)).collect();
+        for ((name, token), host) in losers {
+            self.send(host, Message::End { name, token, reason: ExitReason::ConflictLost });
         }
     }
 

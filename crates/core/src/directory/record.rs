@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::base::{Bytes, Incarnation, Kind, Name, RequestId, Token};
+use crate::base::{Bytes, ExitReason, Incarnation, Kind, Name, RequestId, Token};
 
 /// When a process that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -109,24 +109,39 @@ pub struct Record {
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
     #[n(11)]
     pub back_off_ms: u32,
+    /// The stops that ended the life before, when this name was started again: a late copy of one of them is
+    /// answered, and does not stop this life.
+    #[n(12)]
+    pub stopped_before: Vec<RequestId>,
 }
 
-/// What remains of a name that was stopped: a later claim of the old life is refused by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// What remains of a name that is free: a later claim of the old life is refused by it, and retries of what ended
+/// or made it get the answer of the first try.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Tombstone {
     /// The last life.
     #[n(0)]
     pub token: Token,
-    /// The `stop` that ended it, so that its retry gets the same answer.
+    /// The stops that ended it.
     #[n(1)]
-    pub stopped_by: Option<RequestId>,
+    pub stopped_by: Vec<RequestId>,
+    /// The request that had started it.
+    #[n(2)]
+    pub started_by: RequestId,
+    /// What that request was answered, or would have been.
+    #[n(3)]
+    pub outcome: StartOutcome,
 }
 
-impl Tombstone {
-    /// Of a life that ended without being told to.
-    pub const fn new(token: Token) -> Self {
-        Self { token, stopped_by: None }
-    }
+/// How a start ended whose name is free again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum StartOutcome {
+    /// The process ran, here.
+    #[n(0)]
+    Ran(#[n(0)] Located),
+    /// It never ran.
+    #[n(1)]
+    Failed(#[n(0)] ExitReason),
 }
 
 /// Where a process can be reached.

@@ -1,12 +1,15 @@
 //! What hosts report of their instances, and what the owner makes of it.
 
 use super::message::{Change, Message, News};
-use super::record::{Record, RecordState, Tombstone};
+use super::record::{Record, RecordState, StartOutcome, Tombstone};
 use super::request::Answer;
 use super::restart::{AfterExit, after_exit};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, RequestId, SlotId, Time, Token};
+
+/// Stops of one life whose retries are recognised.
+const STOPS_MAX: usize = 4;
 
 impl Directory {
     pub(super) fn on_report(&mut self, from: Incarnation, name: Name, token: Token, news: News, now: Time) {
@@ -23,25 +26,23 @@ impl Directory {
             record.host == from && (record.token == token || (ended && runs && token < record.token))
         };
         let Some(record) = self.record(&name).filter(is_meant).cloned() else {
-            return self.on_stale_report(from, name, token, &news);
+            return self.on_stale_report(from, name, token, &news, now);
         };
         match news {
             News::Running => self.on_running(slot, record, from, now),
             News::InitFailed(reason) if record.state == RecordState::Starting => {
-                self.on_init_failed(slot, record, reason, now);
+                self.on_init_failed(slot, &record, reason, now);
             }
             News::InitFailed(reason) | News::Exited(reason) => self.on_exited(slot, record, reason, now),
         }
     }
 
     /// The owner knows better: this life is over, or another one took the name.
-    fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News) {
+    fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News, now: Time) {
         match news {
-            News::Running => {
-                let reason = ExitReason::ConflictLost;
-                self.send(from, Message::End { name: name.clone(), token, reason });
-            }
+            News::Running => self.end_loser(from, name.clone(), token, now),
             News::InitFailed(_) | News::Exited(_) => {
+                self.losers.remove(&(name.clone(), token));
                 let code = ErrorCode::Stopped;
                 self.send(from, Message::Discard { name: name.clone(), token, code });
             }
@@ -60,27 +61,27 @@ impl Directory {
     }
 
     /// The first start of a name failed: no record is left, its caller gets the reason.
-    fn on_init_failed(&mut self, slot: SlotId, record: Record, reason: ExitReason, now: Time) {
-        let (name, token, host) = (record.name, record.token, record.host);
+    fn on_init_failed(&mut self, slot: SlotId, record: &Record, reason: ExitReason, now: Time) {
+        let (name, token, host) = (record.name.clone(), record.token, record.host);
         let after = vec![
             After::Reported(host, name.clone(), token),
-            After::Discard(host, name.clone(), token, ErrorCode::Stopped),
-            After::Answer(record.request, name.clone(), Answer::InitFailed(reason)),
-            After::Wake(name.clone()),
+            After::Discard(host, name, token, ErrorCode::Stopped),
         ];
-        self.forget_waiter(slot, &name, record.request);
-        self.write(slot, Change::Remove(name, Tombstone::new(token)), after, now);
+        self.remove(slot, record, reason, after, now);
+    }
+
+    fn is_waiter(&self, slot: SlotId, name: &Name, request: RequestId) -> bool {
+        let waiters = self.owned.get(&slot).and_then(|owned| owned.waiters.get(name));
+        waiters.is_some_and(|waiters| waiters.iter().any(|waiter| waiter.is(request)))
     }
 
     /// Its answer is known: it must not start the name again when it is woken.
-    fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) -> bool {
-        let Some(owned) = self.owned.get_mut(&slot) else { return false };
-        let Some(waiters) = owned.waiters.get_mut(name) else { return false };
+    fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return };
         let before = waiters.len();
         waiters.retain(|waiter| !waiter.is(request));
-        let forgotten = before - waiters.len();
-        owned.waiting -= forgotten;
-        forgotten > 0
+        owned.waiting -= before - waiters.len();
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
@@ -95,7 +96,7 @@ impl Directory {
             }
             RecordState::Stopping | RecordState::Registered => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);
-                return self.remove(slot, &record, vec![reported, discard], now);
+                return self.remove(slot, &record, reason, vec![reported, discard], now);
             }
             RecordState::Starting | RecordState::Running | RecordState::Restarting => {}
         }
@@ -110,7 +111,7 @@ impl Directory {
         match decision {
             AfterExit::Remove => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);
-                self.remove(slot, &record, vec![reported, discard], now);
+                self.remove(slot, &record, reason, vec![reported, discard], now);
             }
             AfterExit::Quarantine => {
                 record.state = RecordState::Quarantined;
@@ -133,18 +134,33 @@ impl Directory {
         }
     }
 
-    /// The name is free: those who asked for its stop are answered, those who wait for it are looked at again.
-    pub(super) fn remove(&mut self, slot: SlotId, record: &Record, mut after: Vec<After>, now: Time) {
+    /// The name is free: those who asked for its stop are answered, and its starter too if it never ran; those who
+    /// wait for the name are looked at again.
+    pub(super) fn remove(
+        &mut self,
+        slot: SlotId,
+        record: &Record,
+        reason: ExitReason,
+        mut after: Vec<After>,
+        now: Time,
+    ) {
         let name = record.name.clone();
-        let stoppers = self.take_stoppers(slot, &name);
-        if self.forget_waiter(slot, &name, record.request) {
-            // It never ran: its starter must not start it again when it is woken.
-            let failed = Answer::InitFailed(ExitReason::Shutdown);
-            after.push(After::Answer(record.request, name.clone(), failed));
-        }
-        let tombstone = Tombstone { token: record.token, stopped_by: stoppers.first().copied() };
-        after.extend(stoppers.into_iter().map(|stop| After::Answer(stop, name.clone(), Answer::Done)));
+        let mut stopped_by = self.take_stoppers(slot, &name);
+        let stops = stopped_by.iter().map(|stop| After::Answer(*stop, name.clone(), Answer::Done));
+        after.extend(stops);
+        stopped_by.truncate(STOPS_MAX);
+        let started_by = record.request;
+        let never_ran = record.state == RecordState::Starting || self.is_waiter(slot, &name, started_by);
+        let outcome = if never_ran {
+            self.forget_waiter(slot, &name, started_by);
+            let failed = Answer::InitFailed(reason.clone());
+            after.push(After::Answer(started_by, name.clone(), failed));
+            StartOutcome::Failed(reason)
+        } else {
+            StartOutcome::Ran(record.located())
+        };
         after.push(After::Wake(name.clone()));
+        let tombstone = Tombstone { token: record.token, stopped_by, started_by, outcome };
         self.write(slot, Change::Remove(name, tombstone), after, now);
     }
 

@@ -23,7 +23,7 @@ use super::names::Waiter;
 use super::record::{Record, RecordState};
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
-use crate::base::{ExitReason, Incarnation, Mutant, Name, SlotId, Time, Token};
+use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
 use crate::placement::Replicas;
 use crate::view::ViewId;
 
@@ -116,8 +116,8 @@ impl Directory {
             .map(|view| view.incarnations().filter(|m| *m != self.me).collect())
             .unwrap_or_default();
         if !batch.settled.is_empty() {
-            for member in &others {
-                self.send(*member, Message::Settled(batch.settled.clone()));
+            for member in others.iter().chain([&self.me]).copied().collect::<Vec<_>>() {
+                self.send(member, Message::Settled(batch.settled.clone()));
             }
         }
         if !batch.ask_hosted.is_empty() {
@@ -134,6 +134,7 @@ impl Directory {
         self.unsettled.clear();
         self.back_offs.clear();
         self.driving.clear();
+        self.losers.clear();
         let Some(line) = &self.line else { return };
         let view = line.view().id;
         let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
@@ -196,8 +197,12 @@ impl Directory {
         was
     }
 
+    /// Whether this node's copy holds all that was promised in this view: it opened in it, or in a later one of the
+    /// line, whose content began with it.
     fn has_opened(&self, slot: SlotId, view: ViewId) -> bool {
-        self.copies.get(&slot).is_some_and(|copy| copy.mark.opened == Some(view))
+        let Some(line) = &self.line else { return false };
+        let opened = self.copies.get(&slot).and_then(|copy| copy.mark.opened);
+        opened.is_some_and(|opened| opened.counter >= view.counter && line.chain.contains(opened))
     }
 
     fn set_phase(&mut self, slot: SlotId, phase: Phase) {
@@ -358,8 +363,10 @@ impl Directory {
         self.wake_all(slot, now);
     }
 
-    /// Whoever is no replica any more may drop its copy: the slot serves with full copies.
+    /// Whoever is no replica any more may drop its copy: the slot serves with full copies. The owner is told what
+    /// runs here, so that no life goes on that it does not know.
     pub(super) fn on_settled(&mut self, from: Incarnation, slots: &[SlotId]) {
+        self.tell_hosting(from, slots);
         for slot in slots {
             let Some(line) = &self.line else { return };
             let Some(replicas) = line.table.get(usize::from(slot.0)) else { continue };
@@ -406,7 +413,7 @@ impl Directory {
                 found.insert(name.clone(), record);
             }
             self.event(conflict);
-            self.send(host, Message::End { name, token, reason: ExitReason::ConflictLost });
+            self.end_loser(host, name, token, now);
         }
         if last {
             for slot in slots {
@@ -466,7 +473,9 @@ impl Directory {
         }
         let writes_pending = self.repair_backups(now);
         self.drive_again(now);
-        let idle = self.unsettled.is_empty() && !writes_pending && self.driving.is_empty();
+        self.end_losers_again();
+        let idle =
+            self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && self.losers.is_empty();
         self.retry_at = (!idle).then_some(now + REPEAT);
     }
 

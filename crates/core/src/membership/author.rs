@@ -90,8 +90,10 @@ impl Membership {
             self.send_install_to(joiner);
             return;
         }
-        let was_member = line.chain.newest_first().any(|earlier| earlier.contains(joiner));
-        if was_member || view.members.len() + line.authoring.joiners.len() >= MEMBERS_MAX {
+        if line.chain.newest_first().any(|earlier| earlier.contains(joiner)) {
+            return self.send(joiner, Message::LeftOut);
+        }
+        if view.members.len() + line.authoring.joiners.len() >= MEMBERS_MAX {
             return;
         }
         if !self.peers.contains_key(&joiner) {

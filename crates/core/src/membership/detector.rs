@@ -87,6 +87,8 @@ struct Watched {
     heard: Time,
     /// foca says down, the links say alive.
     vetoed: bool,
+    /// Its process is gone for certain: nothing that foca hears can bring it back.
+    proven: bool,
 }
 
 impl Detector {
@@ -119,7 +121,7 @@ impl Detector {
         self.dead.retain(|dead| members.contains(dead));
         for &incarnation in members {
             if let Entry::Vacant(unknown) = self.members.entry(incarnation.nonce) {
-                unknown.insert(Watched { incarnation, heard: now, vetoed: false });
+                unknown.insert(Watched { incarnation, heard: now, vetoed: false, proven: false });
                 updates.push(Member::alive(Key { nonce: incarnation.nonce, generation: 0 }));
             }
         }
@@ -149,6 +151,7 @@ impl Detector {
     pub(super) fn declare_dead(&mut self, incarnation: Incarnation, now: Time) {
         let Some(watched) = self.members.get_mut(&incarnation.nonce) else { return };
         watched.vetoed = false;
+        watched.proven = true;
         if self.dead.insert(incarnation) {
             let down = Member::down(Key { nonce: incarnation.nonce, generation: u32::MAX });
             self.run(now, |foca, collected| {
@@ -210,7 +213,7 @@ impl Detector {
             }
         }
         for nonce in collected.up {
-            if let Some(watched) = self.members.get_mut(&nonce) {
+            if let Some(watched) = self.members.get_mut(&nonce).filter(|watched| !watched.proven) {
                 watched.vetoed = false;
                 self.dead.remove(&watched.incarnation);
             }
@@ -248,5 +251,49 @@ fn config(detection: Duration) -> foca::Config {
             num_members: count(2),
         }),
         periodic_gossip: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(nonce: u64) -> Incarnation {
+        Incarnation { started_ms: 1, nonce }
+    }
+
+    fn watching() -> Detector {
+        let mut detector = Detector::new(life(1), Duration::from_secs(2), Rng::new(1));
+        detector.watch(&BTreeSet::from([life(2), life(3)]), Time::ZERO);
+        detector
+    }
+
+    /// Runs without any answer until this time.
+    fn run_alone(detector: &mut Detector, until: Time, heard: Option<Incarnation>) {
+        while let Some(due) = detector.next_deadline().filter(|due| *due <= until) {
+            if let Some(heard) = heard {
+                detector.heard(heard, due);
+            }
+            detector.tick(due);
+        }
+    }
+
+    #[test]
+    fn proof_of_death_is_not_undone_by_what_was_just_heard() {
+        let mut detector = watching();
+        let now = Time::from_micros(10);
+        detector.heard(life(2), now);
+        detector.declare_dead(life(2), now);
+        assert!(detector.is_dead(life(2)) && !detector.is_dead(life(3)));
+    }
+
+    #[test]
+    fn a_silent_member_is_dead_within_d_and_one_that_is_heard_is_not() {
+        let mut detector = watching();
+        run_alone(&mut detector, Time::from_micros(2_000_000), Some(life(3)));
+        assert!(detector.is_dead(life(2)));
+        assert!(!detector.is_dead(life(3)), "traffic vetoes the verdict");
+        run_alone(&mut detector, Time::from_micros(3_500_000), None);
+        assert!(detector.is_dead(life(3)), "a veto lapses with the traffic");
     }
 }

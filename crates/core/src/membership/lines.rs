@@ -256,6 +256,13 @@ impl Membership {
         self.change_lines(penalty, now);
     }
 
+    /// A view named this seeker, but it never got it, and was left out again.
+    pub(super) fn on_left_out(&mut self, now: Now) {
+        if matches!(self.stage, Stage::Seeking(_)) {
+            self.change_lines(Duration::ZERO, now);
+        }
+    }
+
     /// Wedges everything, drops the view and seeks again under a new incarnation, without a copy.
     fn change_lines(&mut self, penalty: Duration, now: Now) {
         self.out.push_back(Output::LineLeft);

@@ -88,6 +88,9 @@ pub enum Message {
     /// The sender leaves for good.
     #[n(11)]
     Bye,
+    /// The receiver's incarnation was a member of the sender's line and is not any more: it must come as another.
+    #[n(12)]
+    LeftOut,
 }
 
 impl Message {

@@ -274,6 +274,7 @@ impl Membership {
             Message::MergeAsk { mine } => self.on_merge_ask(from, mine, now),
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),
+            Message::LeftOut => self.on_left_out(now),
         }
         self.step(now);
     }

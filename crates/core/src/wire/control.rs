@@ -10,11 +10,13 @@
 //! | `ViewAsk` | new author -> member | answered by `Greet` |
 //! | `ChainAsk`, `Chain` | member -> member | views after one that both know |
 //! | `MergeAsk`, `MergeAnswer` | node -> node of another line | may I leave my line for yours |
+//! | `LeftOut` | member -> seeker | its incarnation is used up: it must come as another |
 //! | `Bye` | leaver -> all | do not wait to notice that I am gone |
 //! | `Gather`, `Gathered` | owner -> former replica -> owner | was this slot opened in that view |
 //! | `Load`, `Fill` | owner -> source -> owner; owner -> backup | the content of a slot |
 //! | `Open`, `Opened`, `Unlike` | owner -> backup -> owner | the slot opens with this content; it needs a `Fill` |
-//! | `Settled` | owner -> member | copies of former replicas may go |
+//! | `Settled` | owner -> member | copies of former replicas may go; say what you host of them |
+//! | `Hosting`, `AskOffer` | host -> owner -> host | lives that run there; one that no record knows is to be offered |
 //! | `Write`, `Written` | owner -> backup -> owner | one change, acknowledged |
 //! | `AskHosted`, `Hosted` | owner -> member -> owner | recovery: what do you host |
 //! | `Request`, `Answer` | any member -> owner -> asker | start, locate, stop... |

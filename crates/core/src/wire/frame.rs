@@ -4,12 +4,13 @@
 //! u32 length, big endian | u8 kind | u64 number, big endian (numbered kinds only) | body
 //! ```
 //!
-//! `length` counts everything after itself. It is checked against a limit before anything is allocated or waited
-//! for; 0 and an unknown kind are errors, so garbage closes the connection at its first five bytes. *Numbered*
-//! kinds are those that the link keeps until they are acknowledged; the number is the link's, not the route's.
+//! `length` counts everything after itself. It is checked against a limit before anything is allocated or
+//! waited for; 0 and an unknown kind are errors, so garbage closes the connection at its first five bytes.
+//! *Numbered* kinds are those that the link keeps until they are acknowledged; the number is the link's, not
+//! the route's.
 //!
-//! Bodies are CBOR with numbered fields. A decoder takes exactly one body: bytes after it are an error. What it
-//! allocates is a copy of what it read, never what a length field claims.
+//! Bodies are CBOR with numbered fields. A decoder takes exactly one body: bytes after it are an error. What
+//! it allocates is a copy of what it read, never what a length field claims.
 //!
 //! | kind | body | from -> to | effect |
 //! |---|---|---|---|

@@ -9,16 +9,17 @@
 //!     | Welcome ----------------------------> |   both sides are a session
 //! ```
 //!
-//! The dialler proves itself first, so a stranger learns nothing from a node but its version, its incarnation and
-//! random bytes: no name, no address, no member, not even the cluster's name. That name is part of what the proof
-//! covers instead of being sent, so a wrong secret and a wrong cluster can not be told apart, by construction.
+//! The dialler proves itself first, so a stranger learns nothing from a node but its version, its incarnation
+//! and random bytes: no name, no address, no member, not even the cluster's name. That name is part of what
+//! the proof covers instead of being sent, so a wrong secret and a wrong cluster can not be told apart, by
+//! construction.
 //!
-//! A proof covers a label for the role, the cluster's name, both Hellos as they were sent and what the proof itself
-//! adds. So it can not be replayed to another node, in the other direction or on another connection, and neither
-//! side's version or incarnation can be changed on the way.
+//! A proof covers a label for the role, the cluster's name, both Hellos as they were sent and what the proof
+//! itself adds. So it can not be replayed to another node, in the other direction or on another connection,
+//! and neither side's version or incarnation can be changed on the way.
 //!
-//! Frames before `Welcome` have at most [`UNPROVEN_BYTES_MAX`]; the kinds a node hosts need more than that, which
-//! is why they travel in `Welcome`.
+//! Frames before `Welcome` have at most [`UNPROVEN_BYTES_MAX`]; the kinds a node hosts need more than that,
+//! which is why they travel in `Welcome`.
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
@@ -103,8 +104,8 @@ pub struct Proof {
 /// What each side says of an earlier session with the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Claim {
-    /// From the dialler: the session it has with the acceptor, 0 for none. From the acceptor: the session that
-    /// this connection belongs to; another than the dialler's means that the dialler's is over.
+    /// From the dialler: the session it has with the acceptor, 0 for none. From the acceptor: the session
+    /// that this connection belongs to; another than the dialler's means that the dialler's is over.
     #[n(0)]
     pub session: u64,
     /// From the dialler: its last connection of that session, which it has given up; 0 for none.

@@ -1,6 +1,6 @@
 //! Clients: what they ask, and how each operation ends.
 
-use whimbrel_core::base::{Bytes, ErrorCode, Executed, Name, RequestId};
+use whimbrel_core::base::{Bytes, ErrorCode, Executed, Name};
 use whimbrel_core::directory::{Answer, Ask, Placement, RestartPolicy};
 
 use super::World;
@@ -10,7 +10,7 @@ use super::shell::Asker;
 use crate::history::{MILLI, Micros, Op, OpKind, Outcome, SECOND};
 
 /// The kind of all simulated processes.
-pub(crate) const KIND: &str = "counter";
+pub(super) const KIND: &str = "counter";
 
 /// One operation to be done now.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Want {
 }
 
 /// How a name of the workload is restarted: fixed per name, so that checkers can tell.
-pub(crate) fn policy_of(name: u32) -> RestartPolicy {
+fn policy_of(name: u32) -> RestartPolicy {
     match name % 10 {
         3 => RestartPolicy::Transient,
         7 => RestartPolicy::Temporary,
@@ -40,7 +40,7 @@ pub(crate) fn policy_of(name: u32) -> RestartPolicy {
 
 impl World {
     /// The index of a name, which is added when it is new.
-    pub(super) fn name_id(&mut self, name: &Name) -> u32 {
+    pub(crate) fn name_id(&mut self, name: &Name) -> u32 {
         if let Some(id) = self.name_ids.get(name) {
             return *id;
         }
@@ -141,12 +141,6 @@ impl World {
         if let Some(Asker::Op(op)) = self.shell(host).and_then(|shell| shell.requests.remove(&number)) {
             self.complete(op, Outcome::Ok);
         }
-    }
-
-    /// Which operation a request was, if any.
-    #[allow(dead_code)]
-    pub(crate) fn op_of_request(&self, request: RequestId) -> Option<u32> {
-        self.history.ops.iter().position(|op| op.request == Some(request)).map(|at| at as u32)
     }
 
     /// The next operation of the workload.

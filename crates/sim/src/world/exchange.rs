@@ -78,6 +78,18 @@ impl World {
         name: u32,
         input: impl FnOnce(&mut Port<Message>, &Here<'_>, &mut PortOutput<Message>) -> T,
     ) -> Option<T> {
+        let (result, out) = self.run_port(host, name, input)?;
+        self.settle_and_keep(host, name, out);
+        Some(result)
+    }
+
+    /// Runs one input of a port; what it wants is for the caller to carry out.
+    pub(super) fn run_port<T>(
+        &mut self,
+        host: u16,
+        name: u32,
+        input: impl FnOnce(&mut Port<Message>, &Here<'_>, &mut PortOutput<Message>) -> T,
+    ) -> Option<(T, PortOutput<Message>)> {
         self.entry(host, name)?;
         let mut out = self.spare_outputs.pop().unwrap_or_default();
         let now = self.now;
@@ -86,10 +98,14 @@ impl World {
         let shell = machine.shell.as_deref_mut()?;
         let here = Here { me: shell.info.incarnation, now: time, epochs: &shell.epochs };
         let result = input(&mut shell.entries.get_mut(&name)?.port, &here, &mut out);
+        Some((result, out))
+    }
+
+    /// Carries out what a port wants.
+    pub(super) fn settle_and_keep(&mut self, host: u16, name: u32, mut out: PortOutput<Message>) {
         self.settle(host, name, &mut out);
         out.clear();
         self.spare_outputs.push(out);
-        Some(result)
     }
 
     fn settle(&mut self, host: u16, name: u32, out: &mut PortOutput<Message>) {
@@ -120,7 +136,7 @@ impl World {
 
     fn mark_signal(&mut self, signal: Signal) {
         match signal {
-            Signal::Confirm { .. } => {}
+            Signal::Confirm { .. } | Signal::Admitted { .. } => {}
             Signal::Refused { .. } => self.stats.mark("packet_refused"),
             Signal::Missing { .. } => self.stats.mark("packet_missing"),
             Signal::NotHere { .. } => self.stats.mark("packet_not_here"),
@@ -138,6 +154,10 @@ impl World {
     ) -> Result<(), (Incarnation, u64, u64)> {
         let back = (to, packet.epoch, packet.seq);
         let reply = packet.message.reply;
+        if self.network.rng.below(1000) < self.plan.link_full_permille {
+            self.stats.mark("packet_not_taken");
+            return Err(back);
+        }
         if !self.push(host, to, Frame::Message { name, packet }) {
             return Err(back);
         }
@@ -199,10 +219,10 @@ impl World {
         self.stats.events += 1;
         let Some(entry) = self.entry(host, name) else { return };
         let sent = entry.port.send(message, time);
-        self.on_sent(host, op, name, sent);
-        if !is_call {
+        if !is_call && !matches!(sent, Sent::Refused { .. }) {
             self.complete(op, Outcome::Ok);
         }
+        self.on_sent(host, op, name, sent);
         self.schedule_port(host, name);
     }
 
@@ -360,8 +380,7 @@ impl World {
                 self.stats.events += 1;
                 self.tell(host, 6, u64::from(packet.message.op), || format!("<- {from}: {name} {packet:?}"));
                 let machine = &self.machines[usize::from(host)];
-                packet.message.deadline =
-                    packet.message.deadline.map(|_| machine.time(packet.message.until));
+                packet.message.deadline = packet.message.deadline.map(|_| machine.time(packet.message.until));
                 self.with_port(host, name, |port, here, out| port.on_packet(here, from, packet, out));
             }
             Frame::Signal { name, signal } => {
@@ -378,7 +397,7 @@ impl World {
     }
 
     /// Forgets entries that have nothing to remember.
-    pub(super) fn forget_idle_entries(&mut self, host: u16) {
+    pub(crate) fn forget_idle_entries(&mut self, host: u16) {
         let Some(shell) = self.shell(host) else { return };
         let before = shell.entries.len();
         shell.entries.retain(|_, entry| entry.instance.is_some() || !entry.port.is_idle());

@@ -69,10 +69,8 @@ impl World {
 
     /// Kills a node unless too many died lately: losing all copies at once is tried on purpose, but seldom.
     fn kill_one(&mut self, back_min: Micros, back_max: Micros, silent: bool) -> bool {
-        let recent = self.history.kills.iter().filter(|kill| kill.at + CONVERGENCE + SECOND > self.now).count();
-        let copies = self.plan.replicas.min(self.up_hosts().len());
         let reckless = self.fault_rng.below(12) == 0;
-        if recent + 1 >= copies && !reckless {
+        if !self.spares_copies() && !reckless {
             return false;
         }
         let Some(host) = self.draw_up() else { return false };
@@ -86,6 +84,14 @@ impl World {
             self.queue.at(self.now + back, Event::Boot { host });
         }
         true
+    }
+
+    /// Whether one more death leaves a copy of every slot, as far as can be told from outside.
+    fn spares_copies(&self) -> bool {
+        let recent =
+            self.history.kills.iter().filter(|kill| kill.at + CONVERGENCE + SECOND > self.now).count();
+        let leaving = self.machines.iter().filter(|machine| machine.leaving).count();
+        recent + leaving + 1 < self.plan.replicas.min(self.up_hosts().len())
     }
 
     /// Ends a node's process; a silent end closes nothing and refuses nothing.
@@ -245,6 +251,22 @@ impl World {
         }
     }
 
+    /// Adds to the delay of everything that is sent from now on.
+    pub(crate) fn slow(&mut self, from: u16, to: u16, extra: Micros) {
+        self.network.path(from, to).extra = extra;
+    }
+
+    /// The process of a name panics, wherever it runs.
+    pub(crate) fn crash_name(&mut self, name: u32) {
+        let runs = |life: &&crate::history::Life| life.name == name && life.ended.is_none();
+        let lives = self.history.lives.iter().enumerate().filter(|(_, life)| runs(life));
+        let running: Vec<(u32, u16)> = lives.map(|(at, life)| (at as u32, life.host)).collect();
+        for (life, host) in running {
+            self.crash(host, life);
+            self.flush(host);
+        }
+    }
+
     fn break_connection(&mut self, both_hear: bool) -> bool {
         let (Some(a), Some(b)) = (self.draw_up(), self.draw_up()) else { return false };
         a != b && self.reset(a, b, both_hear)
@@ -295,7 +317,7 @@ impl World {
 
     fn leave_one(&mut self) -> bool {
         let Some(host) = self.draw_up() else { return false };
-        if self.up_hosts().len() < 3 || self.machines[usize::from(host)].frozen_until.is_some() {
+        if !self.spares_copies() || self.machines[usize::from(host)].frozen_until.is_some() {
             return false;
         }
         self.leave(host);
@@ -322,6 +344,11 @@ impl World {
 
     /// The end of all faults: everything is mended, most of the dead come back.
     pub(super) fn on_heal(&mut self) {
+        if self.stats.events < self.plan.events_min {
+            // The next operation and the next fault are scheduled already, after this moment.
+            self.plan.work_until += SECOND;
+            return self.queue.at(self.plan.work_until, Event::Heal);
+        }
         self.tell(0, 17, 0, || "everything heals".into());
         self.plan.panic_permille = 0;
         self.plan.init_fail_permille = 0;

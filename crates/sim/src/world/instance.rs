@@ -77,7 +77,9 @@ impl World {
         let limit = self.plan.mailbox_max;
         let Some(entry) = self.entry(host, name) else { return };
         if entry.instance.is_some() {
-            self.history.oddities.push(format!("{} is launched beside a life that has not ended", record.name));
+            self.history
+                .oddities
+                .push(format!("{} is launched beside a life that has not ended", record.name));
         }
         let Some(entry) = self.entry(host, name) else { return };
         if let Launch::InPlace { previous } = launch
@@ -154,16 +156,24 @@ impl World {
 
     /// A process takes the next message, if it waits for one.
     pub(super) fn wake_instance(&mut self, host: u16, name: u32) {
-        let waits = |instance: &Instance| matches!(instance.doing, Doing::Waiting) && instance.terminate.is_none();
+        let waits =
+            |instance: &Instance| matches!(instance.doing, Doing::Waiting) && instance.terminate.is_none();
         let Some(entry) = self.shell(host).and_then(|shell| shell.entries.get_mut(&name)) else { return };
         if !entry.instance.as_ref().is_some_and(waits) {
             return;
         }
-        let message = self.with_port(host, name, |port, here, out| port.pop(here.now, out)).flatten();
-        let Some(message) = message else { return };
+        // The process has the message in hand before anything that its taking leads to.
+        let popped = self.run_port(host, name, |port, here, out| port.pop(here.now, out));
+        let Some((message, out)) = popped else { return };
+        if let Some(message) = message {
+            self.take_in_hand(host, name, message);
+        }
+        self.settle_and_keep(host, name, out);
+    }
+
+    fn take_in_hand(&mut self, host: u16, name: u32, message: Message) {
         self.stats.events += 1;
-        // A signal of the pop may have led back here.
-        let Some(entry) = self.shell(host).and_then(|shell| shell.entries.get_mut(&name)) else { return };
+        let Some(entry) = self.entry(host, name) else { return };
         let Some(instance) = entry.instance.as_mut() else { return };
         let life = instance.life;
         let op = message.op;
@@ -282,14 +292,14 @@ impl World {
     pub(super) fn retoken(&mut self, host: u16, name: &Name, old: Token, new: Token) {
         let name = self.name_id(name);
         let Some(entry) = self.entry(host, name) else { return };
+        if let Some(inbox) = entry.port.inbox_mut().filter(|inbox| inbox.token() == old) {
+            inbox.retoken(new);
+        }
         let Some(instance) = entry.instance.as_mut().filter(|instance| instance.token == old) else {
             return self.stats.mark("retoken_of_nobody");
         };
         instance.token = new;
         let life = instance.life;
-        if let Some(inbox) = entry.port.inbox_mut() {
-            inbox.retoken(new);
-        }
         self.history.lives[life as usize].retoken = Some(new);
         self.stats.mark("retoken");
     }
@@ -297,6 +307,11 @@ impl World {
     /// All lives that run on a machine: for faults, and for its end.
     pub(super) fn lives_on(&mut self, host: u16) -> Vec<u32> {
         let Some(shell) = self.shell(host) else { return Vec::new() };
-        shell.entries.values().filter_map(|entry| entry.instance.as_ref()).map(|instance| instance.life).collect()
+        shell
+            .entries
+            .values()
+            .filter_map(|entry| entry.instance.as_ref())
+            .map(|instance| instance.life)
+            .collect()
     }
 }

@@ -24,15 +24,18 @@ mod queue;
 mod session;
 mod shell;
 
-pub(crate) use client::{KIND, Want, policy_of};
+use client::KIND;
+pub(crate) use client::Want;
 pub(crate) use fault::CONVERGENCE;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{Address, Kind, Name, NodeName, Rng};
 use whimbrel_core::delivery::PortOutput;
 use whimbrel_core::node::Config;
+use whimbrel_core::view::View;
 
 use crate::history::{History, Micros, NEVER};
 use crate::plan::Plan;
@@ -177,6 +180,11 @@ impl World {
     pub(crate) fn schedule_boot(&mut self, at: Micros, host: u16) {
         self.machines[usize::from(host)].boot_due = true;
         self.queue.at(at, Event::Boot { host });
+    }
+
+    /// The view that a node has installed.
+    pub(crate) fn view_of(&self, host: u16) -> Option<Arc<View>> {
+        self.machines[usize::from(host)].shell.as_deref().and_then(|shell| shell.view.clone())
     }
 
     fn step(&mut self) -> bool {

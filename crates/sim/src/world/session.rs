@@ -212,7 +212,15 @@ impl World {
     }
 
     /// The handshake is over at this end: the session has a connection.
-    fn attach(&mut self, conn: u32, end: usize, host: u16, info: Box<MemberInfo>, theirs: u32, received: u64) {
+    fn attach(
+        &mut self,
+        conn: u32,
+        end: usize,
+        host: u16,
+        info: Box<MemberInfo>,
+        theirs: u32,
+        received: u64,
+    ) {
         let peer = info.incarnation;
         let Some(open) = self.network.conn(conn) else { return };
         let (opened_as, told) = (open.ends[end].me, open.ends[end].told);
@@ -433,8 +441,7 @@ impl World {
     }
 
     fn session_over(&mut self, host: u16, peer: Incarnation, loss: LinkLoss) {
-        let given_up = if loss == LinkLoss::Unreachable { GivenUp::Here } else { GivenUp::There };
-        if self.forget_session(host, peer, loss, given_up) {
+        if self.forget_session(host, peer, loss, GivenUp::Here) {
             self.stats.mark(match loss {
                 LinkLoss::Refused => "session_refused",
                 LinkLoss::Replaced => "session_replaced",
@@ -551,7 +558,9 @@ impl World {
             return;
         }
         for peer in std::mem::take(&mut shell.dirty) {
-            let Some(session) = self.shell(host).and_then(|shell| shell.sessions.get_mut(&peer)) else { continue };
+            let Some(session) = self.shell(host).and_then(|shell| shell.sessions.get_mut(&peer)) else {
+                continue;
+            };
             let Some((conn, end)) = session.conn else { continue };
             let mut frames = Vec::new();
             while let Some((seq, frame)) = session.link.next() {

@@ -3,7 +3,7 @@
 //! It feeds the node its inputs, carries out its effects in order, and keeps what they rest on: sessions, entries
 //! of names, pending calls. A kill drops the whole value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use whimbrel_core::base::{Address, ExitReason, Incarnation, Now, Time};
@@ -53,6 +53,9 @@ pub(super) struct Shell {
     pub(super) next_request: u64,
     node_wake: Micros,
     pub(super) view: Option<Arc<View>>,
+    /// Inputs that came up while effects were carried out.
+    inputs: VecDeque<Input>,
+    busy: bool,
 }
 
 impl Shell {
@@ -115,9 +118,7 @@ impl World {
         let seed = self.rng.next_u64();
         let offset = self.rng.below(1000 * SECOND);
         let now = self.now;
-        let founders = self.plan.nodes;
-        let addresses: Vec<Address> =
-            self.machines.iter().take(founders.max(1)).map(|machine| machine.address.clone()).collect();
+        let addresses: Vec<Address> = self.machines.iter().map(|machine| machine.address.clone()).collect();
         let machine = &mut self.machines[usize::from(host)];
         machine.boot_due = false;
         if machine.is_up() {
@@ -154,15 +155,40 @@ impl World {
             next_request: 0,
             node_wake: NEVER,
             view: None,
+            inputs: VecDeque::new(),
+            busy: false,
         }));
+        self.history.boots.push((host, now));
         self.tell(host, 1, 0, || "boot".into());
         self.powered_again(host);
+        if let Some(shell) = self.shell(host) {
+            shell.busy = true;
+        }
         self.drain(host);
+        if let Some(shell) = self.shell(host) {
+            shell.busy = false;
+        }
         self.input(host, Input::Discovered(addresses));
     }
 
-    /// Gives a node one input and carries out what it wants.
+    /// Gives a node one input and carries out what it wants. An input that comes up while effects are carried out
+    /// waits until they are.
     pub(super) fn input(&mut self, host: u16, input: Input) {
+        let Some(shell) = self.shell(host) else { return };
+        shell.inputs.push_back(input);
+        if std::mem::replace(&mut shell.busy, true) {
+            return;
+        }
+        while let Some(input) = self.shell(host).and_then(|shell| shell.inputs.pop_front()) {
+            self.handle(host, input);
+        }
+        if let Some(shell) = self.shell(host) {
+            shell.busy = false;
+        }
+        self.schedule_node(host);
+    }
+
+    fn handle(&mut self, host: u16, input: Input) {
         let now = self.now;
         self.tell(host, 2, tag_of(&input), || format!("<- {input:?}"));
         let machine = &mut self.machines[usize::from(host)];
@@ -177,13 +203,12 @@ impl World {
     }
 
     /// Carries out all effects; returns how many there were.
-    pub(super) fn drain(&mut self, host: u16) -> usize {
+    fn drain(&mut self, host: u16) -> usize {
         let mut count = 0;
         while let Some(effect) = self.shell(host).and_then(|shell| shell.node.poll_effect()) {
             count += 1;
             self.effect(host, effect);
         }
-        self.schedule_node(host);
         count
     }
 
@@ -283,7 +308,8 @@ impl World {
         self.history.line_changes.push((host, self.now));
         self.stats.mark("reincarnated");
         self.drop_all_sessions(host);
-        let names: Vec<u32> = self.shell(host).map(|s| s.entries.keys().copied().collect()).unwrap_or_default();
+        let names: Vec<u32> =
+            self.shell(host).map(|s| s.entries.keys().copied().collect()).unwrap_or_default();
         for name in names {
             self.with_port(host, name, |port, here, out| port.on_reincarnated(here, out));
         }

@@ -9,8 +9,8 @@
 //! Within one node a message is moved, never encoded. Encoding and decoding run in the task of the sender and of
 //! the receiving process, since they are user code and may be slow or panic.
 
-mod call;
-mod reply;
+pub(crate) mod call;
+pub(crate) mod reply;
 mod wire;
 pub(crate) mod work;
 

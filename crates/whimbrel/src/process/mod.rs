@@ -20,7 +20,7 @@
 
 mod context;
 pub(crate) mod current;
-mod guard;
+pub(crate) mod guard;
 mod instance;
 mod kind;
 mod run;
@@ -37,8 +37,9 @@ pub use kind::KindOptions;
 pub use timers::TimerId;
 
 pub(crate) use instance::{Instance, Order};
-pub(crate) use kind::{HostedKind, KindTable};
-pub(crate) use run::{Birth, run};
+pub(crate) use kind::{HostedKind, Hosting, KindTable, Launching, Life, encoded, local, unnamed};
+pub(crate) use run::TERMINATE_MAX;
+
 
 use crate::exchange::Entry;
 

@@ -1,11 +1,12 @@
 //! One authenticated connection: a reader task and a writer.
 //!
-//! The writer puts everything that is queued into one buffer per write, acknowledgements along with it, and sleeps
-//! until `send` or the reader wakes it. The reader takes what the socket has, cuts it into frames and delivers them one
-//! by one: control messages to the driver, which may make it wait, all others to the exchange, which never does.
+//! The writer puts everything that is queued into one buffer per write, acknowledgements along with it, and
+//! sleeps until `send` or the reader wakes it. The reader takes what the socket has, cuts it into frames and
+//! delivers them one by one: control messages to the driver, which may make it wait, all others to the
+//! exchange, which never does.
 //!
-//! A frame that the link has counted as received is delivered exactly once: closing a connection interrupts the reader
-//! only between frames; the end of the session interrupts it anywhere.
+//! A frame that the link has counted as received is delivered exactly once: closing a connection interrupts
+//! the reader only between frames; the end of the session interrupts it anywhere.
 
 use std::io;
 use std::sync::Arc;
@@ -21,8 +22,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
 use whimbrel_core::delivery::{CannotResume, Receipt};
+use whimbrel_core::node::LinkLoss;
 use whimbrel_core::wire::Control;
 use whimbrel_core::wire::frame::{self, FrameError, FrameKind, MessageFrame, RawFrame};
+use whimbrel_core::wire::hello::{Greeting, Refusal};
 
 use super::TransportEvent;
 use super::registry::Shared;
@@ -55,6 +58,9 @@ pub(super) enum Misbehaviour {
     /// A frame is missing in the middle of a connection.
     #[error("the peer left out a frame before number {0}")]
     Gap(u64),
+    /// The acceptor learns last who the dialler is, and may refuse it then.
+    #[error("the peer ended the session: {0}")]
+    Refused(Refusal),
     /// The peer resumes a session that is not this one.
     #[error("the session can not be resumed: {0}")]
     Resume(#[from] CannotResume),
@@ -72,7 +78,7 @@ type ReadEnd = Result<(), Misbehaviour>;
 /// Why this side closed it; the end of the stream and errors of the socket are normal.
 pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connection: Connection) -> ReadEnd {
     if let Err(error) = session.on_connected(connection.peer_received) {
-        session.end(whimbrel_core::node::LinkLoss::Unreachable);
+        session.end(LinkLoss::Unreachable);
         return Err(error.into());
     }
     let closing = connection.closing;
@@ -92,7 +98,9 @@ pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connecti
         let _closes = reader_closing.drop_guard();
         let _ = report.send(reader.run().await);
     });
-    Writer { shared, session, write, closing: &closing, buffer: Vec::new(), batch: Batch::default() }.run().await;
+    Writer { shared, session, write, closing: &closing, buffer: Vec::new(), batch: Batch::default() }
+        .run()
+        .await;
     closing.cancel();
     // An error here means that the reader panicked, which the panic hook has reported.
     reported.await.unwrap_or(Ok(()))
@@ -180,8 +188,8 @@ impl Writer<'_> {
         written
     }
 
-    /// The session ends: what is queued is written as far as the socket takes it at once. "You are out of the view"
-    /// is among it.
+    /// The session ends: what is queued is written as far as the socket takes it at once. "You are out of the
+    /// view" is among it.
     fn say_the_rest(&mut self) {
         self.fill(false);
         let _ = self.write.try_write(&self.buffer);
@@ -213,7 +221,7 @@ impl Reader {
                     () = self.closing.cancelled() => return Ok(()),
                     () = self.session.ending.cancelled() => return Ok(()),
                     read = self.read.read_buf(&mut self.buffer) => {
-                        if ended(read) {
+                        if ended(&read) {
                             return Ok(());
                         }
                         break;
@@ -263,10 +271,14 @@ impl Reader {
             self.session.on_acknowledged(frame::read_ack(frame.body)?);
             return Ok(false);
         }
+        if frame.kind == FrameKind::Refusal {
+            return Err(self.refused(frame.body));
+        }
         if !frame.kind.is_numbered() {
             return Err(FrameError::OutOfPlace(frame.kind).into());
         }
-        // Counted before it is decoded: a frame that can not be read would otherwise come again with every connection.
+        // Counted before it is decoded: a frame that can not be read would otherwise come again with every
+        // connection.
         match self.session.on_frame(frame.number) {
             Receipt::Fresh => {}
             Receipt::Duplicate => return Ok(false),
@@ -277,8 +289,21 @@ impl Reader {
             return Ok(false);
         }
         let message = MessageFrame::from_body(frame.kind, frame.body)?;
-        self.shared.inbound.on_frame(self.session.peer().incarnation, message);
+        let from = self.session.peer().incarnation;
+        self.session.deliver(|| self.shared.inbound.on_frame(from, message));
         Ok(true)
+    }
+
+    fn refused(&self, body: &[u8]) -> Misbehaviour {
+        match Greeting::from_body(FrameKind::Refusal, body) {
+            Ok(Greeting::Refusal(refusal)) => {
+                // Dialling again would end the same way for as long as the session is kept.
+                self.session.end(LinkLoss::Unreachable);
+                Misbehaviour::Refused(refusal)
+            }
+            Ok(_) => FrameError::OutOfPlace(FrameKind::Refusal).into(),
+            Err(error) => error.into(),
+        }
     }
 
     async fn deliver_control(&self, frame: RawFrame<'_>) -> ReadEnd {
@@ -296,6 +321,6 @@ impl Reader {
     }
 }
 
-fn ended(read: io::Result<usize>) -> bool {
+fn ended(read: &io::Result<usize>) -> bool {
     matches!(read, Ok(0) | Err(_))
 }

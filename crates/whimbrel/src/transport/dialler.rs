@@ -1,10 +1,12 @@
-//! Opening connections: to an address the core asks for, and again to the peer of a session that lost its own.
+//! Opening connections: to an address the core asks for, and again to the peer of a session that lost its
+//! own.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::net::TcpStream;
 use whimbrel_core::base::Address;
 use whimbrel_core::node::LinkLoss;
@@ -23,17 +25,22 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const ADDRESSES_MAX: usize = 8;
 
 /// How a try ended without a session.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 enum DialError {
     /// Every address of the host refused the connection: nobody listens there.
+    #[error("the port refuses connections")]
     PortRefused,
     /// There is a connection with that peer already.
+    #[error("there is a connection already")]
     AlreadyUp,
     /// Another connection with that peer is under way; it may come about or not.
+    #[error("another connection goes first")]
     TryAgain,
     /// The node there and this one can not be in one cluster as they are configured.
+    #[error("{0}")]
     Refused(String),
     /// Anything else.
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -70,14 +77,14 @@ async fn try_address(shared: Arc<Shared>, address: Address) {
                 tracing::warn!(%address, error, kept_back, "no session");
             }
         }
-        error => tracing::debug!(%address, ?error, "no session"),
+        error => tracing::debug!(%address, %error, "no session"),
     }
     // An error means that the driver is gone, and the node with it.
     let _ = shared.events.send(TransportEvent::ConnectFailed(address)).await;
 }
 
-/// Dials the peer of a session until it is dropped, because a connection was handed to the session, or until the peer
-/// is known to be gone.
+/// Dials the peer of a session until it is dropped, because a connection was handed to the session, or until
+/// the peer is known to be gone.
 pub(super) async fn redial(shared: &Arc<Shared>, session: &Session) -> LinkLoss {
     let peer = session.peer();
     let mut pause = PAUSE_MIN;
@@ -89,7 +96,8 @@ pub(super) async fn redial(shared: &Arc<Shared>, session: &Session) -> LinkLoss 
                 Ok(Err(DialError::PortRefused)) if !shared.is_claimed(peer.incarnation) => {
                     return LinkLoss::Refused;
                 }
-                tried => tracing::debug!(peer = %peer.incarnation, ?tried, "redialled"),
+                Ok(Err(error)) => tracing::debug!(peer = %peer.incarnation, %error, "not reconnected yet"),
+                Ok(Ok(())) | Err(_) => {}
             }
         }
         tokio::time::sleep(pause).await;

@@ -5,8 +5,8 @@
 //!      └── anything else: closed                └── settings differ, another connection goes first: closed
 //! ```
 //!
-//! [`Unproven`] reads greetings of at most 4 KiB and has no way to deliver anything; only [`Unproven::check`] makes
-//! a [`Proven`] of it.
+//! [`Unproven`] reads greetings of at most 4 KiB and has no way to deliver anything; only [`Unproven::check`]
+//! makes a [`Proven`] of it.
 
 use std::io;
 use std::sync::Arc;
@@ -286,17 +286,20 @@ impl Proven {
         config: &TransportConfig,
         right: &Right,
     ) -> Result<Box<Welcome>, HandshakeError> {
-        let welcome = match self.0.read(FRAME_BYTES_MAX).await? {
-            (Greeting::Welcome(welcome), _) => welcome,
-            _ => return Err(HandshakeError::OutOfTurn),
+        let (Greeting::Welcome(welcome), _) = self.0.read(FRAME_BYTES_MAX).await? else {
+            return Err(HandshakeError::OutOfTurn);
         };
-        let same = (welcome.mode, welcome.slots, welcome.replicas)
-            == (config.mode, config.slots, config.replicas);
+        let same =
+            (welcome.mode, welcome.slots, welcome.replicas) == (config.mode, config.slots, config.replicas);
         if !same {
             return Err(self.0.refuse(Refusal::Settings).await);
         }
         if welcome.member.incarnation != right.peer || welcome.member.kinds.len() > KINDS_MAX {
             return Err(HandshakeError::OutOfTurn);
+        }
+        if let Err(lost) = right.check_peer(&welcome.member) {
+            self.0.refuse(lost.refusal()).await;
+            return Err(HandshakeError::Lost(lost));
         }
         Ok(welcome)
     }

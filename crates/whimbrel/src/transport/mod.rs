@@ -1,8 +1,8 @@
 //! Sessions with other nodes over TCP.
 //!
-//! A *session* is one [`Link`](whimbrel_core::delivery::Link) with one incarnation of a peer, above one TCP connection
-//! at a time. It outlives the connection: what the peer had not acknowledged is written again after a reconnect, so
-//! a connection that breaks between two live nodes loses and doubles nothing.
+//! A *session* is one [`Link`](whimbrel_core::delivery::Link) with one incarnation of a peer, above one TCP
+//! connection at a time. It outlives the connection: what the peer had not acknowledged is written again
+//! after a reconnect, so a connection that breaks between two live nodes loses and doubles nothing.
 //!
 //! ```text
 //!   connect(address) ──> dialler ─┐                    ┌─> session task ── link reader ──> events, inbound
@@ -10,22 +10,22 @@
 //!   listener ── one task each ────┘   (two proofs)     └─> ends: SessionDown
 //! ```
 //!
-//! **Which connection counts.** Both nodes of a pair may dial at the same time. The one dialled by the smaller
-//! incarnation goes first; the other is refused as a duplicate. A node that says in its proof which connection it
-//! has given up is believed, so a half-dead connection never keeps a living one out. All of this is decided under
-//! the lock of the [`registry`], at two points of the handshake: before the own proof is sent (dialler), and after
-//! the peer's proof was checked (acceptor).
+//! **Which connection counts.** Both nodes of a pair may dial at the same time. The one dialled by the
+//! smaller incarnation goes first; the other is refused as a duplicate. A node that says in its proof which
+//! connection it has given up is believed, so a half-dead connection never keeps a living one out. All of
+//! this is decided under the lock of the [`registry`], at two points of the handshake: before the own proof
+//! is sent (dialler), and after the peer's proof was checked (acceptor).
 //!
-//! **When a connection closes** both sides dial again at once. A port that refuses is evidence that the process is
-//! gone; a peer that answers under another incarnation has replaced the old one; otherwise the session is retried for
-//! `unreachable_after` and then given up, which is no evidence.
+//! **When a connection closes** both sides dial again at once. A port that refuses is evidence that the
+//! process is gone; a peer that answers under another incarnation has replaced the old one; otherwise the
+//! session is retried for `unreachable_after` and then given up, which is no evidence.
 //!
-//! **Strangers** get as far as [`handshake`]: an unproven connection is a type that can read and write greetings and
-//! nothing else. The secret is proven, not sent. Nothing is encrypted.
+//! **Strangers** get as far as [`handshake`]: an unproven connection is a type that can read and write
+//! greetings and nothing else. The secret is proven, not sent. Nothing is encrypted.
 //!
-//! **Limits.** A session queues at most what its link allows, and [`QUEUED_BYTES_MAX`] bytes of messages; above that
-//! [`SendError::Full`]. A peer that does not even take control messages loses its session. A reader that can not
-//! hand a control message to the driver stops reading, and TCP tells the peer.
+//! **Limits.** A session queues at most what its link allows, and [`QUEUED_BYTES_MAX`] bytes of messages;
+//! above that [`SendError::Full`]. A peer that does not even take control messages and signals loses its
+//! session. A reader that can not hand a control message to the driver stops reading, and TCP tells the peer.
 
 mod connection;
 mod dialler;
@@ -54,7 +54,7 @@ use whimbrel_core::wire::hello::Mode;
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 
-pub(crate) use outgoing::{FrameTooLong, OutFrame};
+pub(crate) use outgoing::OutFrame;
 
 /// Bytes of messages that one session queues or keeps unacknowledged.
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -95,7 +95,8 @@ pub(crate) struct Timings {
     pub(crate) unreachable_after: Duration,
     /// Something is written at least this often; default 1 s.
     pub(crate) keep_alive: Duration,
-    /// A connection on which nothing arrives for this long is closed; default 5 s, several times `keep_alive`.
+    /// A connection on which nothing arrives for this long is closed; default 5 s, several times
+    /// `keep_alive`.
     pub(crate) silence: Duration,
     /// Received frames are acknowledged by then, when nothing else is written; default 20 ms.
     pub(crate) acknowledge: Duration,
@@ -121,9 +122,9 @@ impl Default for Timings {
 /// What the transport tells the driver, in order for each peer: one `SessionUp`, any number of `Control`, one
 /// `SessionDown`, whatever ended the session (also `end_session` and `reincarnate`).
 ///
-/// `me` is the incarnation of this node that the session belongs to. Events of an earlier one may still be in the
-/// channel after [`Transport::reincarnate`]: the driver drops those whose [`me`](TransportEvent::me) is not the
-/// present one.
+/// `me` is the incarnation of this node that the session belongs to. Events of an earlier one may still be in
+/// the channel after [`Transport::reincarnate`]: the driver drops those whose [`me`](TransportEvent::me) is
+/// not the present one.
 #[derive(Debug)]
 pub(crate) enum TransportEvent {
     /// A session is authenticated and carries frames.
@@ -174,8 +175,8 @@ pub(crate) trait Inbound: Send + Sync + 'static {
     /// A frame arrived.
     fn on_frame(&self, from: Incarnation, frame: MessageFrame);
 
-    /// All message frames of one read were delivered (at least one): flush confirmations. Not called for control
-    /// frames and acknowledgements, so a node whose driver is stuck is not heard by those alone.
+    /// All message frames of one read were delivered (at least one): flush confirmations. Not called for
+    /// control frames and acknowledgements, so a node whose driver is stuck is not heard by those alone.
     fn on_batch_end(&self, from: Incarnation);
 
     /// The session is over. `unsent` are the frames that were never written, in the order in which they were
@@ -213,10 +214,11 @@ pub(crate) enum TransportError {
 /// Why a frame was not queued. It was not sent and never will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SendError {
-    /// There is no session with this incarnation.
+    /// There is no session with this incarnation, or its `SessionUp` was not sent yet.
     #[error("no session with this node")]
     NoSession,
-    /// The lane is full. On the control lane the session ends.
+    /// The lane is full. If it was a control message or a signal, which may not be left out, the session
+    /// ends.
     #[error("the link to this node is full")]
     Full,
 }
@@ -257,24 +259,37 @@ impl Transport {
     }
 
     /// Goes on as `me`. The first call starts accepting and dialling; a later one closes all sessions.
+    ///
+    /// When this returns, no frame of those sessions reaches [`Inbound::on_frame`] any more.
+    ///
+    /// # Blocking
+    /// As [`Transport::end_session`].
     pub(crate) fn reincarnate(&self, me: MemberInfo) {
         self.shared.reincarnate(me);
     }
 
-    /// Tries this address once: ends in one `SessionUp` or `ConnectFailed`, or in nothing if the node there has
-    /// a session already. A second call for an address that is being tried changes nothing.
+    /// Tries this address once: ends in one `SessionUp` or `ConnectFailed`, or in nothing if the node there
+    /// has a session already. A second call for an address that is being tried changes nothing.
     pub(crate) fn connect(&self, address: Address) {
         dialler::connect(&self.shared, address);
     }
 
     /// Ends the session with this peer. The peer may open another.
+    ///
+    /// When this returns, no frame of the session reaches [`Inbound::on_frame`] any more: a gate may forget
+    /// the peer.
+    ///
+    /// # Blocking
+    /// Waits for an `on_frame` that runs at this moment: not to be called from there, nor under a lock that
+    /// it takes.
     pub(crate) fn end_session(&self, peer: Incarnation) {
         if let Some(session) = self.shared.session(peer) {
-            session.end(LinkLoss::Unreachable);
+            session.silence();
         }
     }
 
-    /// Queues a frame for this peer and wakes the writer. Frames of one lane arrive in the order of these calls.
+    /// Queues a frame for this peer and wakes the writer. Frames of one lane arrive in the order of these
+    /// calls.
     ///
     /// Never waits; takes the session's lock for a moment.
     ///
@@ -284,8 +299,8 @@ impl Transport {
         self.shared.session(to).ok_or(SendError::NoSession)?.send(lane, frame)
     }
 
-    /// Stops accepting, gives peers a moment to acknowledge what was sent, closes all connections and waits for
-    /// all tasks. Every session ends with its `SessionDown`, if the channel has room for it.
+    /// Stops accepting, gives peers a moment to acknowledge what was sent, closes all connections and waits
+    /// for all tasks. Every session ends with its `SessionDown`, if the channel has room for it.
     pub(crate) async fn shutdown(&self) {
         self.shared.shutdown().await;
     }

@@ -34,7 +34,11 @@ impl OutFrame {
     }
 
     fn new(kind: FrameKind, body: Vec<u8>) -> Result<Self, FrameTooLong> {
-        if body.len() > BODY_BYTES_MAX { Err(FrameTooLong { bytes: body.len() }) } else { Ok(Self { kind, body }) }
+        if body.len() > BODY_BYTES_MAX {
+            Err(FrameTooLong { bytes: body.len() })
+        } else {
+            Ok(Self { kind, body })
+        }
     }
 
     /// What it is about.
@@ -56,10 +60,9 @@ impl ByteCount {
     /// The frame, counted until it is dropped; none if that would exceed `bytes_max`.
     pub(super) fn admit(&self, frame: OutFrame, bytes_max: usize) -> Option<Queued> {
         let bytes = frame.body.len();
-        let admitted =
-            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-                held.checked_add(bytes).filter(|sum| *sum <= bytes_max)
-            });
+        let admitted = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            held.checked_add(bytes).filter(|sum| *sum <= bytes_max)
+        });
         admitted.ok().map(|_| Queued(Arc::new(Counted { frame, held: self.clone() })))
     }
 }

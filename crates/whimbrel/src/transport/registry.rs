@@ -1,7 +1,7 @@
 //! Who is connected, who is connecting, and which of two connections of a pair counts.
 //!
-//! One lock guards it. Handshakes take it for writing at two points, senders for reading. A session's own lock may be
-//! taken inside it, never the other way round.
+//! One lock guards it. Handshakes take it for writing at two points, senders for reading. A session's own
+//! lock may be taken inside it, never the other way round.
 //!
 //! ```text
 //!             dialler                                    acceptor
@@ -94,6 +94,13 @@ pub(super) struct Right {
     pub(super) session: Option<Arc<Session>>,
 }
 
+impl Right {
+    /// See [`Shared::check_peer`].
+    pub(super) fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
+        self.shared.check_peer(peer)
+    }
+}
+
 impl Drop for Right {
     fn drop(&mut self) {
         let mut registry = self.shared.write();
@@ -154,19 +161,26 @@ impl Shared {
 
     /// Goes on as `me`.
     pub(super) fn reincarnate(&self, me: MemberInfo) {
-        self.change_life(Some(Arc::new(me)));
+        // Only without the registry's lock: a frame that is being delivered may take it, to send an answer.
+        for session in self.change_life(Some(Arc::new(me))) {
+            session.silence();
+        }
         self.born.cancel();
     }
 
-    fn change_life(&self, me: Option<Arc<MemberInfo>>) {
+    /// Goes on as somebody else, or nobody. Returns the sessions of the life before, which are told to end.
+    fn change_life(&self, me: Option<Arc<MemberInfo>>) -> Vec<Arc<Session>> {
         let mut registry = self.write();
         registry.me = me;
         // Handshakes of the life before fail at their commit.
         registry.dialling.clear();
         registry.claimed.clear();
-        for session in registry.sessions.values() {
+        let sessions: Vec<_> = registry.sessions.values().cloned().collect();
+        // With the lock, so that no handshake of the new life finds one that could be resumed.
+        for session in &sessions {
             session.end(LinkLoss::Unreachable);
         }
+        sessions
     }
 
     /// Ends everything; see [`super::Transport::shutdown`].
@@ -231,16 +245,16 @@ impl Shared {
         let mut registry = self.write();
         registry.check_life(me)?;
         let first = me.incarnation < peer;
-        // The pair's own rule: what the smaller incarnation dials goes before what the greater one dials. The greater
-        // one needs no more care, since the smaller dials only without a connection, as it sees things.
+        // The pair's own rule: what the smaller incarnation dials goes before what the greater one dials. The
+        // greater one needs no more care, since the smaller dials only without a connection, as it sees
+        // things.
         if first && registry.dialling.contains_key(&peer) {
             return Err(Lost::Duplicate);
         }
         let session = registry.sessions.get(&peer).filter(|s| !s.is_ending()).cloned();
-        if let Some(session) = &session {
-            if first && session.is_connected_by_own_dial() && session.last_connection() != claim.lost {
-                return Err(Lost::Duplicate);
-            }
+        let in_use = |s: &Session| s.is_connected_by_own_dial() && s.last_connection() != claim.lost;
+        if first && session.as_deref().is_some_and(in_use) {
+            return Err(Lost::Duplicate);
         }
         registry.dialling.remove(&peer);
         registry.claimed.insert(peer, connection);
@@ -260,10 +274,19 @@ impl Shared {
         Right { shared: self.clone(), me: me.clone(), peer, connection, dialled_here, session }
     }
 
+    /// Whether a peer may have a session at all: checked while it can still be told.
+    ///
+    /// # Errors
+    /// A younger life of the same node is connected.
+    fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
+        if self.read().has_younger(peer) { Err(Lost::Outdated) } else { Ok(()) }
+    }
+
     /// The handshake is complete: the connection belongs to a session from now on, an old or a new one.
     ///
     /// # Errors
-    /// Another connection went first, or this node or the peer is no longer who it was; the connection is closed.
+    /// Another connection went first, or this node or the peer is no longer who it was; the connection is
+    /// closed.
     pub(super) fn commit(
         self: &Arc<Self>,
         right: Right,
@@ -327,19 +350,25 @@ impl Registry {
         Ok(())
     }
 
+    /// Sessions with other lives of this peer's node.
+    fn other_lives<'a>(&'a self, peer: &'a MemberInfo) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
+        let sessions = self.sessions.values();
+        sessions.filter(|s| s.peer().name == peer.name && s.peer().incarnation != peer.incarnation)
+    }
+
+    /// Whether a younger life of this peer's node is connected. Then this one is a late guest, or two nodes
+    /// share a name.
+    fn has_younger(&self, peer: &MemberInfo) -> bool {
+        let younger = |s: &Session| s.peer().incarnation.started_ms > peer.incarnation.started_ms;
+        self.other_lives(peer).any(|s| !s.is_ending() && s.is_connected() && younger(s))
+    }
+
     /// A node has one life at a time: its earlier ones are over when a younger one shows itself.
     fn end_other_lives(&self, peer: &MemberInfo) -> Result<Vec<CancellationToken>, Lost> {
-        let others = || {
-            let same_name = |s: &&Arc<Session>| s.peer().name == peer.name;
-            let other_life = |s: &&Arc<Session>| s.peer().incarnation != peer.incarnation;
-            self.sessions.values().filter(same_name).filter(other_life)
-        };
-        // A life that is connected and younger: this one is a late guest, or two nodes share a name.
-        let younger = |s: &Arc<Session>| s.peer().incarnation.started_ms > peer.incarnation.started_ms;
-        if others().any(|s| !s.is_ending() && s.is_connected() && younger(s)) {
+        if self.has_younger(peer) {
             return Err(Lost::Outdated);
         }
-        let ended = others().map(|session| {
+        let ended = self.other_lives(peer).map(|session| {
             session.end(LinkLoss::Replaced);
             session.ended().clone()
         });

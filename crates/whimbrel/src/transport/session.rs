@@ -8,9 +8,11 @@
 //!                                                               └ another life of the peer ──> Ended: Replaced
 //! ```
 //!
-//! The task sends `SessionUp` first and `SessionDown` last, and awaits the reader in between, so the driver sees a
-//! session's events in order. Sessions that this one replaces have sent their `SessionDown` before it says `SessionUp`.
+//! The task sends `SessionUp` first and `SessionDown` last, and awaits the reader in between, so the driver
+//! sees a session's events in order. Sessions that this one replaces have sent their `SessionDown` before it
+//! says `SessionUp`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
@@ -30,7 +32,8 @@ use super::{QUEUED_BYTES_MAX, SendError, TransportEvent};
 
 /// Received frames after which the writer is woken to acknowledge them.
 const ACKNOWLEDGE_FRAMES: u64 = 64;
-/// Bytes that the control lane may hold above what messages may: copies of records are chunked, so this is many.
+/// Bytes that the control lane may hold above what messages may: copies of records are chunked, so this is
+/// many.
 const CONTROL_BYTES_EXTRA: usize = 64 * 1024 * 1024;
 
 /// A session with one life of a peer.
@@ -42,6 +45,8 @@ pub(super) struct Session {
     id: u64,
     /// Contended by senders, the reader and the writer, each for one short step.
     state: Mutex<State>,
+    /// Held by the reader while the exchange takes a frame, so that `silence` can wait for that.
+    delivering: Mutex<()>,
     /// Bytes that the link holds.
     held: ByteCount,
     /// Wakes the writer.
@@ -50,6 +55,9 @@ pub(super) struct Session {
     arrived: Notify,
     /// Wakes whoever waits for everything to be acknowledged.
     idle: Notify,
+    /// Set when `SessionUp` is sent: sends before would mix with what the end of a predecessor reports as
+    /// lost.
+    up: AtomicBool,
     /// Fires when the session is to end.
     pub(super) ending: CancellationToken,
     /// Why it ends; set before `ending` fires.
@@ -112,10 +120,12 @@ pub(super) fn start(
             owed: 0,
             timer_armed: false,
         }),
+        delivering: Mutex::default(),
         held: ByteCount::default(),
         work: Notify::new(),
         arrived: Notify::new(),
         idle: Notify::new(),
+        up: AtomicBool::new(false),
         ending: CancellationToken::new(),
         loss: OnceLock::new(),
         ended: CancellationToken::new(),
@@ -127,8 +137,8 @@ pub(super) fn start(
 }
 
 impl Session {
-    // A panic while the lock is held can only come from the link's own assertions; the link is then whole enough to
-    // be asked for what it never wrote.
+    // A panic while the lock is held can only come from the link's own assertions; the link is then whole
+    // enough to be asked for what it never wrote.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,6 +179,20 @@ impl Session {
     pub(super) fn end(&self, loss: LinkLoss) {
         let _ = self.loss.set(loss);
         self.ending.cancel();
+    }
+
+    /// Ends it; when this returns, nothing of it reaches the exchange any more.
+    pub(super) fn silence(&self) {
+        self.end(LinkLoss::Unreachable);
+        drop(self.delivering.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Runs `deliver` unless the session is to end.
+    pub(super) fn deliver(&self, deliver: impl FnOnce()) {
+        let _delivering = self.delivering.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_ending() {
+            deliver();
+        }
     }
 
     /// Closes its connection and waits until nothing more is read from it, so that `received` stands still.
@@ -212,6 +236,12 @@ impl Session {
             Lane::Control => QUEUED_BYTES_MAX + CONTROL_BYTES_EXTRA,
             Lane::Messages | Lane::Bulk => QUEUED_BYTES_MAX,
         };
+        if !self.up.load(Ordering::Acquire) {
+            return Err(SendError::NoSession);
+        }
+        // A route counts on every signal of a session; and control is level-triggered: a peer that does not
+        // even take these is better served by a new session than by what piled up for it.
+        let needed = lane == Lane::Control || frame.kind() == FrameKind::Signal;
         let pushed = match self.held.admit(frame, bytes_max) {
             None => Err(SendError::Full),
             Some(queued) => match self.lock().link.as_mut() {
@@ -221,9 +251,7 @@ impl Session {
         };
         match pushed {
             Ok(()) => self.work.notify_one(),
-            // Control is level-triggered: a peer that does not even take that is better served by a new session than
-            // by what piled up for it.
-            Err(_) if lane == Lane::Control => self.end(LinkLoss::Unreachable),
+            Err(_) if needed => self.end(LinkLoss::Unreachable),
             Err(_) => {}
         }
         pushed
@@ -259,7 +287,8 @@ impl Session {
         if receipt == Receipt::Fresh {
             state.owed += 1;
         }
-        // Once for the timer, which then serves all frames until it fires; and when the sender waits for room.
+        // Once for the timer, which then serves all frames until it fires; and when the sender waits for
+        // room.
         let wake = state.owed == ACKNOWLEDGE_FRAMES || (state.owed > 0 && !state.timer_armed);
         state.timer_armed |= wake;
         drop(state);
@@ -344,7 +373,7 @@ impl Session {
     }
 
     /// The frames of the message lane that were never written. Later sends find no session.
-    fn into_unsent(&self) -> Vec<MessageFrame> {
+    fn take_unsent(&self) -> Vec<MessageFrame> {
         let link = self.lock().link.take();
         let queued = link.map(Link::into_unsent).unwrap_or_default();
         let frames = queued.into_iter().map(|(_, queued)| queued);
@@ -368,7 +397,7 @@ async fn run(shared: Arc<Shared>, session: Arc<Session>, predecessors: Vec<Cance
     session.end(LinkLoss::Unreachable);
     session.abandon();
     let peer = session.peer.incarnation;
-    let unsent = session.into_unsent();
+    let unsent = session.take_unsent();
     shared.inbound.on_session_end(peer, unsent);
     let loss = session.loss.get().copied().unwrap_or(LinkLoss::Unreachable);
     let event = if announced {
@@ -394,6 +423,7 @@ async fn announce(shared: &Arc<Shared>, session: &Session, predecessors: Vec<Can
         () = session.ending.cancelled() => false,
         permit = up => match permit {
             Ok(permit) => {
+                session.up.store(true, Ordering::Release);
                 permit.send(TransportEvent::SessionUp { me: session.me, peer: session.peer.clone() });
                 true
             }

@@ -2,9 +2,17 @@
 
 #![allow(unused)]
 
-use whimbrel::{Context, handlers};
+use whimbrel::{Context, ExitReason, Process, handlers};
 
 struct Counter;
+
+impl Process for Counter {
+    const KIND: &'static str = "counter";
+    type Args = ();
+    async fn init(_: (), _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+        Ok(Counter)
+    }
+}
 
 #[handlers]
 impl Counter {

@@ -18,7 +18,7 @@ impl Process for Runner {
 #[handlers(local, pub(self))]
 impl Runner {
     #[call]
-    fn run(&mut self, job: Box<dyn Fn(&str) -> usize + Send>) -> Secret {
+    fn run(&mut self, job: Box<dyn FnOnce(&str) -> usize + Send>) -> Secret {
         Secret(job("three"))
     }
 }

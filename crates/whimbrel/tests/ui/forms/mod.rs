@@ -9,7 +9,7 @@ use whimbrel::{Cluster, Context, ExitReason, KindOptions, Message, Process, Proc
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(crate = "whimbrel::serde")]
-pub struct Counter {
+struct Counter {
     value: u64,
     label: String,
 }
@@ -23,7 +23,7 @@ impl Process for Counter {
     }
 }
 
-#[handlers]
+#[handlers(pub(self))]
 impl Counter {
     #[call]
     async fn add(&mut self, n: u64) -> u64 {
@@ -51,7 +51,7 @@ impl Counter {
     #[call]
     fn token(&mut self, cx: &mut Context<Self>) -> u64 {
         let token: Token = cx.token();
-        token.get()
+        token.as_u64()
     }
 
     #[call]
@@ -78,13 +78,13 @@ impl Counter {
     }
 
     #[call]
-    #[cfg(any())]
+    #[cfg(not(test))]
     fn somewhere(&self) -> u8 {
         0
     }
 
     #[call]
-    #[cfg(all())]
+    #[cfg(test)]
     fn somewhere(&self) -> String {
         "here".to_owned()
     }

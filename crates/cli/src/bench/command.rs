@@ -1,0 +1,129 @@
+//! What the parent of the bench tells its processes. Every command is one measurement of one round, or set-up.
+
+use serde::{Deserialize, Serialize};
+
+/// One command; each is answered when it is done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Command {
+    /// Join the cluster; answered with the node's address.
+    Join {
+        /// Addresses of nodes that run already.
+        seeds: Vec<String>,
+        /// Members to wait for.
+        members: usize,
+    },
+    /// Wait until the view has this many members.
+    WaitMembers {
+        /// How many.
+        count: usize,
+    },
+    /// Answer frames of the floor; answered with the port.
+    FloorListen,
+    /// Connect to the floor of another process.
+    FloorConnect {
+        /// Its port.
+        port: u16,
+    },
+    /// Answered when the floor's connection has closed, with the moment in microseconds.
+    FloorClosed,
+    /// Start an echo on this node.
+    StartHere {
+        /// Its name.
+        name: String,
+    },
+    /// Start processes from this many tasks at once, for a while or until there are enough; answered with how
+    /// many a second.
+    Starts {
+        /// Front part of the names.
+        prefix: String,
+        /// Tasks.
+        tasks: u32,
+        /// Stop after this time.
+        millis: u64,
+        /// Stop after this many.
+        most: u64,
+    },
+    /// Look names up; answered with how many a second.
+    Whereis {
+        /// Front part of the names.
+        prefix: String,
+        /// How many names there are.
+        names: u64,
+        /// Whom to measure.
+        what: What,
+        /// For how long.
+        millis: u64,
+    },
+    /// Call a process on this node, one call after the other; answered with nanoseconds each.
+    CallHere {
+        /// Its name.
+        name: String,
+        /// Whom to measure.
+        what: What,
+        /// How many calls.
+        calls: u64,
+    },
+    /// Cast to a process on this node until all were handled; answered with how many a second.
+    CastHere {
+        /// Its name.
+        name: String,
+        /// Whom to measure.
+        what: What,
+        /// How many casts.
+        casts: u64,
+    },
+    /// Call a process on another node, one call after the other; answered with the median in microseconds.
+    CallThere {
+        /// Its name.
+        name: String,
+        /// Whom to measure.
+        what: What,
+        /// How many calls.
+        calls: u64,
+    },
+    /// Call a process on another node from many tasks; answered with how many a second.
+    CallThereMany {
+        /// Its name.
+        name: String,
+        /// Whom to measure.
+        what: What,
+        /// Tasks.
+        tasks: u32,
+        /// For how long.
+        millis: u64,
+    },
+    /// Cast to a process on another node in bursts, each ended by a call; answered with how many a second.
+    CastThere {
+        /// Its name.
+        name: String,
+        /// Whom to measure.
+        what: What,
+        /// Bursts of 1,024.
+        bursts: u64,
+    },
+    /// Call each of these names until it has answered; answered with the moment of the last, in microseconds.
+    ReachAll {
+        /// Front part of the names.
+        prefix: String,
+        /// How many names there are.
+        names: u64,
+    },
+    /// Make idle processes; answered with bytes each.
+    Idle {
+        /// Whom to measure.
+        what: What,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Whom a measurement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    /// Whimbrel.
+    Ours,
+    /// The least that the machine and tokio need for the same.
+    Floor,
+}

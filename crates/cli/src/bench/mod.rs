@@ -1,0 +1,94 @@
+//! `whimbrel bench`: what things cost, next to what the machine needs for the same without Whimbrel.
+//!
+//! Ours and the floor alternate within the same two processes, since on a machine with few cores only that makes
+//! their ratio mean something. Values are medians over the rounds.
+
+mod child;
+mod command;
+mod floor;
+mod local;
+mod plan;
+mod row;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub(crate) use child::run as run_child;
+
+use crate::children::Sink;
+use crate::cli::BenchArgs;
+use crate::demo::evidence::Channel;
+use crate::output::{self, Failure};
+use crate::temp::WorkDir;
+use plan::Plan;
+use row::Row;
+
+/// A remote call may cost this many times its floor.
+const CALL_REMOTE_FLOORS_MAX: f64 = 2.0;
+/// All of 1,000 names must be callable within this time after a kill.
+const FAILOVER_MS_1000_MAX: f64 = 300.0;
+
+/// Children of the bench leave no evidence.
+#[derive(Debug)]
+struct NoEvidence;
+
+impl Sink for NoEvidence {
+    fn line(&self, _child: &str, _channel: Channel, _line: &[u8]) {}
+}
+
+/// Runs the bench.
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    let dir = WorkDir::temporary("bench")?;
+    let mut plan = Plan::new(dir.path(), Arc::new(NoEvidence), args)?;
+    let rows = plan.rows()?;
+    if rows.is_empty() {
+        return Err(Failure::usage("no row has such a name").hint("leave --only out to see all rows"));
+    }
+    let failed = first_failed(&rows);
+    if let Some(check) = &failed {
+        eprintln!("FAILED  {check}");
+    }
+    if args.json {
+        let mut object = output::result_object(Some(args.seed), failed.as_deref().unwrap_or("ok"));
+        let rows = serde_json::to_value(&rows).map_err(|error| Failure::check("rows").detail(error))?;
+        object.insert("rows".into(), rows);
+        output::print_line(&serde_json::Value::Object(object).to_string());
+    } else {
+        print_table(&rows);
+    }
+    Ok(output::exit_for(failed.is_none()))
+}
+
+/// The first row that was not measured, or that is over its bar.
+fn first_failed(rows: &[Row]) -> Option<String> {
+    let bar = |row: &Row| match row.name {
+        "call_remote_p50_us" => row.floor.map(|floor| floor * CALL_REMOTE_FLOORS_MAX),
+        "failover_ms_1000" => Some(FAILOVER_MS_1000_MAX),
+        _ => Some(f64::INFINITY),
+    };
+    let holds = |row: &&Row| matches!((row.value, bar(row)), (Some(value), Some(bar)) if value <= bar);
+    rows.iter().find(|row| !holds(row)).map(|row| row.name.to_owned())
+}
+
+fn print_table(rows: &[Row]) {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value}"));
+    output::print_line(&format!(
+        "{:<24}{:>12}{:>12} {:<6} {:>7}  {}",
+        "row", "value", "floor", "unit", "ratio", "note"
+    ));
+    for row in rows {
+        let ratio = row
+            .value
+            .zip(row.floor)
+            .map_or_else(String::new, |(value, floor)| format!("{:.2}", value / floor));
+        output::print_line(&format!(
+            "{:<24}{:>12}{:>12} {:<6} {:>7}  {}",
+            row.name,
+            number(row.value),
+            number(row.floor),
+            row.unit,
+            ratio,
+            row.note
+        ));
+    }
+}

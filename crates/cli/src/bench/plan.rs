@@ -1,0 +1,270 @@
+//! Which process does what for which row.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::command::{Command, What};
+use super::floor::PAYLOAD_BYTES;
+use super::row::{Rounds, Row};
+use crate::children::{Children, Sink};
+use crate::cli::BenchArgs;
+use crate::output::Failure;
+
+/// How long one command may take.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Rounds of rows that need a new cluster each.
+const FAILOVER_ROUNDS: u32 = 5;
+/// Names that are looked up.
+const LOOKUP_NAMES: u64 = 10_000;
+/// Idle processes that are made.
+const IDLE: u64 = 100_000;
+
+/// The bench under way.
+pub(crate) struct Plan {
+    dir: PathBuf,
+    sink: Arc<dyn Sink>,
+    rounds: u32,
+    only: Option<String>,
+}
+
+/// Children, and how to talk to them.
+struct Crew(Children);
+
+impl Crew {
+    fn ask(&mut self, child: &str, command: Command) -> Result<Value, Failure> {
+        self.0.ask(child, command, WITHIN, &mut || {})
+    }
+
+    fn number(&mut self, child: &str, command: Command) -> Result<Option<f64>, Failure> {
+        self.ask(child, command).map(|value| value.as_f64())
+    }
+}
+
+impl Plan {
+    /// A plan that keeps its logs in `dir`.
+    pub(crate) fn new(dir: &Path, sink: Arc<dyn Sink>, args: &BenchArgs) -> Result<Self, Failure> {
+        Ok(Self { dir: dir.to_owned(), sink, rounds: args.rounds, only: args.only.clone() })
+    }
+
+    /// Measures the rows that are wanted.
+    pub(crate) fn rows(&mut self) -> Result<Vec<Row>, Failure> {
+        let mut rows = self.cluster_rows()?;
+        for (name, names) in [("failover_ms_1000", 1_000), ("failover_ms_10000", 10_000)] {
+            if self.wanted(name) {
+                rows.push(self.failover(name, names)?);
+            }
+        }
+        if self.wanted("bytes_per_idle_process") {
+            rows.push(self.idle()?);
+        }
+        Ok(rows)
+    }
+
+    fn wanted(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// Three nodes `a`, `b`, `c` that see each other, with a floor from `a` to `b`.
+    fn crew(&self) -> Result<Crew, Failure> {
+        let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
+        let mut seeds = Vec::new();
+        for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+            crew.0.spawn(name)?;
+            let address = crew.ask(name, Command::Join { seeds: seeds.clone(), members: at + 1 })?;
+            seeds.push(address.as_str().unwrap_or_default().to_owned());
+        }
+        for name in ["a", "b", "c"] {
+            crew.ask(name, Command::WaitMembers { count: 3 })?;
+        }
+        Ok(crew)
+    }
+
+    fn connect_floor(crew: &mut Crew, to: &str) -> Result<(), Failure> {
+        let port = crew.ask(to, Command::FloorListen)?;
+        let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
+        let port = port.ok_or_else(|| Failure::check("the floor has no port"))?;
+        crew.ask("a", Command::FloorConnect { port }).map(|_| ())
+    }
+
+    fn cluster_rows(&self) -> Result<Vec<Row>, Failure> {
+        let wanted: Vec<Spec> = specs().into_iter().filter(|spec| self.wanted(spec.row.name)).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut crew = self.crew()?;
+        Self::connect_floor(&mut crew, "b")?;
+        crew.ask("a", Command::StartHere { name: HERE.into() })?;
+        crew.ask("b", Command::StartHere { name: THERE.into() })?;
+        crew.ask(
+            "a",
+            Command::Starts { prefix: "lookup".into(), tasks: 64, millis: 60_000, most: LOOKUP_NAMES },
+        )?;
+        wanted.into_iter().map(|spec| self.alternate(&mut crew, spec)).collect()
+    }
+
+    /// A B A B: ours and the floor in turn, in the same processes.
+    fn alternate(&self, crew: &mut Crew, spec: Spec) -> Result<Row, Failure> {
+        eprintln!("bench: {}", spec.row.name);
+        let mut rounds = Rounds::default();
+        for round in 0..self.rounds {
+            rounds.ours.extend(crew.number("a", (spec.command)(What::Ours, round))?);
+            rounds.floor.extend(crew.number("a", (spec.command)(What::Floor, round))?);
+        }
+        Ok(rounds.fill(spec.row))
+    }
+
+    /// kill -9 of one of three nodes, until every name has answered a survivor.
+    fn failover(&self, name: &'static str, names: u64) -> Result<Row, Failure> {
+        let mut rounds = Rounds::default();
+        for round in 1..=self.rounds.min(FAILOVER_ROUNDS) {
+            eprintln!("bench: {name}, round {round}");
+            let mut crew = self.crew()?;
+            Self::connect_floor(&mut crew, "c")?;
+            let prefix = "failover".to_owned();
+            crew.ask(
+                "a",
+                Command::Starts { prefix: prefix.clone(), tasks: 64, millis: 60_000, most: names },
+            )?;
+            // Once before, so that the survivor knows where they are.
+            crew.ask("a", Command::ReachAll { prefix: prefix.clone(), names })?;
+            let closed = crew.0.send("a", Command::FloorClosed)?;
+            let killed_us = crew.0.kill("c")?;
+            let reached = crew.0.send("a", Command::ReachAll { prefix, names })?;
+            let moments = crew.0.wait(&[reached, closed], WITHIN, &mut || {})?;
+            let mut since = moments.iter().map(|moment| moment.as_u64().map(|us| millis(us, killed_us)));
+            rounds.ours.extend(since.next().flatten());
+            rounds.floor.extend(since.next().flatten());
+        }
+        Ok(rounds.fill(Row {
+            name,
+            value: None,
+            unit: "ms",
+            floor: None,
+            processes: 3,
+            callers: u32::try_from(names).unwrap_or(u32::MAX),
+            payload_bytes: 0,
+            note:
+                "kill(2) returned until every name answered; floor: until a plain TCP connection saw the end"
+                    .into(),
+        }))
+    }
+
+    fn idle(&self) -> Result<Row, Failure> {
+        let mut rounds = Rounds::default();
+        for round in 0..self.rounds.min(FAILOVER_ROUNDS) {
+            eprintln!("bench: bytes_per_idle_process, round {}", round + 1);
+            for what in [What::Ours, What::Floor] {
+                // A fresh process each, since freed memory stays resident.
+                let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
+                crew.0.spawn("memory")?;
+                let bytes = crew.number("memory", Command::Idle { what, count: IDLE })?;
+                match what {
+                    What::Ours => rounds.ours.extend(bytes),
+                    What::Floor => rounds.floor.extend(bytes),
+                }
+            }
+        }
+        Ok(rounds.fill(Row {
+            name: "bytes_per_idle_process",
+            value: None,
+            unit: "bytes",
+            floor: None,
+            processes: 1,
+            callers: 0,
+            payload_bytes: 0,
+            note: format!(
+                "growth of the resident memory by {IDLE}; floor: a tokio task with a bounded channel"
+            ),
+        }))
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn millis(us: u64, since_us: u64) -> f64 {
+    us.saturating_sub(since_us) as f64 / 1_000.0
+}
+
+/// The echo on the node that measures.
+const HERE: &str = "echo-here";
+/// The echo on the other node.
+const THERE: &str = "echo-there";
+
+/// A row, and the command that measures one round of it.
+struct Spec {
+    row: Row,
+    command: fn(What, u32) -> Command,
+}
+
+fn specs() -> Vec<Spec> {
+    let row = |name, unit, processes, callers, payload_bytes, note: &str| Row {
+        name,
+        value: None,
+        unit,
+        floor: None,
+        processes,
+        callers,
+        payload_bytes,
+        note: note.to_owned(),
+    };
+    let payload = PAYLOAD_BYTES;
+    vec![
+        Spec {
+            row: row(
+                "start_register_per_s_64",
+                "1/s",
+                3,
+                64,
+                0,
+                "R = 2; floor: one round trip of multiplexed TCP",
+            ),
+            command: |what, round| match what {
+                What::Ours => Command::Starts {
+                    prefix: format!("start{round}"),
+                    tasks: 64,
+                    millis: 700,
+                    most: u64::MAX,
+                },
+                What::Floor => Command::CallThereMany { name: THERE.into(), what, tasks: 64, millis: 300 },
+            },
+        },
+        Spec {
+            row: row("whereis_per_s", "1/s", 1, 1, 0, "10,000 names; floor: a map behind one RwLock"),
+            command: |what, _| Command::Whereis {
+                prefix: "lookup".into(),
+                names: LOOKUP_NAMES,
+                what,
+                millis: 200,
+            },
+        },
+        Spec {
+            row: row("call_local_ns", "ns", 1, 1, payload, "floor: a tokio task with mpsc and oneshot"),
+            command: |what, _| Command::CallHere { name: HERE.into(), what, calls: 50_000 },
+        },
+        Spec {
+            row: row("cast_local_per_s", "1/s", 1, 1, payload, "until handled; floor: tokio mpsc"),
+            command: |what, _| Command::CastHere { name: HERE.into(), what, casts: 200_000 },
+        },
+        Spec {
+            row: row("call_remote_p50_us", "us", 2, 1, payload, "floor: multiplexed TCP, same processes"),
+            command: |what, _| Command::CallThere { name: THERE.into(), what, calls: 8_000 },
+        },
+        Spec {
+            row: row("call_remote_per_s_64", "1/s", 2, 64, payload, "floor: multiplexed TCP, same processes"),
+            command: |what, _| Command::CallThereMany { name: THERE.into(), what, tasks: 64, millis: 400 },
+        },
+        Spec {
+            row: row(
+                "cast_remote_per_s",
+                "1/s",
+                2,
+                1,
+                payload,
+                "bursts of 1,024, each until handled; floor: the same",
+            ),
+            command: |what, _| Command::CastThere { name: THERE.into(), what, bursts: 100 },
+        },
+    ]
+}

@@ -1,0 +1,175 @@
+//! The binary as a new user meets it: wrong flags, missing files, a taken port, Ctrl-C.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn whimbrel(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_whimbrel")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn says(output: &Output, words: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+}
+
+/// A place for files of one test.
+fn scratch(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn a_wrong_flag_is_a_usage_error_with_the_right_one() {
+    let output = whimbrel(&["demo", "--jsno"]);
+    assert_eq!(output.status.code(), Some(2));
+    says(&output, &["--jsno", "--json"]);
+    assert_eq!(whimbrel(&["demo", "--nodes", "1"]).status.code(), Some(2));
+    assert_eq!(whimbrel(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn verify_of_something_else_is_a_usage_error() {
+    let dir = scratch("verify");
+    let output = whimbrel(&["verify", dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    says(&output, &["history.jsonl", "hint:"]);
+}
+
+#[test]
+fn a_directory_that_is_in_use_is_not_written_to() {
+    let dir = scratch("keep");
+    std::fs::write(dir.join("something"), "x").unwrap();
+    let output = whimbrel(&["demo", "--keep", dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    says(&output, &["not empty", "hint:"]);
+}
+
+#[test]
+fn an_unknown_key_of_a_node_is_refused_with_the_nearest() {
+    let file = scratch("config").join("node.toml");
+    std::fs::write(&file, "cluster = \"shop\"\nlisten = \"127.0.0.1:0\"\nsed = []\n").unwrap();
+    let output = whimbrel(&["node", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    says(&output, &["`sed`", "did you mean `seeds`", "node.toml"]);
+}
+
+#[test]
+fn a_node_whose_port_is_taken_says_so() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let file = scratch("port").join("node.toml");
+    std::fs::write(&file, format!("cluster = \"shop\"\nlisten = \"{address}\"\n")).unwrap();
+    let output = whimbrel(&["node", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3));
+    says(&output, &[&address.port().to_string(), "hint:"]);
+}
+
+#[test]
+fn a_node_runs_until_it_is_told_to_end() {
+    let file = scratch("node").join("node.toml");
+    std::fs::write(&file, "cluster = \"shop\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let mut node = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
+        .args(["node", "--config", file.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(node.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("is in cluster"), "{line}");
+    signal(node.id(), "TERM");
+    assert_eq!(node.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("has left"), "{rest}");
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_and_leaves_nothing() {
+    let temporary = scratch("interrupted");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
+        .args(["demo", "--seconds", "20", "--names", "20"])
+        .env("TMPDIR", &temporary)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(demo.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("see each other") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the demo ended before its nodes were up");
+    }
+    let nodes = children_of(demo.id());
+    assert!(!nodes.is_empty());
+    signal(demo.id(), "INT");
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.contains("interrupted"), "{rest}");
+    assert!(nodes.iter().all(|pid| !is_running(*pid)), "a node outlived the demo");
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "files were left behind");
+}
+
+#[test]
+fn nodes_die_with_a_demo_that_is_killed() {
+    let temporary = scratch("killed");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
+        .args(["demo", "--seconds", "20", "--names", "20"])
+        .env("TMPDIR", &temporary)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(demo.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("see each other") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the demo ended before its nodes were up");
+    }
+    let nodes = children_of(demo.id());
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while nodes.iter().any(|pid| is_running(*pid)) {
+        assert!(Instant::now() < until, "a node outlived the demo");
+        std::thread::yield_now();
+    }
+}
+
+fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
+}
+
+/// Children of a process, as /proc tells.
+fn children_of(parent: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    all.filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// Whether a process is there and not only waiting to be waited for.
+fn is_running(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z")
+}
+
+/// The fields after the command's name: state, parent and so on.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}

@@ -1,0 +1,9 @@
+//! Tests on OS processes: the built binary, started, told, interrupted and killed as users and machines do it.
+#![allow(clippy::unwrap_used)]
+
+mod command_line;
+mod kill;
+mod nodes;
+#[path = "../../src/os.rs"]
+#[allow(dead_code, missing_docs)]
+mod os;

@@ -1,0 +1,114 @@
+//! Every operation has one outcome by its deadline, and the outcome is true.
+
+use whimbrel_core::base::{ErrorCode, Executed};
+
+use super::{Facts, Violation, ms, violated};
+use crate::history::{MILLI, Micros, Op, OpKind, Outcome};
+
+const NAME: &str = "outcomes";
+/// An outcome may come so long after the deadline.
+const LATE_MAX: Micros = 50 * MILLI;
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let mut handled = vec![None; facts.history.ops.len()];
+    for entry in &facts.history.handled {
+        handled[entry.op as usize].get_or_insert(entry.at);
+    }
+    for (at, op) in facts.history.ops.iter().enumerate() {
+        check_outcome(facts, at, op, found);
+        check_truth(facts, at, op, handled[at], found);
+        if op.kind == OpKind::Cast && handled[at].is_none() {
+            check_cast(facts, at, op, found);
+        }
+    }
+}
+
+/// By when the outcome must be there: a frozen node is excused until it goes on.
+fn due(facts: &Facts<'_>, op: &Op) -> Micros {
+    let frozen = facts.history.disturbances.iter().filter(|d| d.frozen == Some(op.host));
+    let overlaps = frozen.filter(|d| d.from <= op.deadline + LATE_MAX && d.until >= op.invoked);
+    overlaps.map(|d| d.until).max().unwrap_or(0).max(op.deadline) + LATE_MAX
+}
+
+fn check_outcome(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    if op.second_outcome {
+        violated(found, NAME, format!("operation {at} ({:?}) ended twice", op.kind));
+    }
+    let due = due(facts, op);
+    match &op.completed {
+        Some((completed, outcome)) if *completed > due => {
+            let text = format!(
+                "operation {at} ({:?}) ended at {}, due {}: {outcome:?}",
+                op.kind,
+                ms(*completed),
+                ms(due)
+            );
+            violated(found, NAME, text);
+        }
+        Some(_) => {}
+        None if history.ended > due && !history.killed_between(op.host, op.invoked, due) => {
+            let name = history.name(op.name);
+            let text = format!(
+                "operation {at} ({:?} {name}, n{}) has no outcome; due {}",
+                op.kind,
+                op.host + 1,
+                ms(due)
+            );
+            violated(found, NAME, text);
+        }
+        None => {}
+    }
+}
+
+/// "Not executed" was not; "done" was.
+fn check_truth(facts: &Facts<'_>, at: usize, op: &Op, handled: Option<Micros>, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    let name = history.name(op.name);
+    let letter = op.dead_letter.map(|(_, code, executed)| (code, executed));
+    for (code, executed) in op.failed().into_iter().chain(letter) {
+        if executed == Executed::No && handled.is_some() {
+            violated(
+                found,
+                NAME,
+                format!("message {at} to {name} ended {code}, not executed, and is handled"),
+            );
+        }
+        let by_request = |life: &&u32| Some(history.lives[**life as usize].request) == op.request;
+        let starts = matches!(op.kind, OpKind::Start(_)) && code != ErrorCode::InitFailed;
+        if starts
+            && executed == Executed::No
+            && facts.lives[op.name as usize].iter().any(|life| by_request(&life))
+        {
+            violated(
+                found,
+                NAME,
+                format!("start {at} of {name} ended {code}, not executed, and was launched"),
+            );
+        }
+    }
+    if op.kind == OpKind::Call
+        && let Some((completed, Outcome::Ok)) = &op.completed
+        && handled.is_none_or(|time| time > *completed)
+    {
+        violated(found, NAME, format!("call {at} to {name} was answered and not handled"));
+    }
+}
+
+/// An accepted cast is handled, told to the dead letters, or died with a node.
+fn check_cast(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    let accepted = matches!(op.completed, Some((_, Outcome::Ok)));
+    if !accepted || op.dead_letter.is_some() || history.killed_between(op.host, op.invoked, history.ended) {
+        return;
+    }
+    let died_with_host = facts.lives[op.name as usize].iter().any(|life| {
+        let life = &history.lives[*life as usize];
+        history.killed_between(life.host, op.invoked.max(life.launched), history.ended)
+    });
+    if !died_with_host {
+        let name = history.name(op.name);
+        let text = format!("cast {at} to {name}, sent at {} on n{}, vanished", ms(op.invoked), op.host + 1);
+        violated(found, NAME, text);
+    }
+}

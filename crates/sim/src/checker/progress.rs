@@ -1,0 +1,75 @@
+//! Birth, joins and healing end in bounded time; views do not thrash.
+
+use super::{Facts, Violation, ms, violated};
+use crate::history::{Micros, SECOND};
+use crate::world::CONVERGENCE;
+
+const NAME: &str = "progress";
+/// A node that boots while nothing is cut or frozen has a view after `found_alone_after` and C at the latest.
+const BIRTH_MAX: Micros = 2 * SECOND + CONVERGENCE;
+/// Views a node may install within one second: one per 200 ms, and one that was on its way.
+const VIEWS_PER_SECOND_MAX: usize = 7;
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    check_convergence(facts, found);
+    if facts.crash_only {
+        check_births(facts, found);
+    }
+    check_thrash(facts, found);
+}
+
+fn check_convergence(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    if history.healed > history.ended || history.converged.is_some() {
+        return;
+    }
+    let views: Vec<String> = history
+        .finals
+        .iter()
+        .filter(|node| node.incarnation.is_some())
+        .map(|node| match &node.view {
+            Some(view) => format!("n{}: {:?} of {}", node.host + 1, view.id, view.members.len()),
+            None => format!("n{}: no view", node.host + 1),
+        })
+        .collect();
+    violated(
+        found,
+        NAME,
+        format!("no common view after healing at {}: {}", ms(history.healed), views.join(", ")),
+    );
+}
+
+fn check_births(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    for (host, boot) in &history.boots {
+        let due = boot + BIRTH_MAX;
+        let in_view = history.installed.iter().any(|i| i.host == *host && i.at >= *boot && i.at <= due);
+        if !in_view && due < history.ended && !history.killed_between(*host, *boot, due) {
+            let text = format!("n{} booted at {} and has no view at {}", host + 1, ms(*boot), ms(due));
+            violated(found, NAME, text);
+        }
+    }
+}
+
+fn check_thrash(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let hosts = facts.history.finals.len();
+    let mut installs: Vec<Vec<Micros>> = vec![Vec::new(); hosts];
+    for installed in &facts.history.installed {
+        installs[usize::from(installed.host)].push(installed.at);
+    }
+    for (host, times) in installs.iter().enumerate() {
+        let burst = times.windows(VIEWS_PER_SECOND_MAX + 1).find(|w| w[VIEWS_PER_SECOND_MAX] - w[0] < SECOND);
+        let caught_up = |from: Micros| {
+            facts.history.disturbances.iter().any(|d| d.until + SECOND > from && d.from < from + SECOND)
+        };
+        if let Some(burst) = burst
+            && !caught_up(burst[0])
+        {
+            violated(
+                found,
+                NAME,
+                format!("n{} installs {} views within a second at {}", host + 1, burst.len(), ms(burst[0])),
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Runs of seeds: one after the other, or on several threads.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use whimbrel_core::base::Mutants;
+use whimbrel_core::base::hash::mix;
+
+use crate::checker::{Violation, judge};
+use crate::history::{Micros, OpKind};
+use crate::plan::{Plan, Profile};
+use crate::world::World;
+
+/// What one seed gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeedResult {
+    pub(crate) seed: u64,
+    pub(crate) events: u64,
+    pub(crate) ops: u64,
+    pub(crate) trace_hash: u64,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) marks: BTreeMap<&'static str, u64>,
+    pub(crate) violations: Vec<Violation>,
+}
+
+/// What many seeds gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) seeds: u64,
+    pub(crate) violations: u64,
+    pub(crate) first_bad: Option<(u64, Violation)>,
+    pub(crate) events: u64,
+    pub(crate) events_min: u64,
+    pub(crate) ops_min: u64,
+    pub(crate) trace_hash: u64,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) marks: BTreeMap<&'static str, u64>,
+    pub(crate) seconds: f64,
+}
+
+/// Which seeds to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    pub(crate) profile: Profile,
+    pub(crate) first_seed: u64,
+    pub(crate) seeds: u64,
+    pub(crate) jobs: usize,
+}
+
+/// The slowest way of a frame that a plan allows.
+pub(crate) fn delay_max(plan: &Plan) -> Micros {
+    let tail = if plan.tail_permille > 0 { plan.tail_max } else { 0 };
+    plan.delay.1.max(tail)
+}
+
+/// Runs one seed and judges it. A panic, in the core or in the simulator, is a violation too.
+pub(crate) fn run_seed(profile: Profile, seed: u64, mutants: Mutants, trace: bool) -> SeedResult {
+    let plan = Plan::draw(profile, seed, mutants);
+    let (replicas, delay) = (plan.replicas, delay_max(&plan));
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(plan, trace);
+        world.run();
+        world
+    }));
+    match run {
+        Ok(world) => {
+            let violations = judge(&world.history, replicas, delay);
+            finished(seed, &world, violations)
+        }
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let what = text.unwrap_or_else(|| "a panic without a text".into());
+            SeedResult {
+                seed,
+                violations: vec![Violation { checker: "panic", what }],
+                ..SeedResult::default()
+            }
+        }
+    }
+}
+
+/// The result of a world that has come to its end.
+pub(crate) fn finished(seed: u64, world: &World, violations: Vec<Violation>) -> SeedResult {
+    SeedResult {
+        seed,
+        events: world.stats.events,
+        ops: world.history.ops.iter().filter(|op| op.kind != OpKind::List).count() as u64,
+        trace_hash: world.stats.trace_hash,
+        faults: world.stats.faults.clone(),
+        marks: world.stats.marks.clone(),
+        violations,
+    }
+}
+
+impl Summary {
+    /// Adds one seed; the sum does not depend on the order.
+    fn add(&mut self, result: &SeedResult) {
+        let first = self.seeds == 0;
+        self.seeds += 1;
+        self.events += result.events;
+        self.events_min = if first { result.events } else { self.events_min.min(result.events) };
+        self.ops_min = if first { result.ops } else { self.ops_min.min(result.ops) };
+        self.trace_hash ^= mix(result.trace_hash ^ mix(result.seed));
+        for (fault, count) in &result.faults {
+            *self.faults.entry(fault).or_insert(0) += count;
+        }
+        for (mark, count) in &result.marks {
+            *self.marks.entry(mark).or_insert(0) += count;
+        }
+        if let Some(violation) = result.violations.first() {
+            self.violations += 1;
+            if self.first_bad.as_ref().is_none_or(|(seed, _)| *seed > result.seed) {
+                self.first_bad = Some((result.seed, violation.clone()));
+            }
+        }
+    }
+}
+
+/// Runs a batch on its threads. `tell` hears of every bad seed and, now and then, of the progress.
+pub(crate) fn run_batch(batch: Batch, mutants: Mutants, tell: &(dyn Fn(&SeedResult, u64) + Sync)) -> Summary {
+    let next = AtomicU64::new(0);
+    let summary = Mutex::new(Summary::default());
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..batch.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= batch.seeds {
+                        return;
+                    }
+                    let result = run_seed(batch.profile, batch.first_seed + index, mutants, false);
+                    tell(&result, index + 1);
+                    // A thread that panicked while it held the lock left a sum that is whole: `add` does not panic.
+                    summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&result);
+                }
+            });
+        }
+    });
+    let mut summary = summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    summary.seconds = start.elapsed().as_secs_f64();
+    summary
+}

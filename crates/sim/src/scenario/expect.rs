@@ -1,0 +1,111 @@
+//! What a scenario expects, held against the history.
+
+use whimbrel_core::base::ErrorCode;
+
+use super::Run;
+use super::parse::Expected;
+use crate::history::{Life, Outcome};
+
+impl Run<'_> {
+    /// What is not as expected.
+    pub(super) fn expect(&self, expected: &Expected) -> Option<String> {
+        match expected {
+            Expected::Outcome { label, outcome } => self.expect_outcome(label, outcome),
+            Expected::Handled { label } => self.expect_handled(label),
+            Expected::RunsOn { name, host } => {
+                let hosts = self.running(*name);
+                (hosts != [*host]).then(|| self.runs_elsewhere(*name, &hosts))
+            }
+            Expected::RunsOnce { name } => {
+                let hosts = self.running(*name);
+                (hosts.len() != 1).then(|| self.runs_elsewhere(*name, &hosts))
+            }
+            Expected::RunsNowhere { name } => {
+                let hosts = self.running(*name);
+                (!hosts.is_empty()).then(|| self.runs_elsewhere(*name, &hosts))
+            }
+            Expected::Lives { name, count } => {
+                let lives = self.world.history.lives.iter().filter(|life| life.name == *name).count();
+                (lives != *count).then(|| format!("{} had {lives} lives, not {count}", self.name(*name)))
+            }
+            Expected::View(hosts) => self.expect_view(hosts),
+            Expected::Mark(mark) => {
+                let seen = self.world.stats.marks.keys().any(|seen| seen == mark);
+                (!seen).then(|| format!("the world did not see {mark}"))
+            }
+            Expected::ViewsMax(most) => self.expect_views(*most),
+        }
+    }
+
+    fn name(&self, name: u32) -> &str {
+        self.world.history.name(name)
+    }
+
+    fn running(&self, name: u32) -> Vec<u16> {
+        let runs = |life: &&Life| life.name == name && life.running.is_some() && life.ended.is_none();
+        self.world.history.lives.iter().filter(runs).map(|life| life.host).collect()
+    }
+
+    fn runs_elsewhere(&self, name: u32, hosts: &[u16]) -> String {
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("n{}", host + 1)).collect();
+        format!("{} runs on [{}]", self.name(name), hosts.join(", "))
+    }
+
+    fn op(&self, label: &str) -> Option<u32> {
+        self.ops.iter().find(|(known, _)| known == label).map(|(_, op)| *op)
+    }
+
+    fn expect_outcome(&self, label: &str, expected: &str) -> Option<String> {
+        let Some(op) = self.op(label) else { return Some(format!("{label} was not done")) };
+        let op = &self.world.history.ops[op as usize];
+        let actual = match (&op.completed, &op.dead_letter) {
+            (_, Some((_, code, _))) => code.as_str(),
+            (None, _) => "pending",
+            (Some((_, Outcome::Ok)), _) => "ok",
+            (Some((_, Outcome::Started { .. })), _) => "started",
+            (Some((_, Outcome::Already { .. })), _) => ErrorCode::AlreadyRunning.as_str(),
+            (Some((_, Outcome::Located { .. })), _) => "located",
+            (Some((_, Outcome::Failed { code, .. })), _) => code.as_str(),
+        };
+        let expected = if expected == "already" { ErrorCode::AlreadyRunning.as_str() } else { expected };
+        (actual != expected).then(|| format!("{label} ended {actual}, not {expected}"))
+    }
+
+    fn expect_handled(&self, label: &str) -> Option<String> {
+        let Some(op) = self.op(label) else { return Some(format!("{label} was not done")) };
+        let times = self.world.history.handled.iter().filter(|handled| handled.op == op).count();
+        (times != 1).then(|| format!("{label} was handled {times} times"))
+    }
+
+    fn expect_view(&self, hosts: &[u16]) -> Option<String> {
+        let views: Vec<_> = hosts.iter().map(|host| self.world.view_of(*host)).collect();
+        let named: Vec<String> = hosts.iter().map(|host| format!("n{}", host + 1)).collect();
+        let fits = |view: &whimbrel_core::view::View| {
+            view.members.len() == hosts.len()
+                && named.iter().all(|name| view.members.iter().any(|member| member.name.as_str() == name))
+        };
+        let first = views.first().cloned().flatten();
+        let one = first.as_ref().is_some_and(|first| {
+            fits(first) && views.iter().all(|view| view.as_ref().is_some_and(|view| view.id == first.id))
+        });
+        (!one).then(|| {
+            let told: Vec<String> =
+                hosts.iter().zip(&views).map(|(host, view)| tell(*host, view.as_deref())).collect();
+            format!("no common view: {}", told.join("; "))
+        })
+    }
+
+    fn expect_views(&self, most: usize) -> Option<String> {
+        let history = &self.world.history;
+        let hosts = history.installed.iter().map(|installed| installed.host).max().map_or(0, |host| host + 1);
+        let count = |host: u16| history.installed.iter().filter(|installed| installed.host == host).count();
+        let worst = (0..hosts).max_by_key(|host| count(*host))?;
+        (count(worst) > most).then(|| format!("n{} installed {} views", worst + 1, count(worst)))
+    }
+}
+
+fn tell(host: u16, view: Option<&whimbrel_core::view::View>) -> String {
+    let Some(view) = view else { return format!("n{}: none", host + 1) };
+    let members: Vec<&str> = view.members.iter().map(|member| member.name.as_str()).collect();
+    format!("n{}: {:?} {}", host + 1, view.id, members.join(" "))
+}

@@ -1,0 +1,235 @@
+//! Scenario files: one interleaving each, in a small language of lines.
+//!
+//! ```text
+//! # A comment.
+//! seeds 10                     run it with so many seeds: other delays, other clocks
+//! nodes 3                      machines n1, n2, n3; `joiners 1` adds one that boots only when told to
+//! set replicas 2               also: slots, delay (upper bound), init, handler, mailbox
+//! name a ranks n1 n3           a name whose slot's owner is n1, then n3, in the view of all machines
+//! boot n1 at 300ms             founders that are not named boot at 0
+//! at 3s start a from n2 as s1  also: call, cast, locate, stop, release; `local`, `transient`, `temporary`,
+//!                              `deadline 1s` may follow
+//! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
+//!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2
+//! at 5s expect s1 started      an outcome: started, already, located, ok, pending, or an error's code
+//! at 5s expect a runs on n2    also: runs once, runs nowhere
+//! at 5s expect a lives 2       so many lives were launched since the beginning
+//! at 5s expect view n2 n3      these have one view that holds exactly them
+//! at 5s expect s1 handled      the message was handled, once
+//! at 5s expect mark expelled   the world counted this
+//! at 5s expect views 4         no node installed more views than this so far
+//! ```
+//!
+//! After the last line all checkers judge the run as they judge any seed. A seed that failed in the large becomes
+//! a file here.
+
+mod expect;
+mod parse;
+
+use whimbrel_core::base::{Incarnation, Mutants, Name};
+use whimbrel_core::placement::{ranking, slot_of};
+use whimbrel_core::view::{MemberInfo, View, ViewId};
+
+use crate::checker::judge;
+use crate::history::{MILLI, Micros, SECOND};
+use crate::plan::{Plan, Profile};
+use crate::run::delay_max;
+use crate::world::{Want, World};
+use parse::{Scenario, Step};
+
+/// All files, in the order in which they run.
+pub(crate) const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
+
+/// Runs one scenario with all its seeds; the text says what failed first.
+pub(crate) fn run(text: &str, mutants: Mutants, trace: bool) -> Option<String> {
+    let scenario = match parse::parse(text) {
+        Ok(scenario) => scenario,
+        Err(error) => return Some(error),
+    };
+    let seeds = if trace { 1 } else { scenario.seeds };
+    (1..=seeds).find_map(|seed| {
+        run_seed(&scenario, seed, mutants, trace).map(|failed| format!("seed {seed}: {failed}"))
+    })
+}
+
+fn plan(scenario: &Scenario, seed: u64, mutants: Mutants) -> Plan {
+    let mut plan = Plan::draw(Profile::Calm, seed, mutants);
+    plan.nodes = scenario.nodes;
+    plan.joiners = scenario.joiners;
+    plan.replicas = 3;
+    plan.slots = 512;
+    plan.boot_spread = 0;
+    plan.delay = (100, 2 * MILLI);
+    plan.tail_permille = 0;
+    plan.names = 0;
+    plan.faults.clear();
+    plan.init_fail_permille = 0;
+    plan.panic_permille = 0;
+    plan.init_max = MILLI;
+    plan.handler_max = MILLI;
+    plan.mailbox_max = 16_384;
+    plan.link_full_permille = 0;
+    plan.pure_clients = 0;
+    for (what, value) in &scenario.settings {
+        match what.as_str() {
+            "replicas" => plan.replicas = *value as usize,
+            "slots" => plan.slots = *value as u16,
+            "delay" => plan.delay = (plan.delay.0.min(*value), *value),
+            "init" => plan.init_max = *value,
+            "handler" => plan.handler_max = *value,
+            "mailbox" => plan.mailbox_max = *value as usize,
+            "clients" => plan.pure_clients = *value as usize,
+            _ => {}
+        }
+    }
+    plan
+}
+
+/// A name with this text, or this text and a number, whose slot ranks the machines so.
+fn find_name(text: &str, ranks: &[u16], plan: &Plan) -> Result<Name, String> {
+    let total = plan.nodes + plan.joiners;
+    let members = (0..total).map(|host| MemberInfo {
+        name: Name::new(&format!("n{}", host + 1)).unwrap_or_else(|_| unreachable!("a letter and a number")),
+        incarnation: Incarnation { started_ms: 0, nonce: host as u64 },
+        address: "".into(),
+        weight: 100,
+        kinds: Vec::new(),
+        draining: false,
+    });
+    let view = View { id: ViewId { counter: 0, author: 0 }, parent: None, members: members.collect() };
+    let wanted: Vec<usize> = ranks.iter().map(|host| usize::from(*host)).collect();
+    (0..2_000)
+        .filter_map(|number| {
+            Name::new(&if number == 0 { text.to_owned() } else { format!("{text}-{number}") }).ok()
+        })
+        .find(|name| ranking(slot_of(name, plan.slots), &view).starts_with(&wanted))
+        .ok_or_else(|| format!("no slot ranks the machines as {text} needs; set more slots"))
+}
+
+/// A run of one scenario.
+struct Run<'a> {
+    world: World,
+    scenario: &'a Scenario,
+    /// Operations by their label.
+    ops: Vec<(String, u32)>,
+    cuts: Vec<u32>,
+}
+
+fn run_seed(scenario: &Scenario, seed: u64, mutants: Mutants, trace: bool) -> Option<String> {
+    let plan = plan(scenario, seed, mutants);
+    let (replicas, delay) = (plan.replicas, delay_max(&plan));
+    let names: Result<Vec<Name>, String> =
+        scenario.names.iter().map(|(text, ranks)| find_name(text, ranks, &plan)).collect();
+    let names = match names {
+        Ok(names) => names,
+        Err(error) => return Some(error),
+    };
+    let mut world = World::new(plan, trace);
+    for name in &names {
+        world.name_id(name);
+    }
+    for host in 0..scenario.nodes as u16 {
+        let at = scenario.boots.iter().find(|(named, _)| *named == host).map_or(0, |(_, at)| *at);
+        world.schedule_boot(at, host);
+    }
+    for (line, (at, _)) in scenario.steps.iter().enumerate() {
+        world.schedule_script(*at, line as u32);
+    }
+    let mut run = Run { world, scenario, ops: Vec::new(), cuts: Vec::new() };
+    for _ in 0..scenario.steps.len() {
+        let Some(line) = run.world.run_to_script() else { return Some("nothing is left to happen".into()) };
+        if let Some(failed) = run.step(line as usize) {
+            return Some(failed);
+        }
+    }
+    run.world.finish();
+    let violations = judge(&run.world.history, replicas, delay);
+    violations.into_iter().next().map(|violation| format!("{}: {}", violation.checker, violation.what))
+}
+
+impl Run<'_> {
+    fn step(&mut self, line: usize) -> Option<String> {
+        let (at, step) = &self.scenario.steps[line];
+        match step {
+            Step::Operate { kind, name, host, label, placement, deadline } => {
+                let want = Want { placement: *placement, deadline: *deadline, ..Want::new(*kind, *name) };
+                let Some(op) = self.world.operate(*host, 0, want) else {
+                    return Some(format!("at {}: n{} is down", seconds(*at), host + 1));
+                };
+                self.ops.push((label.clone(), op));
+            }
+            Step::Expect(expected) => {
+                let failed = self.expect(expected)?;
+                return Some(format!("at {}: {failed}", seconds(*at)));
+            }
+            fault => self.fault(fault),
+        }
+        None
+    }
+
+    fn fault(&mut self, step: &Step) {
+        let world = &mut self.world;
+        match step {
+            Step::Kill(host) => world.kill(*host, false),
+            Step::Off(host) => world.kill(*host, true),
+            Step::Boot(host) => world.schedule_boot(world.now, *host),
+            Step::Pause(host, time) => {
+                world.pause(*host, *time);
+            }
+            Step::Leave(host) => world.leave(*host),
+            Step::Forget(host) => world.forget_idle_entries(*host),
+            Step::Reset(a, b) => {
+                world.reset(*a, *b, true);
+            }
+            Step::Half(a, b) => {
+                world.reset(*a, *b, false);
+            }
+            Step::Cut(paths) => {
+                let cut = world.cut(paths.clone());
+                self.cuts.push(cut);
+            }
+            Step::Mend => {
+                for cut in self.cuts.drain(..) {
+                    world.mend(cut);
+                }
+            }
+            Step::Slow(from, to, extra) => world.slow(*from, *to, *extra),
+            Step::Crash(name) => world.crash_name(*name),
+            Step::Fail(name, times) => {
+                world.init_failures.insert(*name, *times);
+            }
+            Step::Operate { .. } | Step::Expect(_) => {}
+        }
+    }
+}
+
+fn seconds(at: Micros) -> String {
+    format!("{}.{:03} s", at / SECOND, at % SECOND / MILLI)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_is_green() {
+        let failed: Vec<String> = FILES
+            .iter()
+            .filter_map(|(name, text)| Some(format!("{name}: {}", run(text, Mutants::default(), false)?)))
+            .collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+
+    #[test]
+    fn lines_that_make_no_sense_are_refused() {
+        for text in [
+            "nodes",
+            "at soon kill n1",
+            "nodes 2\nat 1s kill n9",
+            "at 1s expect x what",
+            "nodes 1\nat 1s fly n1",
+        ] {
+            assert!(parse::parse(text).is_err(), "{text}");
+        }
+    }
+}

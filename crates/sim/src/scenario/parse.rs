@@ -1,0 +1,248 @@
+//! From lines to steps.
+
+use whimbrel_core::directory::{Placement, RestartPolicy};
+
+use crate::history::{MILLI, Micros, OpKind, SECOND};
+
+/// A scenario as it was written.
+#[derive(Debug, Default)]
+pub(super) struct Scenario {
+    pub(super) seeds: u64,
+    pub(super) nodes: usize,
+    pub(super) joiners: usize,
+    pub(super) settings: Vec<(String, u64)>,
+    /// Names, with the beginning of their slot's ranking.
+    pub(super) names: Vec<(String, Vec<u16>)>,
+    pub(super) boots: Vec<(u16, Micros)>,
+    pub(super) steps: Vec<(Micros, Step)>,
+}
+
+/// One line with a time.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Operate { kind: OpKind, name: u32, host: u16, label: String, placement: Placement, deadline: Micros },
+    Kill(u16),
+    Off(u16),
+    Boot(u16),
+    Pause(u16, Micros),
+    Leave(u16),
+    Forget(u16),
+    Reset(u16, u16),
+    Half(u16, u16),
+    Cut(Vec<(u16, u16)>),
+    Mend,
+    Slow(u16, u16, Micros),
+    Crash(u32),
+    Fail(u32, u32),
+    Expect(Expected),
+}
+
+/// What must be true at a time.
+#[derive(Clone, Debug)]
+pub(super) enum Expected {
+    Outcome { label: String, outcome: String },
+    Handled { label: String },
+    RunsOn { name: u32, host: u16 },
+    RunsOnce { name: u32 },
+    RunsNowhere { name: u32 },
+    Lives { name: u32, count: usize },
+    View(Vec<u16>),
+    Mark(String),
+    ViewsMax(usize),
+}
+
+/// Reads a whole file.
+pub(super) fn parse(text: &str) -> Result<Scenario, String> {
+    let mut scenario = Scenario { seeds: 5, nodes: 3, ..Scenario::default() };
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.is_empty() {
+            continue;
+        }
+        scenario.line(&words).map_err(|error| format!("line {}: {error}", number + 1))?;
+    }
+    // Lines of one time stay in the order in which they were written.
+    scenario.steps.sort_by_key(|(at, _)| *at);
+    Ok(scenario)
+}
+
+impl Scenario {
+    fn line(&mut self, words: &[&str]) -> Result<(), String> {
+        match words {
+            ["seeds", count] => self.seeds = number(count)?,
+            ["nodes", count] => self.nodes = number(count)? as usize,
+            ["joiners", count] => self.joiners = number(count)? as usize,
+            ["set", what, value] => {
+                let value = time(value).or_else(|_| number(value))?;
+                self.settings.push(((*what).to_owned(), value));
+            }
+            ["name", name] => self.names.push(((*name).to_owned(), Vec::new())),
+            ["name", name, "ranks", hosts @ ..] => {
+                let hosts = self.hosts(hosts)?;
+                self.names.push(((*name).to_owned(), hosts));
+            }
+            ["boot", host, "at", at] => {
+                let boot = (self.host(host)?, time(at)?);
+                self.boots.push(boot);
+            }
+            ["at", at, rest @ ..] => {
+                let at = time(at)?;
+                let step = self.step(rest)?;
+                self.steps.push((at, step));
+            }
+            _ => return Err("unknown line".into()),
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, words: &[&str]) -> Result<Step, String> {
+        Ok(match words {
+            ["expect", rest @ ..] => Step::Expect(self.expected(rest)?),
+            ["kill", host] => Step::Kill(self.host(host)?),
+            ["off", host] => Step::Off(self.host(host)?),
+            ["boot", host] => Step::Boot(self.host(host)?),
+            ["leave", host] => Step::Leave(self.host(host)?),
+            ["forget", host] => Step::Forget(self.host(host)?),
+            ["pause", host, duration] => Step::Pause(self.host(host)?, time(duration)?),
+            ["reset", a, b] => Step::Reset(self.host(a)?, self.host(b)?),
+            ["half", a, b] => Step::Half(self.host(a)?, self.host(b)?),
+            ["cut", a, ">", b] => Step::Cut(vec![(self.host(a)?, self.host(b)?)]),
+            ["cut", a, b] => {
+                let (a, b) = (self.host(a)?, self.host(b)?);
+                Step::Cut(vec![(a, b), (b, a)])
+            }
+            ["split", hosts @ ..] => Step::Cut(self.split(hosts)?),
+            ["mend"] => Step::Mend,
+            ["slow", from, ">", to, extra] => Step::Slow(self.host(from)?, self.host(to)?, time(extra)?),
+            ["crash", name] => Step::Crash(self.name(name)),
+            ["fail", name, times] => Step::Fail(self.name(name), number(times)? as u32),
+            [verb, name, "from", host, rest @ ..] => self.operation(verb, name, host, rest)?,
+            _ => return Err("unknown step".into()),
+        })
+    }
+
+    fn operation(&mut self, verb: &str, name: &str, host: &str, rest: &[&str]) -> Result<Step, String> {
+        let (name, host) = (self.name(name), self.host(host)?);
+        let mut policy = RestartPolicy::Permanent;
+        let (mut label, mut placement, mut deadline) = (String::new(), Placement::Hash, 5 * SECOND);
+        let mut rest = rest;
+        while !rest.is_empty() {
+            rest = match rest {
+                ["as", text, rest @ ..] => {
+                    label = (*text).to_owned();
+                    rest
+                }
+                ["deadline", text, rest @ ..] => {
+                    deadline = time(text)?;
+                    rest
+                }
+                ["local", rest @ ..] => {
+                    placement = Placement::Local;
+                    rest
+                }
+                ["transient", rest @ ..] => {
+                    policy = RestartPolicy::Transient;
+                    rest
+                }
+                ["temporary", rest @ ..] => {
+                    policy = RestartPolicy::Temporary;
+                    rest
+                }
+                _ => return Err(format!("unknown word {:?}", rest[0])),
+            };
+        }
+        let kind = match verb {
+            "start" => OpKind::Start(policy),
+            "call" => OpKind::Call,
+            "cast" => OpKind::Cast,
+            "locate" => OpKind::Locate,
+            "stop" => OpKind::Stop,
+            "release" => OpKind::Release,
+            _ => return Err(format!("unknown operation {verb:?}")),
+        };
+        Ok(Step::Operate { kind, name, host, label, placement, deadline })
+    }
+
+    fn expected(&mut self, words: &[&str]) -> Result<Expected, String> {
+        let text = |text: &&str| (*text).to_owned();
+        Ok(match words {
+            ["view", hosts @ ..] => Expected::View(self.hosts(hosts)?),
+            ["mark", mark] => Expected::Mark(text(mark)),
+            ["views", count] => Expected::ViewsMax(number(count)? as usize),
+            [name, "runs", "on", host] => Expected::RunsOn { name: self.name(name), host: self.host(host)? },
+            [name, "runs", "once"] => Expected::RunsOnce { name: self.name(name) },
+            [name, "runs", "nowhere"] => Expected::RunsNowhere { name: self.name(name) },
+            [name, "lives", count] => {
+                Expected::Lives { name: self.name(name), count: number(count)? as usize }
+            }
+            [label, "handled"] => Expected::Handled { label: text(label) },
+            [label, outcome] if self.is_label(label) => {
+                Expected::Outcome { label: text(label), outcome: text(outcome) }
+            }
+            _ => return Err("unknown expectation, or a label that no operation has".into()),
+        })
+    }
+
+    fn is_label(&self, text: &str) -> bool {
+        self.steps.iter().any(|(_, step)| matches!(step, Step::Operate { label, .. } if label == text))
+    }
+
+    fn split(&self, words: &[&str]) -> Result<Vec<(u16, u16)>, String> {
+        let sides: Result<Vec<Vec<u16>>, String> =
+            words.split(|word| *word == "|").map(|side| self.hosts(side)).collect();
+        let sides = sides?;
+        let mut paths = Vec::new();
+        for (at, side) in sides.iter().enumerate() {
+            for other in &sides[at + 1..] {
+                for a in side {
+                    paths.extend(other.iter().flat_map(|b| [(*a, *b), (*b, *a)]));
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    fn hosts(&self, words: &[&str]) -> Result<Vec<u16>, String> {
+        words.iter().map(|word| self.host(word)).collect()
+    }
+
+    fn host(&self, word: &str) -> Result<u16, String> {
+        let number: usize = word
+            .strip_prefix('n')
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| format!("{word:?} is no machine"))?;
+        if number == 0 || number > self.nodes + self.joiners {
+            return Err(format!("there is no machine {word}"));
+        }
+        Ok(number as u16 - 1)
+    }
+
+    /// The index of a name, which is added when it is new.
+    fn name(&mut self, word: &str) -> u32 {
+        let at = self.names.iter().position(|(name, _)| name == word);
+        let at = at.unwrap_or_else(|| {
+            self.names.push((word.to_owned(), Vec::new()));
+            self.names.len() - 1
+        });
+        at as u32
+    }
+}
+
+fn number(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| format!("{word:?} is no number"))
+}
+
+fn time(word: &str) -> Result<Micros, String> {
+    let (digits, unit) = if let Some(digits) = word.strip_suffix("us") {
+        (digits, 1)
+    } else if let Some(digits) = word.strip_suffix("ms") {
+        (digits, MILLI)
+    } else if let Some(digits) = word.strip_suffix('s') {
+        (digits, SECOND)
+    } else {
+        return Err(format!("{word:?} is no time"));
+    };
+    let value: f64 = digits.parse().map_err(|_| format!("{word:?} is no time"))?;
+    Ok((value * unit as f64) as Micros)
+}

@@ -1,0 +1,457 @@
+//! Setting up a node.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, mpsc, watch};
+use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
+use whimbrel_core::directory::RestartIntensity;
+use whimbrel_core::node::{Config, Input, Node};
+use whimbrel_core::wire::hello::Mode;
+
+use super::{Cluster, Shared};
+use crate::clock;
+use crate::discovery::{Discovery, NoDiscovery};
+use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
+use crate::error::JoinError;
+use crate::events::BEHIND_MAX;
+use crate::exchange::{DeadLetter, Exchange, Hook};
+use crate::message::Speaks;
+use crate::process::{KindOptions, KindTable, encoded, local};
+use crate::secret::Secret;
+use crate::tasks::Tasks;
+use crate::transport::{Timings, Transport, TransportConfig};
+
+/// How long `join` waits for a view unless it says otherwise.
+const JOIN_MAX: Duration = Duration::from_secs(60);
+/// Pause between two questions to discovery.
+const DISCOVER_EVERY: Duration = Duration::from_secs(5);
+/// Bits of the optional parts of the protocol: none so far.
+const FEATURES: u64 = 0;
+
+/// Whether panic=abort is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnAbort {
+    Refuse,
+    Allow,
+}
+
+/// Where the secret comes from.
+#[derive(Clone, Debug)]
+enum SecretSource {
+    None,
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
+/// A node that is being set up. The defaults suit a data centre.
+#[must_use = "a node starts with `join`"]
+pub struct Builder {
+    cluster: String,
+    listen: Option<String>,
+    advertise: Option<String>,
+    node_name: Option<String>,
+    secret: SecretSource,
+    discovery: Arc<dyn Discovery>,
+    join_within: Duration,
+    on_abort: OnAbort,
+    common: Common,
+}
+
+/// A cluster of one node that is being set up.
+#[must_use = "a node starts with `join`"]
+pub struct LocalBuilder {
+    on_abort: OnAbort,
+    common: Common,
+}
+
+/// What both sorts of node have.
+struct Common {
+    kinds: Result<KindTable, JoinError>,
+    config: Config,
+    hook: Option<Hook>,
+}
+
+impl Common {
+    fn new() -> Self {
+        let name = Name::new("local").expect("`local` is 5 bytes without a control character");
+        Self { kinds: Ok(KindTable::default()), config: Config::new(name, Address::from(""), 0), hook: None }
+    }
+
+    /// The first error stays and is told by `join`.
+    fn add(&mut self, kind: Result<Arc<dyn crate::process::HostedKind>, JoinError>) {
+        if let Ok(kinds) = &mut self.kinds
+            && let Err(error) = kinds.add(kind)
+        {
+            self.kinds = Err(error);
+        }
+    }
+}
+
+macro_rules! common_options {
+    ($type:ident) => {
+        impl $type {
+            /// Registers a kind whose state and arguments are serde: it is made to move with its state. Until moves
+            /// are there it restarts, like one of [`Self::restart_kind`].
+            pub fn kind<P>(mut self, options: KindOptions) -> Self
+            where
+                P: Speaks + Serialize + DeserializeOwned,
+                P::Args: Serialize + DeserializeOwned,
+            {
+                self.common.add(encoded::<P>(options));
+                self
+            }
+
+            /// Registers a kind of which only the arguments are serde: it restarts where it is needed.
+            pub fn restart_kind<P>(mut self, options: KindOptions) -> Self
+            where
+                P: Speaks,
+                P::Args: Serialize + DeserializeOwned,
+            {
+                self.common.add(encoded::<P>(options));
+                self
+            }
+
+            /// Registers a kind without serde: it is started on the node that asks, restarts there, and ends with
+            /// that node. Its policy is at most transient.
+            pub fn local_kind<P>(mut self, options: KindOptions) -> Self
+            where
+                P: Speaks,
+                P::Args: Clone,
+            {
+                self.common.add(local::<P>(options));
+                self
+            }
+
+            /// How restarts are spaced, and how many failures lead to quarantine.
+            pub fn restart_intensity(mut self, intensity: RestartIntensity) -> Self {
+                self.common.config.restart = intensity;
+                self
+            }
+
+            /// Called for each dead letter of this node, where it arose: it must be quick and must not wait.
+            pub fn on_dead_letter(mut self, hook: Arc<dyn Fn(&DeadLetter) + Send + Sync>) -> Self {
+                self.common.hook = Some(hook);
+                self
+            }
+
+            /// Plants one bug, for the proof that the checkers can fail.
+            #[doc(hidden)]
+            pub fn mutants(mut self, mutants: Mutants) -> Self {
+                self.common.config.mutants = mutants;
+                self
+            }
+
+            /// Joins although the program was built with panic=abort: a panic of one process then ends them all.
+            pub fn allow_abort(mut self) -> Self {
+                self.on_abort = OnAbort::Allow;
+                self
+            }
+        }
+
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type)).field("config", &self.common.config).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+common_options!(Builder);
+common_options!(LocalBuilder);
+
+impl LocalBuilder {
+    pub(super) fn new() -> Self {
+        Self { on_abort: OnAbort::Refuse, common: Common::new() }
+    }
+
+    /// Starts the node.
+    ///
+    /// # Errors
+    /// Two kinds or messages of one name, or panic=abort.
+    pub async fn join(self) -> Result<Cluster, JoinError> {
+        refuse_abort(self.on_abort)?;
+        let Common { kinds, mut config, hook } = self.common;
+        let kinds = kinds?;
+        config.discovery = false;
+        config.replicas = 1;
+        config.found_alone_after = Duration::ZERO;
+        let parts = Parts::new(kinds, hook, config.mutants);
+        parts.run(config, None, Address::from(""), Arc::new(NoDiscovery), JOIN_MAX).await
+    }
+}
+
+impl Builder {
+    pub(super) fn new(cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            listen: None,
+            advertise: None,
+            node_name: None,
+            secret: SecretSource::None,
+            discovery: Arc::new(NoDiscovery),
+            join_within: JOIN_MAX,
+            on_abort: OnAbort::Refuse,
+            common: Common::new(),
+        }
+    }
+
+    /// Where to listen, as `host:port`; port 0 takes a free one. Other hosts than loopback need a secret. Without
+    /// it the node dials others and nobody dials it.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// Where others dial this node, as `host:port`; default where it listens.
+    pub fn advertise(mut self, address: &str) -> Self {
+        self.advertise = Some(address.to_owned());
+        self
+    }
+
+    /// The node's name: unique in the cluster, the same after a restart; default its advertised address.
+    pub fn node_name(mut self, name: &str) -> Self {
+        self.node_name = Some(name.to_owned());
+        self
+    }
+
+    /// What all nodes of the cluster know: 16 to 4,096 bytes.
+    pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.secret = SecretSource::Bytes(secret.as_ref().to_vec());
+        self
+    }
+
+    /// The file that holds the secret; it must not be readable by others.
+    pub fn secret_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.secret = SecretSource::File(path.into());
+        self
+    }
+
+    /// How other nodes are found; default not at all, which makes this node a cluster of its own until others
+    /// dial it.
+    pub fn discovery(mut self, discovery: impl Discovery) -> Self {
+        self.discovery = Arc::new(discovery);
+        self
+    }
+
+    /// D: a node that is silent is out of the view by then; default 2 s. The same on all nodes.
+    pub fn detection(mut self, detection: Duration) -> Self {
+        self.common.config.detection = detection;
+        self
+    }
+
+    /// Copies of each record: 1 to 3, default 2. The same on all nodes. With 1, a crash loses records.
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.common.config.replicas = replicas;
+        self
+    }
+
+    /// Slots of the cluster; default 4,096. The same on all nodes.
+    pub fn slots(mut self, slots: u16) -> Self {
+        self.common.config.slots = slots;
+        self
+    }
+
+    /// This node's share of names relative to others: 1 to 1,000, default 100.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.common.config.weight = weight;
+        self
+    }
+
+    /// How long a node that finds no cluster waits before it founds one alone; default 2 s.
+    pub fn found_alone_after(mut self, wait: Duration) -> Self {
+        self.common.config.found_alone_after = wait;
+        self
+    }
+
+    /// How long `join` may take; default 60 s.
+    pub fn join_within(mut self, deadline: Duration) -> Self {
+        self.join_within = deadline;
+        self
+    }
+
+    /// Starts the node; returns when it is in a cluster, or has founded one.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing of the node is left.
+    ///
+    /// # Cancel safety
+    /// Dropped on the way, the node is closed.
+    pub async fn join(self) -> Result<Cluster, JoinError> {
+        refuse_abort(self.on_abort)?;
+        let Common { kinds, mut config, hook } = self.common;
+        let kinds = kinds?;
+        check(&config)?;
+        let secret = match self.secret {
+            SecretSource::None => None,
+            SecretSource::Bytes(bytes) => Some(Secret::new(bytes).map_err(|error| transport_error(&error))?),
+            SecretSource::File(path) => Some(Secret::from_file(path).map_err(|error| transport_error(&error))?),
+        };
+        let parts = Parts::new(kinds, hook, config.mutants);
+        let transport_config = TransportConfig {
+            cluster: self.cluster,
+            secret,
+            listen: self.listen,
+            mode: Mode::default(),
+            slots: config.slots,
+            replicas: config.replicas as u8,
+            features: FEATURES,
+            mutants: config.mutants,
+            timings: Timings::default(),
+        };
+        let bound = Transport::bind(
+            transport_config,
+            &parts.tasks,
+            parts.transport_sender.clone(),
+            parts.exchange.clone(),
+        )
+        .await;
+        let (transport, bound) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                parts.tasks.stop();
+                return Err(transport_error(&error));
+            }
+        };
+        let bound = bound.map(|address| address.to_string());
+        let address = self.advertise.or(bound).unwrap_or_default();
+        let named = self.node_name.unwrap_or_else(|| if address.is_empty() { random_name() } else { address.clone() });
+        config.address = Address::from(address.as_str());
+        config.discovery = self.discovery.finds_others();
+        let name = NodeName::new(&named);
+        let name = name.map_err(|error| bad("node_name", error.to_string()));
+        match name {
+            Ok(name) => config.name = name,
+            Err(error) => {
+                parts.tasks.stop();
+                return Err(error);
+            }
+        }
+        parts.exchange.set_transport(transport.clone());
+        parts.run(config, Some(transport), Address::from(address), self.discovery, self.join_within).await
+    }
+}
+
+fn random_name() -> String {
+    format!("node-{:08x}", getrandom::u32().unwrap_or(0))
+}
+
+fn transport_error(error: &dyn std::error::Error) -> JoinError {
+    JoinError::Transport(error.to_string())
+}
+
+fn bad(key: &'static str, rule: impl Into<String>) -> JoinError {
+    JoinError::BadSetting { key, rule: rule.into() }
+}
+
+fn check(config: &Config) -> Result<(), JoinError> {
+    if !(1..=whimbrel_core::placement::REPLICAS_MAX).contains(&config.replicas) {
+        return Err(bad("replicas", "1 to 3"));
+    }
+    if config.slots == 0 {
+        return Err(bad("slots", "at least 1"));
+    }
+    if !(1..=1_000).contains(&config.weight) {
+        return Err(bad("weight", "1 to 1000"));
+    }
+    if config.detection < Duration::from_millis(200) {
+        return Err(bad("detection", "at least 200 ms"));
+    }
+    if config.replicas == 1 {
+        tracing::warn!("replicas = 1: the crash of a node loses the records of its names");
+    }
+    Ok(())
+}
+
+/// Under panic=abort nothing can be caught, so a crash of one process would be a crash of the node.
+fn refuse_abort(on_abort: OnAbort) -> Result<(), JoinError> {
+    if cfg!(panic = "abort") && on_abort == OnAbort::Refuse {
+        return Err(JoinError::PanicAborts);
+    }
+    Ok(())
+}
+
+/// The parts of a node before it runs.
+struct Parts {
+    tasks: Tasks,
+    exchange: Arc<Exchange>,
+    control: mpsc::Sender<Command>,
+    commands: mpsc::Receiver<Command>,
+    transport_sender: mpsc::Sender<crate::transport::TransportEvent>,
+    transport_events: mpsc::Receiver<crate::transport::TransportEvent>,
+}
+
+impl Parts {
+    fn new(kinds: KindTable, hook: Option<Hook>, mutants: Mutants) -> Self {
+        let tasks = Tasks::new();
+        let (control, commands) = mpsc::channel(COMMANDS_MAX);
+        let (transport_sender, transport_events) = mpsc::channel(TRANSPORT_EVENTS_MAX);
+        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hook, mutants);
+        Self { tasks, exchange, control, commands, transport_sender, transport_events }
+    }
+
+    async fn run(
+        self,
+        mut config: Config,
+        transport: Option<Transport>,
+        address: Address,
+        discovery: Arc<dyn Discovery>,
+        join_within: Duration,
+    ) -> Result<Cluster, JoinError> {
+        let Parts { tasks, exchange, control, commands, transport_events, .. } = self;
+        config.seed = getrandom::u64().map_err(|error| JoinError::Transport(error.to_string()))?;
+        config.kinds = exchange.kinds().hosted().filter_map(|kind| Kind::new(kind).ok()).collect();
+        let (views, views_seen) = watch::channel(None);
+        let (events, _) = broadcast::channel(BEHIND_MAX);
+        let shared = Arc::new(Shared {
+            exchange: exchange.clone(),
+            control: control.clone(),
+            tasks: tasks.clone(),
+            transport: transport.clone(),
+            name: config.name.clone(),
+            address,
+            views: views_seen,
+            events: events.clone(),
+        });
+        // From here on dropping `cluster` closes the node.
+        let cluster = Cluster::for_users(shared.clone());
+        let node = Node::new(config, clock::now());
+        let driver = Driver {
+            node,
+            exchange: exchange.clone(),
+            transport,
+            cluster: Cluster::for_processes(shared),
+            commands,
+            transport_events,
+            views,
+            events,
+        };
+        tasks.spawn_until_stopped("driver", driver.run());
+        tasks.spawn_until_stopped("sweeper", exchange.sweep());
+        if discovery.finds_others() {
+            tasks.spawn_until_stopped("discovery", discover(discovery, control));
+        }
+        match cluster.wait_for_members(1, join_within).await {
+            Ok(_) => Ok(cluster),
+            Err(_) => Err(JoinError::Deadline),
+        }
+    }
+}
+
+/// Asks discovery again and again: what it finds is tried for ever, which is how splits heal.
+async fn discover(discovery: Arc<dyn Discovery>, control: mpsc::Sender<Command>) {
+    loop {
+        match discovery.discover().await {
+            Ok(addresses) => {
+                if control.send(Command::Input(Input::Discovered(addresses))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the last addresses are kept"),
+        }
+        tokio::time::sleep(DISCOVER_EVERY).await;
+    }
+}

@@ -1,0 +1,212 @@
+//! A node's handle on its cluster.
+//!
+//! A [`Cluster`] is cheap to clone, and the node lives as long as one clone does. When the last one is dropped
+//! without [`Cluster::leave`], connections close and processes are aborted: to the others this is a crash. What a
+//! process gets from its context is the same handle, but does not keep the node alive.
+
+mod builder;
+mod client;
+mod names;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use whimbrel_core::base::{Address, Executed, Incarnation, NodeName};
+use whimbrel_core::node::Event;
+use whimbrel_core::view::View;
+
+pub use builder::{Builder, LocalBuilder};
+pub use client::Client;
+pub use names::Registered;
+pub use start::{GetOrStart, Start, Starting};
+
+use crate::driver::Command;
+use crate::error::RequestError;
+use crate::events::{DeadLetterStream, Events};
+use crate::exchange::Exchange;
+use crate::process::TERMINATE_MAX;
+use crate::tasks::Tasks;
+use crate::transport::Transport;
+
+/// How long a question or command about a name waits unless it says otherwise.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+/// How long `leave` waits for tasks of the node that do not end, such as a handler that blocks its thread.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// A node of a cluster: starts processes, finds them, says who is there.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    /// Held by users, not by processes.
+    _alive: Option<Arc<Alive>>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) control: mpsc::Sender<Command>,
+    pub(crate) tasks: Tasks,
+    pub(crate) transport: Option<Transport>,
+    pub(crate) name: NodeName,
+    pub(crate) address: Address,
+    pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+/// Closes the node when the last handle of a user is gone.
+struct Alive {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    /// Ends everything without a word to anybody.
+    fn close(&self) {
+        self.tasks.stop();
+        self.exchange.close();
+    }
+}
+
+impl Cluster {
+    /// A node of the cluster with this name.
+    pub fn builder(cluster: &str) -> Builder {
+        Builder::new(cluster)
+    }
+
+    /// A cluster of one node, without a socket: the same API in a test or on a laptop.
+    pub fn local() -> LocalBuilder {
+        LocalBuilder::new()
+    }
+
+    /// The handle that processes get.
+    pub(crate) fn for_processes(shared: Arc<Shared>) -> Self {
+        Self { shared, _alive: None }
+    }
+
+    /// The handle that a user gets.
+    pub(crate) fn for_users(shared: Arc<Shared>) -> Self {
+        let alive = Arc::new(Alive { shared: shared.clone() });
+        Self { shared, _alive: Some(alive) }
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.shared.exchange
+    }
+
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        self.shared.name.as_str()
+    }
+
+    /// Where peers reach this node, as `host:port`; empty for a node without a socket.
+    pub fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    /// This node's present life.
+    pub fn incarnation(&self) -> Incarnation {
+        self.exchange().me()
+    }
+
+    /// The members, oldest first; none while this node is in no line.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.exchange().view()
+    }
+
+    /// Waits until the view has at least `members` members.
+    ///
+    /// # Errors
+    /// `Deadline` when it has fewer by then; `Stopped` when this node is closed.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn wait_for_members(&self, members: usize, deadline: Duration) -> Result<Arc<View>, RequestError> {
+        let mut views = self.shared.views.clone();
+        let enough = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.members.len() >= members);
+        let waited = tokio::time::timeout(deadline, views.wait_for(enough)).await;
+        match waited {
+            Ok(Ok(view)) => view.clone().ok_or(RequestError::Stopped),
+            Ok(Err(_)) => Err(RequestError::Stopped),
+            Err(_) => Err(RequestError::Deadline { executed: Executed::No }),
+        }
+    }
+
+    /// What happens from now on, as this node sees it.
+    pub fn events(&self) -> Events {
+        Events::new(self.shared.events.subscribe())
+    }
+
+    /// Dead letters of this node, from now on, and how many there were.
+    pub fn dead_letters(&self) -> DeadLetterStream {
+        DeadLetterStream::new(self.exchange().clone())
+    }
+
+    /// A sender of its own: what one client sends to one name is handled in the order in which it was sent.
+    pub fn client(&self) -> Client {
+        Client::new(self.clone())
+    }
+
+    /// Stops the processes here, says good-bye, and closes the node. Names that restart do so on other nodes.
+    ///
+    /// Processes get 5 s to finish the message in hand and to run `terminate`. Messages that wait in their mailboxes
+    /// end with `Stopped`, not executed. Called twice, the second call finds nothing to do.
+    ///
+    /// # Cancel safety
+    /// Dropped on the way, the node is neither in the cluster nor closed: call it again.
+    pub async fn leave(&self) {
+        let Shared { exchange, control, tasks, transport, .. } = &*self.shared;
+        if !tasks.is_stopped() {
+            exchange.stop_all(TERMINATE_MAX).await;
+            let (done, left) = oneshot::channel();
+            if control.send(Command::Leave { done }).await.is_ok() {
+                // An error says that the driver has ended, which is what is wanted.
+                let _ended = left.await;
+            }
+            if let Some(transport) = transport {
+                transport.shutdown().await;
+            }
+        }
+        self.shared.close();
+        if tokio::time::timeout(END_MAX, tasks.ended()).await.is_err() {
+            tracing::warn!("a task of the node goes on after it has left");
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT, then leaves. Without the right to listen for signals it leaves at once.
+    pub async fn run_until_signal(&self) {
+        if let Err(error) = signal().await {
+            tracing::error!(%error, "can not listen for signals");
+        }
+        self.leave().await;
+    }
+}
+
+#[cfg(unix)]
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("node", &self.shared.name).finish_non_exhaustive()
+    }
+}

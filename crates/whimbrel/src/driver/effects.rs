@@ -1,0 +1,132 @@
+//! Carrying out what the node wants.
+
+use std::sync::Arc;
+
+use whimbrel_core::base::{Incarnation, Name};
+use whimbrel_core::delivery::Lane;
+use whimbrel_core::directory::Answer;
+use whimbrel_core::node::{Effect, Event, Input};
+use whimbrel_core::view::View;
+use whimbrel_core::wire::Control;
+
+use super::{Running, Waiting};
+use crate::transport::OutFrame;
+
+impl Running {
+    /// Carries out all effects in order, and those that come of them.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(effect) = self.parts.node.poll_effect() {
+            self.apply(effect);
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        let exchange = &self.parts.exchange;
+        match effect {
+            Effect::Reincarnate(me) => self.reincarnate(me),
+            Effect::Connect(address) => match &self.parts.transport {
+                Some(transport) => transport.connect(address),
+                None => self.feed(Input::ConnectFailed(address)),
+            },
+            Effect::Send { to, message } => self.send(to, &message),
+            Effect::EndSession(peer) => {
+                if let Some(transport) = &self.parts.transport {
+                    transport.end_session(peer);
+                }
+            }
+            // Available mode: every node is its own authority.
+            Effect::ProposeView(view) => self.feed(Input::ViewDecided(view)),
+            Effect::ViewInstalled(view) => self.install(&view),
+            Effect::Launch { record, launch } => {
+                let cluster = self.parts.cluster.clone();
+                if let Err(reason) = exchange.launch(&record, launch, cluster) {
+                    let (name, token) = (record.name.clone(), record.token);
+                    self.feed(Input::Launched { name, token, result: Err(reason) });
+                }
+            }
+            Effect::Terminate { name, token, reason } => {
+                if let Some(input) = exchange.terminate(name, token, reason) {
+                    self.feed(input);
+                }
+            }
+            Effect::Discard { name, token, code } => exchange.discard(&name, token, code),
+            Effect::Retoken { name, old, new } => exchange.retoken(&name, old, new),
+            Effect::Answer { request, name, answer } => self.answer(request.number, &name, answer),
+            Effect::Listed { number, rows, complete } => {
+                if let Some(asker) = self.listings.remove(&number) {
+                    // Whoever asked may have given up.
+                    let _gone = asker.send((rows, complete));
+                }
+            }
+            Effect::Event(event) => self.tell(event),
+        }
+    }
+
+    fn reincarnate(&mut self, me: Incarnation) {
+        self.parts.exchange.reincarnate(me);
+        self.parts.views.send_replace(None);
+        if let Some(transport) = &self.parts.transport {
+            let mut info = self.parts.node.me().clone();
+            info.incarnation = me;
+            transport.reincarnate(info);
+        }
+    }
+
+    fn send(&self, to: Incarnation, message: &Control) {
+        let Some(transport) = &self.parts.transport else { return };
+        match OutFrame::control(message) {
+            Ok(frame) => {
+                if let Err(error) = transport.send(to, Lane::Control, frame) {
+                    // Every control message is repeated by whoever needs an answer to it.
+                    tracing::trace!(%to, %error, "a control message was not sent");
+                }
+            }
+            Err(error) => tracing::error!(%to, %error, "a control message does not fit a frame"),
+        }
+    }
+
+    fn install(&self, view: &Arc<View>) {
+        self.parts.exchange.install_view(view);
+        self.parts.views.send_replace(Some(view.clone()));
+        tracing::debug!(view = %view.id, members = view.members.len(), "view installed");
+    }
+
+    fn answer(&mut self, number: u64, name: &Name, answer: Answer) {
+        let exchange = &self.parts.exchange;
+        match self.waiting.remove(&number) {
+            Some(Waiting::Entry(entry)) => exchange.on_answer(&entry, &answer),
+            Some(Waiting::Asker(asker)) => {
+                if let Answer::Started { located, .. } | Answer::AlreadyRunning(located) | Answer::Located(located) =
+                    &answer
+                {
+                    exchange.on_located(&exchange.entry(name), located);
+                }
+                // Whoever asked may have given up.
+                let _gone = asker.send(answer);
+            }
+            Some(Waiting::Registrar { name, process, asker }) => {
+                if let Answer::Started { located, .. } = &answer
+                    && !exchange.adopt(&name, &process, located)
+                {
+                    let reason = whimbrel_core::base::ExitReason::Normal;
+                    let (name, token) = (name.name().clone(), located.token);
+                    self.feed(Input::Exited { name, token, reason });
+                }
+                // Whoever asked may have given up; the name is given all the same.
+                let _gone = asker.send(answer);
+            }
+            None => {}
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        match &event {
+            Event::Refused { peer, why } => tracing::warn!(%peer, why, "a message of a peer was refused"),
+            Event::Expelled => tracing::warn!("a view excluded this node"),
+            Event::Quarantined(name) => tracing::warn!(%name, "a process failed too often"),
+            other => tracing::info!(event = ?other, "cluster"),
+        }
+        // Without a receiver there is nobody to tell.
+        let _nobody = self.parts.events.send(event);
+    }
+}

@@ -1,0 +1,191 @@
+//! The driver: the one task that owns the node's control.
+//!
+//! It feeds [`Node`] with what happens and carries out what that wants. It never waits for user code, for a process
+//! or for a peer: everything it does is a short call. So it answers the failure detector itself, and a driver that
+//! is stuck loses its node's membership, as it should.
+//!
+//! ```text
+//!   transport events ─┐                        ┌─> transport: send, connect, end session
+//!   commands ─────────┼─> Node::handle ─ effects ─> exchange: launch, terminate, locate, views
+//!   questions, time ──┘                        └─> askers, events
+//! ```
+//!
+//! It stops when the node's tasks are stopped. Whoever then still waits for an answer sees its sender gone.
+
+mod effects;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use whimbrel_core::base::Name;
+use whimbrel_core::directory::{Answer, Ask, Filter, Listed};
+use whimbrel_core::node::{Event, Input, Node};
+use whimbrel_core::view::View;
+
+use crate::Cluster;
+use crate::clock;
+use crate::exchange::{Entry, Exchange};
+use crate::transport::{Transport, TransportEvent};
+
+/// Commands that wait for the driver; more make their senders wait.
+pub(crate) const COMMANDS_MAX: usize = 1_024;
+/// Transport events that wait for the driver; more make the readers of links wait.
+pub(crate) const TRANSPORT_EVENTS_MAX: usize = 1_024;
+/// Inputs of one sort that are taken in before the others get their turn.
+const TURN_MAX: usize = 256;
+/// How long the owner of a name may take to say where it is, before it is asked again.
+const LOCATE_MAX: Duration = Duration::from_secs(5);
+
+/// What the rest of the node asks of the driver.
+pub(crate) enum Command {
+    /// Something happened.
+    Input(Input),
+    /// A question about a name.
+    Ask { name: Name, ask: Ask, deadline: Duration, asker: oneshot::Sender<Answer> },
+    /// Give a name to a process of this node.
+    Register { name: Arc<Entry>, process: Arc<Entry>, ask: Ask, deadline: Duration, asker: oneshot::Sender<Answer> },
+    /// A listing: its rows, and whether every member answered.
+    List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
+    /// Say good-bye to the cluster.
+    Leave { done: oneshot::Sender<()> },
+}
+
+/// Who waits for an answer about a name.
+enum Waiting {
+    /// The entry of that name: it has messages for it.
+    Entry(Arc<Entry>),
+    Asker(oneshot::Sender<Answer>),
+    Registrar { name: Arc<Entry>, process: Arc<Entry>, asker: oneshot::Sender<Answer> },
+}
+
+/// What the driver is made of.
+pub(crate) struct Driver {
+    pub(crate) node: Node,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) transport: Option<Transport>,
+    /// For the contexts of processes; does not keep the node alive.
+    pub(crate) cluster: Cluster,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) transport_events: mpsc::Receiver<TransportEvent>,
+    pub(crate) views: watch::Sender<Option<Arc<View>>>,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+/// The driver at work.
+struct Running {
+    parts: Driver,
+    last_number: u64,
+    waiting: HashMap<u64, Waiting>,
+    listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
+}
+
+impl Driver {
+    /// Runs until it is dropped.
+    pub(crate) async fn run(self) {
+        let mut running =
+            Running { parts: self, last_number: 0, waiting: HashMap::new(), listings: HashMap::new() };
+        running.carry_out();
+        loop {
+            running.turn().await;
+        }
+    }
+}
+
+impl Running {
+    /// Waits for something, takes in all that is there, and carries out what comes of it.
+    async fn turn(&mut self) {
+        let Driver { node, exchange, commands, transport_events, .. } = &mut self.parts;
+        let due = node.next_deadline().map(|due| tokio::time::Instant::now() + due.since(clock::time()));
+        let (mut event, mut command) = (None, None);
+        tokio::select! {
+            biased;
+            Some(arrived) = transport_events.recv() => event = Some(arrived),
+            Some(arrived) = commands.recv() => command = Some(arrived),
+            () = exchange.asked() => {}
+            () = sleep_until(due) => {}
+        }
+        for _ in 0..TURN_MAX {
+            let Some(arrived) = event.take().or_else(|| self.parts.transport_events.try_recv().ok()) else { break };
+            self.on_transport(arrived);
+        }
+        for _ in 0..TURN_MAX {
+            let Some(arrived) = command.take().or_else(|| self.parts.commands.try_recv().ok()) else { break };
+            self.on_command(arrived);
+        }
+        for entry in self.parts.exchange.take_questions() {
+            let number = self.wait_for(Waiting::Entry(entry.clone()));
+            self.request(number, entry.name().clone(), Ask::Locate, LOCATE_MAX);
+        }
+        if self.parts.node.next_deadline().is_some_and(|due| due <= clock::time()) {
+            self.feed(Input::Wake);
+        }
+        self.carry_out();
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.parts.node.handle(clock::now(), input);
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn wait_for(&mut self, who: Waiting) -> u64 {
+        let number = self.next_number();
+        self.waiting.insert(number, who);
+        number
+    }
+
+    fn request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration) {
+        self.feed(Input::Request { number, name, ask, deadline });
+    }
+
+    fn on_transport(&mut self, event: TransportEvent) {
+        if event.me().is_some_and(|me| me != self.parts.node.incarnation()) {
+            // Of a session that ended with an earlier life of this node.
+            return;
+        }
+        self.feed(match event {
+            TransportEvent::SessionUp { peer, .. } => Input::SessionUp(peer),
+            TransportEvent::SessionDown { peer, loss, .. } => Input::SessionDown { peer, loss },
+            TransportEvent::ConnectFailed(address) => Input::ConnectFailed(address),
+            TransportEvent::Control { from, message, .. } => Input::Message { from, message },
+        });
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Input(input) => self.feed(input),
+            Command::Ask { name, ask, deadline, asker } => {
+                let number = self.wait_for(Waiting::Asker(asker));
+                self.request(number, name, ask, deadline);
+            }
+            Command::Register { name, process, ask, deadline, asker } => {
+                let text = name.name().clone();
+                let number = self.wait_for(Waiting::Registrar { name, process, asker });
+                self.request(number, text, ask, deadline);
+            }
+            Command::List { filter, deadline, asker } => {
+                let number = self.next_number();
+                self.listings.insert(number, asker);
+                self.feed(Input::List { number, filter, deadline });
+            }
+            Command::Leave { done } => {
+                self.feed(Input::Leave);
+                self.carry_out();
+                // Whoever asked may have given up.
+                let _gone = done.send(());
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

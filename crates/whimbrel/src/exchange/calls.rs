@@ -1,0 +1,180 @@
+//! Open calls and their outcomes. The first outcome of a call wins; later ones find nobody.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use whimbrel_core::base::{Bytes, ErrorCode, Executed, Incarnation, Time};
+use whimbrel_core::delivery::{CallId, Lane};
+use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
+
+use super::envelope::{Failure, PAYLOAD_BYTES_MAX};
+use super::{CALL_SHARDS, Exchange, lock};
+use crate::codec;
+use crate::error::CallError;
+use crate::message::call::Waiter;
+use crate::message::reply::{Caller, ReplyTo};
+use crate::transport::OutFrame;
+
+/// Not a node: a call that is at no node.
+const NOBODY: Incarnation = Incarnation { started_ms: 0, nonce: 0 };
+
+impl Exchange {
+    /// Keeps a caller until its call has an outcome, at latest at `due`.
+    pub(super) fn open_call(
+        &self,
+        shard: usize,
+        waiter: Arc<dyn Waiter>,
+        due: Time,
+    ) -> Result<CallId, CallError> {
+        let id = lock(&self.calls[shard]).insert(waiter, due).map_err(|_| CallError::Overloaded)?;
+        self.stay_awake();
+        Ok(id)
+    }
+
+    pub(super) fn close_call(&self, id: CallId) {
+        drop(self.take_call(id));
+    }
+
+    fn take_call(&self, id: CallId) -> Option<Arc<dyn Waiter>> {
+        let shard = usize::from(id.shard());
+        lock(self.calls.get(shard)?).take(id)
+    }
+
+    /// The call's message was handed to the link with this node.
+    pub(super) fn call_is_at(&self, id: CallId, host: Incarnation) {
+        if let Some(shard) = self.calls.get(usize::from(id.shard())) {
+            lock(shard).set_host(id, host);
+        }
+    }
+
+    /// The call's message never left after all.
+    pub(super) fn call_is_nowhere(&self, id: CallId) {
+        self.call_is_at(id, NOBODY);
+    }
+
+    /// A process on this node has replied to a caller on this node: `reply` is an `Option` of the reply.
+    pub(crate) fn complete_here(&self, id: CallId, reply: &mut dyn Any) {
+        if let Some(waiter) = self.take_call(id) {
+            waiter.reply(reply);
+        }
+    }
+
+    /// A process on this node has replied to a caller elsewhere.
+    pub(crate) fn complete_there(&self, node: Incarnation, id: CallId, encoded: Result<Vec<u8>, String>) {
+        let outcome = match encoded {
+            Ok(payload) if payload.len() <= PAYLOAD_BYTES_MAX => {
+                Outcome::Done { codec: codec::NAMED, payload: Bytes::from(payload) }
+            }
+            Ok(payload) => {
+                let bytes = payload.len();
+                reply_failure(format!("a reply of {bytes} bytes is over the limit of {PAYLOAD_BYTES_MAX}"))
+            }
+            Err(detail) => reply_failure(detail),
+        };
+        self.send_outcome(node, id, outcome);
+    }
+
+    /// There is no reply.
+    pub(crate) fn fail_call(&self, to: ReplyTo, failure: Failure) {
+        match to.at {
+            Caller::Here => {
+                if let Some(waiter) = self.take_call(to.call) {
+                    waiter.fail(failure.into());
+                }
+            }
+            Caller::At(node) => {
+                let Failure { code, executed, mut detail, reason } = failure;
+                truncate(&mut detail);
+                let detail = (!detail.is_empty()).then_some(detail);
+                self.send_outcome(node, to.call, Outcome::Failed { code, executed, detail, reason });
+            }
+        }
+    }
+
+    fn send_outcome(&self, node: Incarnation, id: CallId, outcome: Outcome) {
+        let frame = MessageFrame::Reply(Reply { call: id.as_u64(), outcome });
+        let Ok(frame) = OutFrame::message(&frame) else {
+            return;
+        };
+        if let Err(error) = self.send_frame(node, Lane::Messages, frame) {
+            // The caller's node is gone, or does not read: it will say so to its caller by the deadline.
+            tracing::debug!(%node, %error, "a reply was not sent");
+        }
+    }
+
+    /// The outcome of a call of this node arrived from another one.
+    pub(super) fn on_reply(&self, reply: Reply) {
+        let Some(waiter) = self.take_call(CallId::from_u64(reply.call)) else {
+            return;
+        };
+        match reply.outcome {
+            Outcome::Done { codec: codec::NAMED, payload } => waiter.encoded(payload),
+            Outcome::Done { codec, .. } => waiter.fail(CallError::Codec {
+                detail: format!("codec {codec} is not known here"),
+                executed: Executed::Unknown,
+            }),
+            Outcome::Failed { code, executed, detail, reason } => {
+                let mut failure = Failure::new(code, executed);
+                failure.detail = detail.unwrap_or_default();
+                failure.reason = reason;
+                waiter.fail(failure.into());
+            }
+        }
+    }
+
+    /// The session with a node has ended: what was sent to it may or may not have run.
+    pub(super) fn calls_lost(&self, host: Incarnation) {
+        for shard in &self.calls {
+            let lost = lock(shard).lost(host);
+            for (_, waiter) in lost {
+                waiter.fail(CallError::NodeLost { executed: Executed::Unknown });
+            }
+        }
+    }
+
+    /// Ends calls whose time is up; true while others are open.
+    pub(super) fn expire_calls(&self, now: Time) -> bool {
+        let mut open = false;
+        for shard in &self.calls {
+            let mut calls = lock(shard);
+            let expired = calls.expire(now);
+            open |= !calls.is_empty();
+            drop(calls);
+            for (_, waiter) in expired {
+                waiter.fail(CallError::Deadline { executed: Executed::Unknown });
+            }
+        }
+        open
+    }
+
+    pub(super) fn end_all_calls(&self) {
+        for shard in &self.calls {
+            let all = lock(shard).expire(Time::from_micros(u64::MAX));
+            for (_, waiter) in all {
+                waiter.fail(CallError::NodeLost { executed: Executed::Unknown });
+            }
+        }
+    }
+
+    pub(super) fn calls_are_open(&self) -> bool {
+        debug_assert_eq!(self.calls.len(), CALL_SHARDS, "one table per shard");
+        self.calls.iter().any(|shard| !lock(shard).is_empty())
+    }
+}
+
+fn reply_failure(detail: String) -> Outcome {
+    let mut detail = detail;
+    truncate(&mut detail);
+    Outcome::Failed { code: ErrorCode::Codec, executed: Executed::Unknown, detail: Some(detail), reason: None }
+}
+
+/// Cuts a text to what travels.
+fn truncate(text: &mut String) {
+    let mut end = whimbrel_core::base::limits::TEXT_BYTES_MAX;
+    if text.len() > end {
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}

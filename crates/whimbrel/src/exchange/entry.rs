@@ -1,0 +1,429 @@
+//! The entry of a name: all that this node knows about delivering to it, under one short lock.
+//!
+//! The lock is contended by senders on this node, the task of the process, and the readers of links. Nothing waits
+//! while it is held, and user code runs outside of it, with one exception: a message that was held for an unknown
+//! host without having been encoded, because the process might have been here, is encoded when it leaves.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
+use std::time::Duration;
+
+use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
+use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sent, Signal};
+use whimbrel_core::wire::frame::{Message, MessageFrame};
+
+use super::envelope::{Body, Envelope, Failure};
+use super::{Exchange, lock};
+use crate::clock;
+use crate::error::{CallError, CastError};
+use crate::message::call::Waiter;
+use crate::message::reply::{Caller, ReplyTo};
+use crate::message::Work;
+use crate::process::current::InstanceId;
+use crate::process::{Instance, current};
+use crate::transport::{OutFrame, SendError};
+
+/// How long a cast may wait for its receiver to be found before it is a dead letter.
+const CAST_HELD_MAX: Duration = Duration::from_secs(30);
+/// A call ends this long after its message has expired wherever it waits, which can then say "not executed".
+const GRACE: Duration = Duration::from_millis(15);
+
+/// The entry of one name.
+pub(crate) struct Entry {
+    name: Name,
+    naming: Naming,
+    exchange: Arc<Exchange>,
+    state: Mutex<EntryState>,
+}
+
+/// Whether others can find the process by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    Named,
+    Unnamed,
+}
+
+pub(crate) struct EntryState {
+    pub(crate) port: Port<Envelope>,
+    /// Of the process's task, while it waits for a message.
+    pub(crate) waker: Option<Waker>,
+    /// The instance that this name leads to on this node.
+    pub(crate) instance: Option<Arc<Instance>>,
+    /// The life that the instance has under this name.
+    pub(crate) token: Token,
+    /// The arguments of that life.
+    pub(crate) args: Option<Bytes>,
+    /// The kind that the owner has told.
+    pub(crate) kind: Option<Name>,
+    /// The epoch under which signals find this entry.
+    epoch: Option<u64>,
+    /// It is on the list of entries that the sweeper looks at.
+    pub(crate) watched: bool,
+}
+
+/// What is left to do when the lock is released.
+#[derive(Default)]
+pub(crate) struct Leftovers {
+    waker: Option<Waker>,
+    ended: Vec<Ended<Envelope>>,
+}
+
+impl Entry {
+    pub(crate) fn new(name: Name, naming: Naming, exchange: Arc<Exchange>) -> Arc<Self> {
+        let port = Port::new(exchange.mutants());
+        let state = EntryState {
+            port,
+            waker: None,
+            instance: None,
+            token: Token::NONE,
+            args: None,
+            kind: None,
+            epoch: None,
+            watched: false,
+        };
+        Arc::new(Self { name, naming, exchange, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.naming == Naming::Named
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, EntryState> {
+        lock(&self.state)
+    }
+
+    /// Sends a message that nobody waits for.
+    pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>, sender: Token) -> Result<(), CastError> {
+        let now = clock::time();
+        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: Some(now + CAST_HELD_MAX), sender };
+        self.send(envelope, now, None).map_err(|failure| CastError::from_call(failure.into()))
+    }
+
+    /// Sends a message whose outcome `waiter` is told, once.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        work: Box<dyn Work>,
+        waiter: Arc<dyn Waiter>,
+        deadline: Duration,
+    ) -> Result<CallId, CallError> {
+        let (caller, sender, inherited) = current::caller();
+        let now = clock::time();
+        let due = inherited.map_or(now + deadline, |inherited| inherited.min(now + deadline));
+        if due <= now {
+            return Err(CallError::Deadline { executed: Executed::No });
+        }
+        let id = self.exchange.open_call(self.shard(), waiter, due + GRACE)?;
+        let reply = Some(ReplyTo { at: Caller::Here, call: id });
+        let envelope = Envelope { body: Body::Work(work), reply, deadline: Some(due), sender };
+        match self.send(envelope, now, caller) {
+            Ok(()) => Ok(id),
+            Err(failure) => {
+                self.exchange.close_call(id);
+                Err(failure.into())
+            }
+        }
+    }
+
+    /// The caller does not wait any more.
+    pub(crate) fn forget_call(&self, id: CallId) {
+        self.exchange.close_call(id);
+    }
+
+    fn shard(&self) -> usize {
+        // Addresses of entries differ in the bits above their size; it only spreads contention.
+        (std::ptr::from_ref(self).addr() >> 7) & (super::CALL_SHARDS - 1)
+    }
+
+    fn send(
+        self: &Arc<Self>,
+        mut envelope: Envelope,
+        now: Time,
+        caller: Option<InstanceId>,
+    ) -> Result<(), Failure> {
+        if self.exchange.is_closed() {
+            return Err(Failure::new(ErrorCode::NodeLost, Executed::No));
+        }
+        let mut state = self.lock();
+        if !state.port.is_local()
+            && let Body::Work(work) = &envelope.body
+        {
+            let travels = work.travels();
+            let bound = state.port.whereabouts().is_some();
+            drop(state);
+            if travels {
+                envelope.encode().map_err(|detail| codec_failure(&detail))?;
+            } else if bound {
+                return Err(codec_failure("the process is on another node, and the message can not leave this one"));
+            }
+            state = self.lock();
+        }
+        if caller.is_some()
+            && envelope.reply.is_some()
+            && state.instance.as_ref().map(|instance| instance.id) == caller
+        {
+            return Err(Failure::new(ErrorCode::WouldDeadlock, Executed::No));
+        }
+        match state.port.send(envelope, now) {
+            Sent::Queued => {
+                let waker = state.waker.take();
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                Ok(())
+            }
+            Sent::Transmit { to, packet } => self.transmit_first(state, to, packet),
+            Sent::Held { locate } => {
+                self.watch(&mut state);
+                drop(state);
+                if locate {
+                    self.exchange.ask_where(self);
+                }
+                Ok(())
+            }
+            Sent::Refused { code, .. } => Err(Failure::new(code, Executed::No)),
+        }
+    }
+
+    fn transmit_first(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, EntryState>,
+        to: Incarnation,
+        packet: Packet<Envelope>,
+    ) -> Result<(), Failure> {
+        let (epoch, seq) = (packet.epoch, packet.seq);
+        match self.transmit(&mut state, to, packet) {
+            Ok(()) => {
+                self.watch(&mut state);
+                Ok(())
+            }
+            Err(SendError::Full) if state.port.take_back(epoch, seq).is_some() => {
+                Err(Failure::new(ErrorCode::Overloaded, Executed::No))
+            }
+            Err(_) => {
+                let mut out = PortOutput::default();
+                state.port.on_unsent(&self.exchange.here(clock::time()), to, epoch, seq, &mut out);
+                let left = self.settle(&mut state, &mut out);
+                drop(state);
+                self.finish(left);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands one packet to its link; the lock is held, so the numbers reach the link in order.
+    fn transmit(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        to: Incarnation,
+        packet: Packet<Envelope>,
+    ) -> Result<(), SendError> {
+        let Packet { gate, epoch, seq, message } = packet;
+        let call = message.caller_here().map(|reply| reply.call);
+        let Body::Encoded(encoded) = &message.body else {
+            // `Parcel::copy` encodes.
+            return Err(SendError::NoSession);
+        };
+        if state.epoch != Some(epoch) {
+            self.exchange.route_of(state.epoch.replace(epoch), epoch, self);
+        }
+        let remaining_ms = message.call_deadline().map(|deadline| {
+            u64::try_from(deadline.since(clock::time()).as_millis()).unwrap_or(u64::MAX)
+        });
+        let frame = MessageFrame::Message(Message {
+            name: self.name.clone(),
+            kind: encoded.kind.clone(),
+            message: encoded.message.clone(),
+            gate,
+            epoch,
+            seq,
+            call: call.map(CallId::as_u64),
+            remaining_ms,
+            sender: message.sender,
+            view: self.exchange.view_counter(),
+            codec: encoded.codec,
+            payload: encoded.payload.clone(),
+        });
+        // The limit of a payload leaves room for everything around it.
+        let frame = OutFrame::message(&frame).map_err(|_| SendError::Full)?;
+        self.exchange.send_frame(to, Lane::Messages, frame)?;
+        if let Some(call) = call {
+            self.exchange.call_is_at(call, to);
+        }
+        Ok(())
+    }
+
+    /// Does what a port wants done under its lock; returns what is to be done after it.
+    pub(crate) fn settle(self: &Arc<Self>, state: &mut EntryState, out: &mut PortOutput<Envelope>) -> Leftovers {
+        let mut left = Leftovers::default();
+        let mut unsent = PortOutput::default();
+        loop {
+            for (to, signal) in out.signals.drain(..) {
+                self.exchange.signal(to, signal);
+            }
+            if out.locate {
+                self.exchange.ask_where(self);
+            }
+            if out.wake {
+                left.waker = left.waker.or_else(|| state.waker.take());
+            }
+            left.ended.append(&mut out.ended);
+            for (to, packet) in std::mem::take(&mut out.transmit) {
+                let (epoch, seq) = (packet.epoch, packet.seq);
+                if self.transmit(state, to, packet).is_err() {
+                    let here = self.exchange.here(clock::time());
+                    state.port.on_unsent(&here, to, epoch, seq, &mut unsent);
+                }
+            }
+            out.clear();
+            if unsent.is_empty() {
+                break;
+            }
+            std::mem::swap(out, &mut unsent);
+        }
+        self.watch(state);
+        left
+    }
+
+    /// What `settle` left to be done without the lock.
+    pub(crate) fn finish(&self, left: Leftovers) {
+        if let Some(waker) = left.waker {
+            waker.wake();
+        }
+        for Ended { message, code, executed } in left.ended {
+            self.undelivered(message, Failure::new(code, executed));
+        }
+    }
+
+    /// As `finish`, for a process that has ended for this reason.
+    pub(crate) fn finish_stopped(&self, left: Leftovers, reason: &ExitReason) {
+        for Ended { message, code, executed } in left.ended {
+            self.undelivered(message, Failure::new(code, executed).because(reason.clone()));
+        }
+    }
+
+    /// Runs one input of the port and does what comes of it.
+    pub(crate) fn with_port(
+        self: &Arc<Self>,
+        input: impl FnOnce(&mut Port<Envelope>, &whimbrel_core::delivery::Here<'_>, &mut PortOutput<Envelope>),
+    ) {
+        let mut out = PortOutput::default();
+        let here = self.exchange.here(clock::time());
+        let mut state = self.lock();
+        input(&mut state.port, &here, &mut out);
+        let left = self.settle(&mut state, &mut out);
+        drop(state);
+        self.finish(left);
+    }
+
+    /// The next message for the process; none leaves its waker here.
+    pub(crate) fn pop(
+        self: &Arc<Self>,
+        now: Time,
+        out: &mut PortOutput<Envelope>,
+        waker: &Waker,
+    ) -> Option<Envelope> {
+        let mut state = self.lock();
+        let envelope = state.port.pop(now, out);
+        if envelope.is_none() {
+            match &mut state.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        }
+        if !out.is_empty() {
+            let left = self.settle(&mut state, out);
+            drop(state);
+            self.finish(left);
+        }
+        envelope
+    }
+
+    /// Lets the process look for orders.
+    pub(crate) fn wake(&self) {
+        let waker = self.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Lets the sweeper look at this entry while its port waits for a time. The lock is held.
+    fn watch(self: &Arc<Self>, state: &mut EntryState) {
+        if !state.watched && state.port.next_deadline().is_some() {
+            state.watched = true;
+            self.exchange.watch(self.clone());
+        }
+    }
+
+    /// Time has passed; false when there is nothing to wait for any more.
+    pub(crate) fn sweep(self: &Arc<Self>, now: Time) -> bool {
+        let mut state = self.lock();
+        match state.port.next_deadline() {
+            None => {
+                state.watched = false;
+                return false;
+            }
+            Some(due) if due > now => return true,
+            Some(_) => {}
+        }
+        let mut out = PortOutput::default();
+        state.port.poll(&self.exchange.here(now), &mut out);
+        let left = self.settle(&mut state, &mut out);
+        let waits = state.port.next_deadline().is_some();
+        state.watched = waits;
+        drop(state);
+        self.finish(left);
+        waits
+    }
+
+    /// The epoch to forget when the entry goes.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.lock().epoch
+    }
+
+    /// A message will not be handled: its caller is told, or it is a dead letter.
+    pub(crate) fn undelivered(&self, envelope: Envelope, failure: Failure) {
+        match envelope.reply {
+            Some(to) => {
+                self.exchange.fail_call(to, failure);
+                // The destructor of a message is user code.
+                let _panicked = crate::process::guard::run(|| drop(envelope));
+            }
+            None => self.exchange.dead_letters().add(&self.name, envelope, failure.code),
+        }
+    }
+
+    /// A message to itself for which there was no room.
+    pub(crate) fn overloaded(&self, work: Box<dyn Work>) {
+        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender: Token::NONE };
+        self.exchange.dead_letters().add(&self.name, envelope, ErrorCode::Overloaded);
+    }
+
+    /// A cast that its process can not take.
+    pub(crate) fn misdirected(&self, message: &str, reason: ErrorCode) {
+        self.exchange.dead_letters().add_named(&self.name, message, reason);
+    }
+
+    /// A signal of a host about this node's messages.
+    pub(crate) fn on_signal(self: &Arc<Self>, from: Incarnation, signal: Signal) {
+        self.with_port(|port, here, out| port.on_signal(here, from, signal, out));
+    }
+}
+
+fn codec_failure(detail: &str) -> Failure {
+    Failure::new(ErrorCode::Codec, Executed::No).detailed(detail)
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Entry").field(&self.name).finish()
+    }
+}

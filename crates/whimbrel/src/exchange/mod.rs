@@ -1,0 +1,311 @@
+//! The message path of one node: names, calls, what arrives and what leaves.
+//!
+//! Nothing here waits and nothing passes through the driver. A send finds the [`Entry`] of its name (a
+//! `ProcessRef` holds it) and runs the entry's port under its lock: into the mailbox, onto a link, or held until the
+//! owner has told where the process is. The driver is asked only that question.
+//!
+//! ```text
+//!   cast, call ──> Entry ── Port ──┬─ mailbox ──> task of the process ──> outcome ──> calls ──> caller
+//!                                  ├─ transport                                         ^
+//!   link reader ── on_frame ───────┘        └──────────── reply of another node ────────┘
+//! ```
+//!
+//! **Locks**, each short, in the order in which they nest: entry, then one of {calls, routes, confirmations, a
+//! session's link, the lists for driver and sweeper}. The table of names is locked alone. User code (encoding,
+//! destructors, the hook for dead letters) runs outside of them.
+//!
+//! **Who sees to time**: one sweeper task per node looks every 10 ms at open calls and at entries that wait for
+//! something, and sleeps while there are none. No call has a timer of its own.
+
+mod calls;
+mod dead_letters;
+mod entry;
+mod envelope;
+mod inbound;
+mod instances;
+mod sweep;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, mpsc};
+use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
+use whimbrel_core::delivery::{Calls, Epochs, Here, Lane};
+use whimbrel_core::directory::{Answer, Located};
+use whimbrel_core::base::ErrorCode;
+use whimbrel_core::view::View;
+
+pub use dead_letters::DeadLetter;
+pub(crate) use dead_letters::{DeadLetters, Hook};
+pub(crate) use entry::{Entry, Naming};
+pub(crate) use envelope::{Body, Encoded, Envelope, Failure};
+pub(crate) use instances::AT_CAPACITY;
+
+use crate::driver::Command;
+use crate::message::call::Waiter;
+use crate::process::KindTable;
+use crate::tasks::Tasks;
+use crate::transport::{OutFrame, SendError, Transport};
+
+/// Shards of the table of names.
+const NAME_SHARDS: usize = 64;
+/// Shards of the table of open calls.
+const CALL_SHARDS: usize = 16;
+/// Shards of the table from epochs to entries.
+const ROUTE_SHARDS: usize = 16;
+/// Open calls of one shard; 2^20 of a node.
+const CALLS_MAX: usize = 65_536;
+
+/// Locks, also after a panic of another holder: what these locks guard is changed by code that does not panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The message path of one node.
+pub(crate) struct Exchange {
+    me: RwLock<Incarnation>,
+    view: ArcSwapOption<View>,
+    view_counter: AtomicU64,
+    epochs: Epochs,
+    hasher: RandomState,
+    names: Vec<RwLock<HashMap<Name, Arc<Entry>>>>,
+    routes: Vec<Mutex<HashMap<u64, Weak<Entry>>>>,
+    calls: Vec<Mutex<Calls<Arc<dyn Waiter>>>>,
+    transport: OnceLock<Transport>,
+    confirmations: Mutex<HashMap<Incarnation, inbound::Pending>>,
+    /// Entries whose host the driver is to ask for; each at most once, since its port asks once.
+    questions: Mutex<Vec<Arc<Entry>>>,
+    asked: Notify,
+    watched: Mutex<Vec<Arc<Entry>>>,
+    awake: AtomicBool,
+    woken: Notify,
+    instances: instances::Instances,
+    kinds: KindTable,
+    control: mpsc::Sender<Command>,
+    dead_letters: DeadLetters,
+    tasks: Tasks,
+    mutants: Mutants,
+    closed: AtomicBool,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        kinds: KindTable,
+        control: mpsc::Sender<Command>,
+        tasks: Tasks,
+        hook: Option<Hook>,
+        mutants: Mutants,
+    ) -> Arc<Self> {
+        let shard = |at: usize| Mutex::new(Calls::new(at as u8, CALLS_MAX, mutants));
+        Arc::new(Self {
+            me: RwLock::new(Incarnation { started_ms: 0, nonce: 0 }),
+            view: ArcSwapOption::empty(),
+            view_counter: AtomicU64::new(0),
+            epochs: Epochs::new(),
+            hasher: RandomState::new(),
+            names: std::iter::repeat_with(RwLock::default).take(NAME_SHARDS).collect(),
+            routes: std::iter::repeat_with(Mutex::default).take(ROUTE_SHARDS).collect(),
+            calls: (0..CALL_SHARDS).map(shard).collect(),
+            transport: OnceLock::new(),
+            confirmations: Mutex::default(),
+            questions: Mutex::default(),
+            asked: Notify::new(),
+            watched: Mutex::default(),
+            awake: AtomicBool::new(false),
+            woken: Notify::new(),
+            instances: instances::Instances::default(),
+            kinds,
+            control,
+            dead_letters: DeadLetters::new(hook),
+            tasks,
+            mutants,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// This node's present life.
+    pub(crate) fn me(&self) -> Incarnation {
+        *self.me.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.view.load_full()
+    }
+
+    pub(crate) fn view_counter(&self) -> u64 {
+        self.view_counter.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn here(&self, now: Time) -> Here<'_> {
+        Here { me: self.me(), now, epochs: &self.epochs }
+    }
+
+    pub(crate) fn mutants(&self) -> Mutants {
+        self.mutants
+    }
+
+    pub(crate) fn kinds(&self) -> &KindTable {
+        &self.kinds
+    }
+
+    pub(crate) fn dead_letters(&self) -> &DeadLetters {
+        &self.dead_letters
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Connects it to other nodes; once, before anything is sent.
+    pub(crate) fn set_transport(&self, transport: Transport) {
+        let first = self.transport.set(transport);
+        debug_assert!(first.is_ok(), "a node has one transport");
+    }
+
+    pub(crate) fn send_frame(&self, to: Incarnation, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
+        self.transport.get().ok_or(SendError::NoSession)?.send(to, lane, frame)
+    }
+
+    fn end_session(&self, peer: Incarnation) {
+        if let Some(transport) = self.transport.get() {
+            transport.end_session(peer);
+        }
+    }
+
+    /// The entry of a name, made if there is none.
+    pub(crate) fn entry(self: &Arc<Self>, name: &Name) -> Arc<Entry> {
+        if let Some(entry) = self.known(name) {
+            return entry;
+        }
+        if self.is_closed() {
+            return Entry::new(name.clone(), Naming::Named, self.clone());
+        }
+        let mut names = self.shard(name).write().unwrap_or_else(PoisonError::into_inner);
+        names
+            .entry(name.clone())
+            .or_insert_with(|| Entry::new(name.clone(), Naming::Named, self.clone()))
+            .clone()
+    }
+
+    /// The entry of a name, if this node has one.
+    pub(crate) fn known(&self, name: &Name) -> Option<Arc<Entry>> {
+        self.shard(name).read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn shard(&self, name: &Name) -> &RwLock<HashMap<Name, Arc<Entry>>> {
+        &self.names[self.hasher.hash_one(name) as usize % NAME_SHARDS]
+    }
+
+    fn all_entries(&self) -> Vec<Arc<Entry>> {
+        let mut all = Vec::new();
+        for shard in &self.names {
+            all.extend(shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned());
+        }
+        all
+    }
+
+    /// Signals for `epoch` are for this entry from now on, and no longer those for `before`.
+    fn route_of(&self, before: Option<u64>, epoch: u64, entry: &Arc<Entry>) {
+        if let Some(before) = before {
+            lock(&self.routes[before as usize % ROUTE_SHARDS]).remove(&before);
+        }
+        lock(&self.routes[epoch as usize % ROUTE_SHARDS]).insert(epoch, Arc::downgrade(entry));
+    }
+
+    fn entry_of_epoch(&self, epoch: u64) -> Option<Arc<Entry>> {
+        lock(&self.routes[epoch as usize % ROUTE_SHARDS]).get(&epoch)?.upgrade()
+    }
+
+    /// Has the driver ask the owner where this name is.
+    pub(crate) fn ask_where(&self, entry: &Arc<Entry>) {
+        lock(&self.questions).push(entry.clone());
+        self.asked.notify_one();
+    }
+
+    /// Completes when there may be questions.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    pub(crate) fn take_questions(&self) -> Vec<Arc<Entry>> {
+        std::mem::take(&mut *lock(&self.questions))
+    }
+
+    /// The owner's answer to such a question.
+    pub(crate) fn on_answer(&self, entry: &Arc<Entry>, answer: &Answer) {
+        match answer {
+            Answer::Located(located) => self.on_located(entry, located),
+            Answer::NotFound | Answer::NoHost(_) | Answer::InitFailed(_) => {
+                entry.with_port(|port, here, out| port.on_negative(here, ErrorCode::NotFound, out));
+            }
+            Answer::Quarantined => {
+                entry.with_port(|port, here, out| port.on_negative(here, ErrorCode::Quarantined, out));
+            }
+            Answer::Started { .. }
+            | Answer::AlreadyRunning(_)
+            | Answer::Done
+            | Answer::Deadline(_)
+            | Answer::Overloaded => {
+                entry.with_port(|port, here, out| port.on_locate_failed(here, out));
+            }
+        }
+    }
+
+    /// Certain news of where a process is.
+    pub(crate) fn on_located(&self, entry: &Arc<Entry>, located: &Located) {
+        let at = whimbrel_core::delivery::Whereabouts {
+            host: located.host,
+            token: located.token,
+            gate: located.gate,
+        };
+        entry.lock().kind = Some(located.kind.clone());
+        entry.with_port(|port, here, out| port.on_located(here, at, out));
+    }
+
+    /// The node goes on under another incarnation.
+    pub(crate) fn reincarnate(&self, me: Incarnation) {
+        let before = std::mem::replace(&mut *self.me.write().unwrap_or_else(PoisonError::into_inner), me);
+        self.view.store(None);
+        if before.nonce != 0 {
+            for entry in self.all_entries() {
+                entry.with_port(|port, here, out| port.on_reincarnated(here, out));
+            }
+        }
+    }
+
+    /// A view was installed; the sessions of incarnations that it excludes have ended before.
+    pub(crate) fn install_view(&self, view: &Arc<View>) {
+        self.view_counter.store(view.id.counter, Ordering::Relaxed);
+        self.view.store(Some(view.clone()));
+        for entry in self.all_entries() {
+            entry.with_port(|port, here, out| port.on_view(here, view, out));
+        }
+    }
+
+    /// Ends everything at once: instances are aborted, open calls end, later sends are refused.
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.end_all_calls();
+        self.abort_all();
+        // Entries and the exchange hold each other; what is still referred to from outside goes with that.
+        for shard in &self.names {
+            let entries = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            for entry in entries.into_values() {
+                entry.with_port(|port, _, out| port.close(ErrorCode::NodeLost, out));
+            }
+        }
+        lock(&self.watched).clear();
+        lock(&self.questions).clear();
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("me", &self.me()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,301 @@
+//! Kinds: what a node knows about the processes it can start.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use whimbrel_core::base::{Bytes, ExitReason};
+use whimbrel_core::base::limits::MAILBOX_MESSAGES_MAX;
+use whimbrel_core::directory::{Placement, RestartPolicy};
+
+use super::run::{Birth, run};
+use super::{Instance, Process};
+use crate::Cluster;
+use crate::codec;
+use crate::error::JoinError;
+use crate::exchange::{Entry, lock};
+use crate::message::{MessageList, Speaks};
+
+/// How processes of one kind are run on this node.
+#[derive(Clone, Debug)]
+pub struct KindOptions {
+    pub(crate) mailbox_max: usize,
+    pub(crate) policy: RestartPolicy,
+    pub(crate) placement: Placement,
+    pub(crate) per_node_max: usize,
+    pub(crate) hosting: Hosting,
+}
+
+/// Whether a node hosts a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hosting {
+    Here,
+    Elsewhere,
+}
+
+impl Default for KindOptions {
+    fn default() -> Self {
+        Self {
+            mailbox_max: MAILBOX_MESSAGES_MAX,
+            policy: RestartPolicy::default(),
+            placement: Placement::default(),
+            per_node_max: usize::MAX,
+            hosting: Hosting::Here,
+        }
+    }
+}
+
+impl KindOptions {
+    /// Messages that may wait in one mailbox; default 16,384, at least 1. A sender beyond it gets `Overloaded`.
+    pub fn mailbox_max(mut self, messages: usize) -> Self {
+        self.mailbox_max = messages.max(1);
+        self
+    }
+
+    /// When a process is restarted, unless its start says otherwise; default permanent.
+    pub fn policy(mut self, policy: RestartPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Where a process is placed, unless its start says otherwise; default by hash.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Processes of this kind that may be started on this node; no limit by default. Beyond it a start ends with
+    /// `AtCapacity`. Restarts are not refused.
+    pub fn max_per_node(mut self, processes: usize) -> Self {
+        self.per_node_max = processes;
+        self
+    }
+
+    /// This node knows the kind, so that it can start processes of it, but hosts none.
+    pub fn not_hosted(mut self) -> Self {
+        self.hosting = Hosting::Elsewhere;
+        self
+    }
+}
+
+/// What a kind needs to launch an instance.
+pub(crate) struct Launching {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) cluster: Cluster,
+}
+
+/// A registered kind, its type erased.
+pub(crate) trait HostedKind: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn process_type(&self) -> TypeId;
+    fn options(&self) -> &KindOptions;
+    /// Instances alive on this node.
+    fn alive(&self) -> &AtomicUsize;
+    /// The policy that a start may have.
+    fn allowed(&self, policy: RestartPolicy) -> RestartPolicy;
+    /// Whether its arguments, and so its processes, stay on this node.
+    fn stays(&self) -> bool;
+    /// Arguments as bytes: `args` is an `Option<P::Args>`, which is emptied. User code.
+    fn encode_args(&self, args: &mut dyn Any) -> Result<Vec<u8>, String>;
+    /// These arguments are not needed any more.
+    fn forget_args(&self, args: &Bytes);
+    /// The life of an instance, whose arguments stand in its record. Nothing runs before it is polled.
+    fn launch(self: Arc<Self>, launching: Launching, args: Bytes) -> Life;
+}
+
+/// The life of an instance, to be run as a task.
+pub(crate) type Life = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The kinds of one node, by name.
+#[derive(Default)]
+pub(crate) struct KindTable {
+    kinds: BTreeMap<&'static str, Arc<dyn HostedKind>>,
+}
+
+impl KindTable {
+    pub(crate) fn get(&self, kind: &str) -> Option<&Arc<dyn HostedKind>> {
+        self.kinds.get(kind)
+    }
+
+    /// Kinds that this node hosts.
+    pub(crate) fn hosted(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.kinds.values().filter(|kind| kind.options().hosting == Hosting::Here).map(|kind| kind.name())
+    }
+
+    pub(crate) fn add(&mut self, kind: Result<Arc<dyn HostedKind>, JoinError>) -> Result<(), JoinError> {
+        let kind = kind?;
+        let name = kind.name();
+        match self.kinds.insert(name, kind) {
+            None => Ok(()),
+            Some(_) => Err(JoinError::DuplicateKind { kind: name.to_owned() }),
+        }
+    }
+}
+
+/// A kind whose arguments are encoded.
+pub(crate) fn encoded<P>(options: KindOptions) -> Result<Arc<dyn HostedKind>, JoinError>
+where
+    P: Speaks,
+    P::Args: Serialize + DeserializeOwned,
+{
+    let args = ArgsForm::Encoded { encode: codec::encode::<P::Args>, decode: codec::decode::<P::Args> };
+    Ok(Arc::new(Registered::<P>::new(options, args)?))
+}
+
+/// A kind whose arguments stay on this node.
+pub(crate) fn local<P>(options: KindOptions) -> Result<Arc<dyn HostedKind>, JoinError>
+where
+    P: Speaks,
+    P::Args: Clone,
+{
+    let kept = Kept { clone: P::Args::clone, args: Mutex::default(), last: AtomicU64::new(0), mark: mark() };
+    Ok(Arc::new(Registered::<P>::new(options, ArgsForm::Kept(kept))?))
+}
+
+/// How the arguments of a kind are written into a record.
+enum ArgsForm<A> {
+    Encoded { encode: fn(&A) -> Result<Vec<u8>, String>, decode: fn(&[u8]) -> Result<A, String> },
+    Kept(Kept<A>),
+}
+
+/// Arguments that have no encoding: the record holds a key to them.
+struct Kept<A> {
+    clone: fn(&A) -> A,
+    args: Mutex<HashMap<u64, A>>,
+    last: AtomicU64,
+    /// Random, so that a key of another node is not taken for one of this node.
+    mark: u64,
+}
+
+fn mark() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| crate::clock::time().as_micros())
+}
+
+struct Registered<P: Process> {
+    options: KindOptions,
+    messages: Arc<MessageList<P>>,
+    args: ArgsForm<P::Args>,
+    alive: AtomicUsize,
+}
+
+impl<P: Speaks> Registered<P> {
+    fn new(options: KindOptions, args: ArgsForm<P::Args>) -> Result<Self, JoinError> {
+        let messages = MessageList::<P>::of();
+        if let Some(message) = messages.duplicate() {
+            return Err(JoinError::DuplicateMessage { kind: P::KIND.into(), message: message.into() });
+        }
+        if let Err(error) = whimbrel_core::base::Kind::new(P::KIND) {
+            return Err(JoinError::BadSetting { key: "kind", rule: error.to_string() });
+        }
+        Ok(Self { options, messages: Arc::new(messages), args, alive: AtomicUsize::new(0) })
+    }
+}
+
+impl<A> Kept<A> {
+    fn key(&self, args: &Bytes) -> Option<u64> {
+        let (mark, number) = args.as_slice().split_first_chunk::<8>()?;
+        let number = number.try_into().ok()?;
+        (u64::from_be_bytes(*mark) == self.mark).then(|| u64::from_be_bytes(number))
+    }
+
+    fn put(&self, args: A) -> Vec<u8> {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        lock(&self.args).insert(number, args);
+        [self.mark.to_be_bytes(), number.to_be_bytes()].concat()
+    }
+
+    fn read(&self, key: &Bytes) -> Option<A> {
+        let key = self.key(key)?;
+        lock(&self.args).get(&key).map(self.clone)
+    }
+}
+
+impl<P: Process> Registered<P> {
+    fn read_args(&self, args: &Bytes) -> Result<P::Args, ExitReason> {
+        match &self.args {
+            ArgsForm::Encoded { decode, .. } => {
+                let decoded = super::guard::run(|| decode(args.as_slice()))?;
+                decoded.map_err(|detail| ExitReason::Error(format!("arguments: {detail}")).capped())
+            }
+            // Started on a node that is gone: nothing of it can run here, and that is not a failure.
+            ArgsForm::Kept(kept) => super::guard::run(|| kept.read(args))?.ok_or(ExitReason::Normal),
+        }
+    }
+}
+
+impl<P: Process> HostedKind for Registered<P> {
+    fn name(&self) -> &'static str {
+        P::KIND
+    }
+
+    fn process_type(&self) -> TypeId {
+        TypeId::of::<P>()
+    }
+
+    fn options(&self) -> &KindOptions {
+        &self.options
+    }
+
+    fn alive(&self) -> &AtomicUsize {
+        &self.alive
+    }
+
+    fn allowed(&self, policy: RestartPolicy) -> RestartPolicy {
+        match (&self.args, policy) {
+            // After the loss of this node nobody has the arguments; `Normal` must then be the end of it.
+            (ArgsForm::Kept(_), RestartPolicy::Permanent) => RestartPolicy::Transient,
+            _ => policy,
+        }
+    }
+
+    fn stays(&self) -> bool {
+        matches!(self.args, ArgsForm::Kept(_))
+    }
+
+    fn encode_args(&self, args: &mut dyn Any) -> Result<Vec<u8>, String> {
+        let args = args.downcast_mut::<Option<P::Args>>().and_then(Option::take);
+        let args = args.ok_or_else(|| "the arguments are of another type".to_owned())?;
+        match &self.args {
+            ArgsForm::Encoded { encode, .. } => {
+                super::guard::run(|| encode(&args)).unwrap_or_else(|panic| Err(panic.to_string()))
+            }
+            ArgsForm::Kept(kept) => Ok(kept.put(args)),
+        }
+    }
+
+    fn forget_args(&self, args: &Bytes) {
+        if let ArgsForm::Kept(kept) = &self.args
+            && let Some(key) = kept.key(args)
+        {
+            let forgotten = lock(&kept.args).remove(&key);
+            // Outside the lock: the destructor is user code.
+            let _panicked = super::guard::run(|| drop(forgotten));
+        }
+    }
+
+    fn launch(self: Arc<Self>, launching: Launching, args: Bytes) -> Life {
+        let Launching { entry, instance, cluster } = launching;
+        Box::pin(async move {
+            let args = self.read_args(&args);
+            let messages = self.messages.clone();
+            run(Birth { entry, instance, cluster, args, messages, born: None }).await;
+        })
+    }
+}
+
+/// The life of an instance that no kind table knows of.
+pub(crate) fn unnamed<P: Speaks>(
+    launching: Launching,
+    args: P::Args,
+    born: oneshot::Sender<Result<(), ExitReason>>,
+) -> Life {
+    let Launching { entry, instance, cluster } = launching;
+    let messages = Arc::new(MessageList::<P>::of());
+    Box::pin(run(Birth { entry, instance, cluster, args: Ok(args), messages, born: Some(born) }))
+}

@@ -1,0 +1,204 @@
+//! A node played by hand: it knows the secret and says what no real node would say, or when none would.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use whimbrel_core::base::{Incarnation, Name};
+use whimbrel_core::delivery::Signal;
+use whimbrel_core::node::LinkLoss;
+use whimbrel_core::view::MemberInfo;
+use whimbrel_core::wire::frame::{self, FrameKind, MessageFrame};
+use whimbrel_core::wire::hello::{Claim, Greeting, Hello, Refusal, Role, VERSION, VERSION_MIN, Welcome};
+
+use super::super::TransportEvent;
+use super::harness::{Node, Seen, config, incarnation};
+use super::strangers::{SECRET, Stranger, framed, proof};
+
+/// The acceptor's side of a port that a puppet answers at.
+struct Puppet {
+    listener: TcpListener,
+    me: MemberInfo,
+}
+
+/// A connection of a puppet after its handshake.
+struct Strings {
+    stranger: Stranger,
+    /// The session as the node sees it.
+    session: u64,
+    /// The connection's id.
+    connection: u64,
+}
+
+impl Puppet {
+    async fn new(started_ms: u64) -> Puppet {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let me = MemberInfo {
+            name: Name::new("puppet").unwrap(),
+            incarnation: incarnation(started_ms),
+            address: listener.local_addr().unwrap().to_string().into(),
+            weight: 100,
+            kinds: Vec::new(),
+            draining: false,
+        };
+        Puppet { listener, me }
+    }
+
+    fn hello(&self, mark: u8) -> Hello {
+        let incarnation = self.me.incarnation;
+        Hello { version_min: VERSION_MIN, version: VERSION, features: 0, incarnation, challenge: [mark; 32] }
+    }
+
+    fn welcome(&self, received: u64) -> Greeting {
+        let member = self.me.clone();
+        Greeting::Welcome(Box::new(Welcome {
+            mode: config().mode,
+            slots: 4096,
+            replicas: 2,
+            member,
+            received,
+        }))
+    }
+
+    async fn accepts(&self) -> Strings {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let mut stranger = Stranger::on(stream);
+        let Some((Greeting::Hello(theirs), their_body)) = stranger.hear().await else { panic!("no hello") };
+        let hello = self.hello(1);
+        let body = hello.to_body();
+        stranger.say(&framed(&[Greeting::Hello(hello)])).await;
+        let Some((Greeting::Proof(_), _)) = stranger.hear().await else { panic!("no proof") };
+        let connection = u64::from_be_bytes(theirs.challenge[..8].try_into().unwrap());
+        let claim = Claim { session: connection, lost: 0 };
+        let proof = proof(Role::Acceptor, "shop", SECRET, &their_body, &body, claim);
+        stranger.say(&framed(&[proof, self.welcome(0)])).await;
+        let Some((Greeting::Welcome(_), _)) = stranger.hear().await else { panic!("no welcome") };
+        Strings { stranger, session: connection, connection }
+    }
+
+    async fn dials(&self, node: &Node, mark: u8, claim: Claim) -> Result<Strings, Refusal> {
+        let mut stranger = Stranger::on(TcpStream::connect(&node.bound).await.unwrap());
+        let hello = self.hello(mark);
+        let body = hello.to_body();
+        stranger.say(&framed(&[Greeting::Hello(hello)])).await;
+        let Some((Greeting::Hello(_), their_body)) = stranger.hear().await else { panic!("no hello") };
+        let proof = proof(Role::Dialler, "shop", SECRET, &body, &their_body, claim);
+        stranger.say(&framed(&[proof])).await;
+        let session = match stranger.hear().await {
+            Some((Greeting::Proof(proof), _)) => proof.claim.session,
+            Some((Greeting::Refusal(refusal), _)) => return Err(refusal),
+            other => panic!("{other:?}"),
+        };
+        let Some((Greeting::Welcome(_), _)) = stranger.hear().await else { panic!("no welcome") };
+        stranger.say(&framed(&[self.welcome(0)])).await;
+        Ok(Strings { stranger, session, connection: u64::from_be_bytes([mark; 8]) })
+    }
+}
+
+impl Strings {
+    async fn send(&mut self, number: u64, epoch: u64) {
+        let signal = MessageFrame::Signal(Signal::Room { epoch });
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, signal.kind(), number, &signal.to_body());
+        self.stranger.say(&bytes).await;
+    }
+
+    /// Waits until the node closes the connection.
+    async fn closes(&mut self) {
+        let mut sink = Vec::new();
+        // A reset is an end too.
+        let _ = self.stranger.stream.read_to_end(&mut sink).await;
+    }
+}
+
+async fn up(node: &mut Node, peer: Incarnation) {
+    match node.event().await {
+        TransportEvent::SessionUp { peer: up, .. } => assert_eq!(up.incarnation, peer),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_smaller_nodes_connection_stays_until_the_greater_one_says_that_it_gave_it_up() {
+    let mut node = Node::start("one", 1, config()).await;
+    let puppet = Puppet::new(2).await;
+    node.connect(&puppet.me.address);
+    let first = puppet.accepts().await;
+    up(&mut node, puppet.me.incarnation).await;
+
+    let late = puppet.dials(&node, 7, Claim::default()).await;
+    assert_eq!(late.err(), Some(Refusal::Duplicate), "its own dial, begun before it knew of the other");
+    let claim = Claim { session: first.session, lost: first.connection };
+    let second = puppet.dials(&node, 8, claim).await.unwrap();
+    assert_eq!(second.session, first.session, "the session goes on");
+
+    // What the greater node dialled, it may replace as it likes.
+    let claim = Claim { session: first.session, lost: 0 };
+    let mut third = puppet.dials(&node, 9, claim).await.unwrap();
+    third.send(1, 40).await;
+    assert!(matches!(node.saw().await, Seen::Signal(Signal::Room { epoch: 40 })));
+    node.assert_no_event();
+}
+
+#[tokio::test]
+async fn a_smaller_node_is_believed_to_have_no_connection_when_it_dials() {
+    let mut node = Node::start("one", 5, config()).await;
+    let puppet = Puppet::new(2).await;
+    node.connect(&puppet.me.address);
+    let first = puppet.accepts().await;
+    up(&mut node, puppet.me.incarnation).await;
+    let again = puppet.dials(&node, 7, Claim { session: first.session, lost: 0 }).await.unwrap();
+    assert_eq!(again.session, first.session);
+    node.assert_no_event();
+}
+
+#[tokio::test]
+async fn a_peer_that_forgot_the_session_gets_a_new_one() {
+    let mut node = Node::start("one", 1, config()).await;
+    let puppet = Puppet::new(2).await;
+    let first = puppet.dials(&node, 7, Claim::default()).await.unwrap();
+    up(&mut node, puppet.me.incarnation).await;
+    let second = puppet.dials(&node, 8, Claim::default()).await.unwrap();
+    node.expect_down(puppet.me.incarnation, LinkLoss::Unreachable).await;
+    up(&mut node, puppet.me.incarnation).await;
+    assert_ne!(first.session, second.session);
+}
+
+#[tokio::test]
+async fn a_repeated_number_is_dropped_and_a_gap_closes_the_connection() {
+    let mut node = Node::start("one", 1, config()).await;
+    let puppet = Puppet::new(2).await;
+    let mut strings = puppet.dials(&node, 7, Claim::default()).await.unwrap();
+    up(&mut node, puppet.me.incarnation).await;
+    for (number, epoch) in [(1, 10), (1, 10), (2, 20), (1, 10), (2, 20), (3, 30), (5, 50)] {
+        strings.send(number, epoch).await;
+    }
+    strings.closes().await;
+    let mut epochs = Vec::new();
+    while let Ok(seen) = node.seen.try_recv() {
+        if let Seen::Signal(Signal::Room { epoch }) = seen {
+            epochs.push(epoch);
+        }
+    }
+    assert_eq!(epochs, [10, 20, 30]);
+    node.assert_no_event();
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_closes_the_connection_of_an_authenticated_peer() {
+    let body: &[u8] = b"no signal";
+    let mut unreadable = Vec::new();
+    frame::put(&mut unreadable, FrameKind::Signal, 1, body);
+    let mut out_of_place = Vec::new();
+    frame::put(&mut out_of_place, FrameKind::Hello, 0, body);
+    for bytes in [unreadable, out_of_place, vec![0, 0, 0, 0], vec![255; 8]] {
+        let mut node = Node::start("one", 1, config()).await;
+        let puppet = Puppet::new(2).await;
+        let mut strings = puppet.dials(&node, 7, Claim::default()).await.unwrap();
+        up(&mut node, puppet.me.incarnation).await;
+        strings.stranger.stream.write_all(&bytes).await.unwrap();
+        strings.closes().await;
+        // The session itself goes on, and the node dials to resume it.
+        let resumed = puppet.listener.accept().await;
+        assert!(resumed.is_ok());
+        node.assert_no_event();
+    }
+}

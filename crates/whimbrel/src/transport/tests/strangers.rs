@@ -1,0 +1,309 @@
+//! Whoever does not know the secret learns nothing, holds nothing up and gets nowhere.
+
+use std::io;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use whimbrel_core::wire::frame::{self, FrameKind};
+use whimbrel_core::wire::hello::{
+    CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, VERSION, VERSION_MIN, Welcome, proven,
+};
+
+use super::super::listener::UNPROVEN_PER_ADDRESS_MAX;
+use super::super::{Transport, TransportError};
+use super::harness::{Node, PATIENCE, config, incarnation, pair};
+use crate::secret::Secret;
+
+fn hello(started_ms: u64) -> Hello {
+    Hello {
+        version_min: VERSION_MIN,
+        version: VERSION,
+        features: 0,
+        incarnation: incarnation(started_ms),
+        challenge: [9; CHALLENGE_BYTES],
+    }
+}
+
+pub(super) fn framed(greetings: &[Greeting]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for greeting in greetings {
+        greeting.put(&mut bytes);
+    }
+    bytes
+}
+
+/// A proof of somebody who thinks that these are the cluster and its secret.
+pub(super) fn proof(
+    role: Role,
+    cluster: &str,
+    secret: &[u8],
+    dialler: &[u8],
+    acceptor: &[u8],
+    claim: Claim,
+) -> Greeting {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).unwrap();
+    mac.update(&proven(role, cluster, dialler, acceptor, claim));
+    Greeting::Proof(Proof { mac: mac.finalize().into_bytes().into(), claim })
+}
+
+/// A connection made by hand.
+pub(super) struct Stranger {
+    pub(super) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Stranger {
+    pub(super) fn on(stream: TcpStream) -> Stranger {
+        Stranger { stream, buffer: Vec::new() }
+    }
+
+    async fn dial(node: &Node) -> Stranger {
+        Stranger::on(TcpStream::connect(&node.bound).await.unwrap())
+    }
+
+    pub(super) async fn say(&mut self, bytes: &[u8]) {
+        // The node may have closed already: that is for `rest` to see.
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// The next greeting, with its body; none at the end of the stream.
+    pub(super) async fn hear(&mut self) -> Option<(Greeting, Vec<u8>)> {
+        loop {
+            if let Some(raw) = frame::split(&self.buffer, 1 << 20).unwrap() {
+                let (kind, body, taken) = (raw.kind, raw.body.to_vec(), raw.taken);
+                self.buffer.drain(..taken);
+                return Some((Greeting::from_body(kind, &body).unwrap(), body));
+            }
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
+            match read.expect("the node neither speaks nor closes") {
+                Ok(1..) => {}
+                Ok(0) => return None,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// All that the node says until it closes.
+    async fn rest(&mut self) -> Vec<Greeting> {
+        let mut heard = Vec::new();
+        while let Some((greeting, _)) = self.hear().await {
+            heard.push(greeting);
+        }
+        heard
+    }
+
+    /// The whole handshake of a dialler that thinks the cluster and secret are these.
+    async fn prove(&mut self, cluster: &str, secret: &[u8]) -> Vec<Greeting> {
+        let hello = hello(50);
+        self.say(&framed(&[Greeting::Hello(hello.clone())])).await;
+        let Some((Greeting::Hello(_), theirs)) = self.hear().await else { panic!("no hello") };
+        let proof = proof(Role::Dialler, cluster, secret, &hello.to_body(), &theirs, Claim::default());
+        self.say(&framed(&[proof])).await;
+        self.rest().await
+    }
+}
+
+pub(super) const SECRET: &[u8] = b"the secret of all tests";
+
+#[tokio::test]
+async fn wrong_secret_and_wrong_cluster_are_refused_with_the_same_bytes() {
+    let node = Node::start("one", 1, config()).await;
+    let wrong_secret = Stranger::dial(&node).await.prove("shop", b"another secret of 16").await;
+    let wrong_cluster = Stranger::dial(&node).await.prove("shopping", SECRET).await;
+    assert_eq!(wrong_secret, [Greeting::Refusal(Refusal::Unauthorised)]);
+    assert_eq!(wrong_secret, wrong_cluster);
+}
+
+#[tokio::test]
+async fn nodes_of_another_secret_or_cluster_get_no_session() {
+    let mut node = Node::start("one", 1, config()).await;
+    let mut other_secret = config();
+    other_secret.secret = Some(Secret::new(b"another secret of 16").unwrap());
+    let mut no_secret = config();
+    no_secret.secret = None;
+    let mut other_cluster = config();
+    other_cluster.cluster = "shopping".to_owned();
+    for (index, config) in [other_secret, no_secret, other_cluster].into_iter().enumerate() {
+        let mut other = Node::start("two", 2 + index as u64, config).await;
+        other.connect(&node.bound);
+        other.expect_connect_failed(&node.bound).await;
+        node.connect(&other.bound);
+        node.expect_connect_failed(&other.bound).await;
+    }
+}
+
+#[tokio::test]
+async fn nodes_with_other_settings_are_refused() {
+    let mut node = Node::start("one", 1, config()).await;
+    let mut slots = config();
+    slots.slots = 1024;
+    let mut replicas = config();
+    replicas.replicas = 3;
+    for config in [slots, replicas] {
+        let mut other = Node::start("two", 2, config).await;
+        other.connect(&node.bound);
+        other.expect_connect_failed(&node.bound).await;
+        node.assert_no_event();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_prove_itself_is_not_believed_by_its_dialler() {
+    // A listener that answers with a Hello and sends the dialler's own proof back.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let impostor = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stranger = Stranger::on(stream);
+        stranger.hear().await.unwrap();
+        stranger.say(&framed(&[Greeting::Hello(hello(60))])).await;
+        let (proof, _) = stranger.hear().await.unwrap();
+        stranger.say(&framed(&[proof])).await;
+        stranger.rest().await
+    });
+    let mut node = Node::start("one", 1, config()).await;
+    node.connect(&address);
+    node.expect_connect_failed(&address).await;
+    assert_eq!(impostor.await.unwrap(), [Greeting::Refusal(Refusal::Unauthorised)]);
+}
+
+#[tokio::test]
+async fn a_node_without_a_common_version_is_told_so() {
+    let node = Node::start("one", 1, config()).await;
+    let mut stranger = Stranger::dial(&node).await;
+    let future = Hello { version_min: VERSION + 1, version: VERSION + 3, ..hello(50) };
+    stranger.say(&framed(&[Greeting::Hello(future)])).await;
+    assert_eq!(stranger.rest().await, [Greeting::Refusal(Refusal::Version)]);
+}
+
+#[tokio::test]
+async fn without_a_secret_only_loopback_is_listened_on_and_dialled() {
+    let mut open = config();
+    open.secret = None;
+    for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        open.listen = Some(listen.to_owned());
+        let tasks = crate::tasks::Tasks::new();
+        let (events, _events) = tokio::sync::mpsc::channel(1);
+        let refused = Transport::bind(open.clone(), &tasks, events, super::harness::deaf()).await;
+        let Err(error) = refused else { panic!("{listen} is listened on") };
+        assert!(matches!(error, TransportError::SecretNeeded { .. }), "{error}");
+        assert!(error.to_string().contains("secret_file"), "{error}");
+    }
+    open.listen = Some("127.0.0.1:0".to_owned());
+    let (mut one, _two) = pair(open).await;
+    one.connect("192.0.2.1:4100");
+    // At once, not after the time a connection may take.
+    let soon = tokio::time::timeout(Duration::from_millis(500), one.expect_connect_failed("192.0.2.1:4100"));
+    soon.await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_before_authentication_closes_and_harms_nobody() {
+    let (mut one, mut two) = pair(config()).await;
+    let mut out_of_place = Vec::new();
+    frame::put(&mut out_of_place, FrameKind::Message, 1, b"x");
+    let mut early_ack = Vec::new();
+    frame::put(&mut early_ack, FrameKind::Ack, 0, &[0; 8]);
+    let too_long = 4097u32.to_be_bytes().to_vec();
+    let proof = Greeting::Proof(Proof { mac: [0; 32], claim: Claim::default() });
+    let welcome =
+        Welcome { mode: Default::default(), slots: 4096, replicas: 2, member: two.me.clone(), received: 0 };
+    let cases = [
+        vec![0, 0, 0, 0],
+        vec![255; 64],
+        u32::MAX.to_be_bytes().to_vec(),
+        too_long,
+        vec![0, 0, 0, 1, 77],
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        out_of_place,
+        early_ack,
+        framed(&[proof]),
+        framed(&[Greeting::Welcome(Box::new(welcome))]),
+        // A Hello whose body is cut, in a frame of the right length.
+        {
+            let mut bytes = Vec::new();
+            frame::put(&mut bytes, FrameKind::Hello, 0, &hello(50).to_body()[..20]);
+            bytes
+        },
+    ];
+    for bytes in cases {
+        let mut stranger = Stranger::dial(&one).await;
+        stranger.say(&bytes).await;
+        assert_eq!(stranger.rest().await, [], "{bytes:?}");
+    }
+    two.send(&one, 1).unwrap();
+    assert_eq!(one.next_number().await, 1);
+    one.assert_no_event();
+    two.assert_no_event();
+}
+
+#[tokio::test]
+async fn a_hello_split_at_every_byte_is_understood() {
+    let node = Node::start("one", 1, config()).await;
+    let bytes = framed(&[Greeting::Hello(hello(50))]);
+    for cut in 1..bytes.len() {
+        let mut stranger = Stranger::dial(&node).await;
+        stranger.stream.set_nodelay(true).unwrap();
+        stranger.say(&bytes[..cut]).await;
+        tokio::task::yield_now().await;
+        stranger.say(&bytes[cut..]).await;
+        assert!(matches!(stranger.hear().await, Some((Greeting::Hello(_), _))), "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_who_says_nothing_is_closed_at_the_deadline() {
+    let mut config = config();
+    config.timings.handshake = Duration::from_millis(100);
+    let node = Node::start("one", 1, config).await;
+    let mut silent = Stranger::dial(&node).await;
+    let mut halfway = Stranger::dial(&node).await;
+    halfway.say(&framed(&[Greeting::Hello(hello(50))])).await;
+    assert_eq!(silent.rest().await, []);
+    assert!(matches!(&halfway.rest().await[..], [Greeting::Hello(_)]));
+}
+
+#[tokio::test]
+async fn the_ninth_unauthenticated_connection_is_refused_and_a_freed_place_is_given_again() {
+    let node = Node::start("one", 1, config()).await;
+    let mut waiting = Vec::new();
+    for _ in 0..UNPROVEN_PER_ADDRESS_MAX {
+        let mut stranger = Stranger::dial(&node).await;
+        stranger.say(&framed(&[Greeting::Hello(hello(50))])).await;
+        assert!(matches!(stranger.hear().await, Some((Greeting::Hello(_), _))));
+        waiting.push(stranger);
+    }
+    let mut ninth = Stranger::dial(&node).await;
+    assert_eq!(ninth.rest().await, [Greeting::Refusal(Refusal::Busy)]);
+    // Garbage ends the handshake, and what is heard last is that the place is free.
+    waiting[0].say(&[255; 8]).await;
+    assert_eq!(waiting[0].rest().await, []);
+    let next = async {
+        loop {
+            let mut stranger = Stranger::dial(&node).await;
+            stranger.say(&framed(&[Greeting::Hello(hello(50))])).await;
+            match stranger.hear().await {
+                Some((Greeting::Hello(_), _)) => return,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, next).await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_take_no_place_of_strangers() {
+    let mut node = Node::start("hub", 1, config()).await;
+    let mut others = Vec::new();
+    for index in 0..=UNPROVEN_PER_ADDRESS_MAX as u64 {
+        let mut other = Node::start(&format!("other {index}"), 2 + index, config()).await;
+        other.connect(&node.bound);
+        other.expect_up(&node).await;
+        node.expect_up(&other).await;
+        others.push(other);
+    }
+}

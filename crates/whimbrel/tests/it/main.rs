@@ -1,0 +1,9 @@
+//! The library as its users see it: one node without a socket, and several nodes in one program over loopback.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod kinds;
+mod local;
+mod lives;
+mod nodes;
+mod registered;
