@@ -51,9 +51,8 @@ pub(crate) struct Op {
     pub(crate) kind: OpKind,
     /// The client: order is promised per client and name.
     pub(crate) client: u32,
-    /// The machine it ran on, and which of its lives.
+    /// The machine it ran on.
     pub(crate) host: u16,
-    pub(crate) generation: u32,
     pub(crate) name: u32,
     /// Counts calls and casts of this client to this name.
     pub(crate) number: u32,
@@ -201,11 +200,6 @@ impl Op {
             Some((_, Outcome::Failed { code, executed })) => Some((*code, *executed)),
             _ => None,
         }
-    }
-
-    /// Whether it is a call or a cast.
-    pub(crate) fn is_message(&self) -> bool {
-        matches!(self.kind, OpKind::Call | OpKind::Cast)
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Row {
 fn profiles(mutant: Mutant) -> [Profile; 2] {
     match mutant {
         Mutant::JoinsWaitForEachOther => [Profile::Birth, Profile::Full],
+        Mutant::GapIgnored | Mutant::ResendNotDeduplicated => [Profile::Split, Profile::Full],
         Mutant::TwoGrants | Mutant::DeadlineLost | Mutant::MailboxDroppedAtRestart => {
             [Profile::Calm, Profile::Full]
         }
@@ -63,4 +64,20 @@ pub(crate) fn hunt(mutant: Mutant, seeds_max: u64) -> Row {
         }
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_planted_bug_is_found() {
+        let missed: Vec<String> = Mutant::ALL
+            .into_iter()
+            .map(|mutant| hunt(mutant, SEEDS_MAX))
+            .filter(|row| !row.found)
+            .map(|row| row.bug)
+            .collect();
+        assert!(missed.is_empty(), "no checker goes red on {}", missed.join(", "));
+    }
 }

@@ -145,3 +145,32 @@ pub(crate) fn run_batch(batch: Batch, mutants: Mutants, tell: &(dyn Fn(&SeedResu
     summary.seconds = start.elapsed().as_secs_f64();
     summary
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_run() {
+        for profile in [Profile::Lite, Profile::Birth, Profile::Split] {
+            for seed in 1..4 {
+                let first = run_seed(profile, seed, Mutants::default(), false);
+                let second = run_seed(profile, seed, Mutants::default(), false);
+                assert_eq!(first.trace_hash, second.trace_hash, "{profile:?} {seed}");
+                assert_eq!(first.events, second.events);
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_differ_and_threads_do_not_matter() {
+        let batch = Batch { profile: Profile::Lite, first_seed: 1, seeds: 6, jobs: 1 };
+        let one = run_batch(batch, Mutants::default(), &|_, _| {});
+        let two = run_batch(Batch { jobs: 2, ..batch }, Mutants::default(), &|_, _| {});
+        assert_eq!(one.trace_hash, two.trace_hash);
+        assert_eq!(one.events, two.events);
+        let other = run_batch(Batch { first_seed: 7, ..batch }, Mutants::default(), &|_, _| {});
+        assert_ne!(one.trace_hash, other.trace_hash);
+    }
+}

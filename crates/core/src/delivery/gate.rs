@@ -207,6 +207,11 @@ impl Gate {
         self.sender(from);
     }
 
+    /// Whether packets of this node life may still come: it is a member, or may become one.
+    pub fn expects(&self, from: Incarnation) -> bool {
+        self.find(from).is_ok_and(|index| !matches!(self.senders[index].standing, Standing::Excluded { .. }))
+    }
+
     /// Whether there is an entry for this node life.
     pub fn knows(&self, from: Incarnation) -> bool {
         self.find(from).is_ok()

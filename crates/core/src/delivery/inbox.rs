@@ -334,7 +334,7 @@ impl<M> Inbox<M> {
     pub(super) fn forget_except(&mut self, view: &View) {
         self.gate.forget_except(view);
         let gate = &self.gate;
-        self.held.retain(|from| gate.knows(from));
+        self.held.retain(|from| gate.expects(from));
         self.refused.retain(|(from, _)| view.contains(*from));
         self.turned_away.retain(|(from, _, _)| view.contains(*from));
     }

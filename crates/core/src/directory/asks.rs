@@ -15,8 +15,8 @@ struct Asked {
     name: Name,
     ask: Ask,
     due: Time,
-    /// The owner it was last sent to.
-    sent_to: Option<Incarnation>,
+    /// The owners it was sent to: any of them may still have it.
+    sent_to: BTreeSet<Incarnation>,
     again_at: Time,
 }
 
@@ -56,7 +56,7 @@ impl Directory {
             return;
         }
         let due = now + deadline;
-        let asked = Asked { name, ask, due, sent_to: None, again_at: now + REPEAT };
+        let asked = Asked { name, ask, due, sent_to: BTreeSet::new(), again_at: now + REPEAT };
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
         self.asks.repeats.insert((now + REPEAT, request));
@@ -72,7 +72,7 @@ impl Directory {
         asked.again_at = now + REPEAT;
         self.asks.repeats.insert((asked.again_at, request));
         if let Some(owner) = owner {
-            asked.sent_to = Some(owner);
+            asked.sent_to.insert(owner);
             let ask = asked.ask.clone();
             self.send(owner, Message::Request { request, name, ask });
         }
@@ -91,9 +91,9 @@ impl Directory {
                 break;
             }
             let Some(asked) = self.asks.take(request) else { break };
-            let executed = match asked.sent_to {
-                None => Executed::No,
-                Some(_) => Executed::Unknown,
+            let executed = match asked.sent_to.is_empty() {
+                true => Executed::No,
+                false => Executed::Unknown,
             };
             self.tell(Output::Answer { request, name: asked.name, answer: Answer::Deadline(executed) });
         }
@@ -105,8 +105,16 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_answer(&mut self, request: RequestId, name: Name, answer: Answer, _now: Time) {
+    pub(super) fn on_answer(&mut self, from: Incarnation, request: RequestId, name: Name, answer: Answer) {
         let Some(asked) = self.asks.take(request) else { return };
+        let is_refusal = matches!(answer, Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined);
+        let elsewhere = asked.sent_to.iter().any(|owner| *owner != from);
+        if is_refusal && elsewhere && asked.ask.changes() {
+            // An owner that was asked before may still carry it out, in its own line: this is no certain No.
+            let answer = Answer::Deadline(Executed::Unknown);
+            self.tell(Output::Answer { request, name, answer });
+            return;
+        }
         if let (Ask::Register { .. }, Answer::Started { located, .. }) = (&asked.ask, &answer) {
             let record = Record {
                 name: name.clone(),

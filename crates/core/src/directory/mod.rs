@@ -344,7 +344,7 @@ impl Directory {
             Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
             Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),
             Message::Request { request, name, ask } => self.on_request(request, name, ask, now),
-            Message::Answer { request, name, answer } => self.on_answer(request, name, answer, now),
+            Message::Answer { request, name, answer } => self.on_answer(from, request, name, answer),
             Message::Grant(record) => self.on_grant(from, record, now),
             Message::End { name, token, reason } => self.on_end(from, name, token, reason, now),
             Message::Discard { name, token, code } => self.on_discard(name, token, code),

@@ -45,6 +45,13 @@ pub enum Ask {
     Release,
 }
 
+impl Ask {
+    /// Whether carrying it out changes anything.
+    pub const fn changes(&self) -> bool {
+        !matches!(self, Ask::Locate)
+    }
+}
+
 /// The owner's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Answer {

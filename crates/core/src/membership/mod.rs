@@ -119,6 +119,8 @@ pub struct Membership {
     has_records: bool,
     /// The highest counter seen in any line this node was in.
     counter_floor: u64,
+    /// It has said goodbye: it decides nothing any more.
+    leaving: bool,
     /// When this node was expelled, for the penalty.
     expelled_at: VecDeque<Time>,
     out: VecDeque<Output>,
@@ -141,6 +143,7 @@ impl Membership {
             stage: Stage::Seeking(Seeking::new(now.time, Duration::ZERO)),
             has_records: false,
             counter_floor: 0,
+            leaving: false,
             expelled_at: VecDeque::new(),
             out,
         }
@@ -245,6 +248,7 @@ impl Membership {
 
     /// This node leaves for good.
     pub fn handle_leave(&mut self) {
+        self.leaving = true;
         let peers: Vec<Incarnation> = self.peers.keys().copied().collect();
         for peer in peers {
             self.send(peer, Message::Bye);
@@ -253,7 +257,7 @@ impl Membership {
 
     /// A message of a peer.
     pub fn handle_message(&mut self, from: Incarnation, message: Message, now: Now) {
-        if !self.peers.contains_key(&from) {
+        if !self.peers.contains_key(&from) || self.leaving {
             return;
         }
         self.detector.heard(from, now.time);
@@ -281,6 +285,9 @@ impl Membership {
 
     /// When `handle_wake` is due.
     pub fn next_deadline(&self) -> Option<Time> {
+        if self.leaving {
+            return None;
+        }
         let stage = match &self.stage {
             Stage::Seeking(seeking) => Some(seeking.next_deadline()),
             Stage::Member(line) => {
@@ -298,6 +305,9 @@ impl Membership {
 
     /// Does all that is due. Called after every input, so that no order of inputs can skip a decision.
     fn step(&mut self, now: Now) {
+        if self.leaving {
+            return;
+        }
         self.detector.tick(now.time);
         match &self.stage {
             Stage::Seeking(_) => self.seek(now),

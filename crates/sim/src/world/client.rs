@@ -66,7 +66,6 @@ impl World {
             kind: want.kind,
             client,
             host,
-            generation: self.machines[usize::from(host)].generation,
             name: want.name,
             number,
             invoked: self.now,
@@ -219,7 +218,7 @@ impl World {
 
     fn message(&mut self, host: u16, client: u32, name: u32, kind: OpKind) {
         let mut want = Want::new(kind, name);
-        if policy_of(name) != RestartPolicy::Permanent || name % 4 == 0 {
+        if policy_of(name) != RestartPolicy::Permanent || name.is_multiple_of(4) {
             want.quit = self.work_rng.below(60) == 0;
         }
         if self.work_rng.below(8) == 0 {

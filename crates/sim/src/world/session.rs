@@ -363,7 +363,7 @@ impl World {
         if now >= lost_at + UNREACHABLE_AFTER {
             return self.session_over(host, peer, LinkLoss::Unreachable);
         }
-        let wait = (50 * MILLI << session.tries.min(5)).min(SECOND) + jitter;
+        let wait = ((50 * MILLI) << session.tries.min(5)).min(SECOND) + jitter;
         session.tries += 1;
         self.queue.at(now + wait, Event::Redial(home, peer));
     }

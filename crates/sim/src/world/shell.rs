@@ -259,7 +259,7 @@ impl World {
                     shell.node.handle(at, Input::ViewDecided(view));
                 }
             }
-            Effect::ViewInstalled(view) => self.on_view(host, view),
+            Effect::ViewInstalled(view) => self.on_view(host, &view),
             Effect::Launch { record, launch } => self.launch(host, &record, launch),
             Effect::Terminate { name, token, reason } => self.terminate(host, &name, token, &reason),
             Effect::Discard { name, token, code } => self.discard(host, &name, token, code),
@@ -272,7 +272,8 @@ impl World {
 
     fn send_control(&mut self, host: u16, to: Incarnation, message: Control) {
         self.round_trip = self.round_trip.wrapping_add(1);
-        let message = if self.round_trip % ROUND_TRIP == 0 { self.round_trip(message) } else { message };
+        let message =
+            if self.round_trip.is_multiple_of(ROUND_TRIP) { self.round_trip(message) } else { message };
         self.tell(host, 4, to.nonce, || format!("-> {to}: {message:?}"));
         self.push(host, to, Frame::Control(message));
     }
@@ -315,14 +316,14 @@ impl World {
         }
     }
 
-    fn on_view(&mut self, host: u16, view: Arc<View>) {
+    fn on_view(&mut self, host: u16, view: &Arc<View>) {
         let now = self.now;
         self.history.installed.push(Installed { host, at: now, view: view.clone() });
         let Some(shell) = self.shell(host) else { return };
         shell.view = Some(view.clone());
         let names: Vec<u32> = shell.entries.keys().copied().collect();
         for name in names {
-            self.with_port(host, name, |port, here, out| port.on_view(here, &view, out));
+            self.with_port(host, name, |port, here, out| port.on_view(here, view, out));
         }
     }
 

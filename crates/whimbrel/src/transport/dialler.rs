@@ -18,8 +18,9 @@ use super::listener::is_loopback;
 use super::registry::{Lost, Shared};
 use super::session::Session;
 
-/// First pause between two tries; doubled up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// First pause between two tries; doubled up to [`PAUSE_MAX`]. Short, since a dying process closes its connections
+/// before its listener: the first try may still be taken and reset, and the second is the proof that it is gone.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Addresses that one host name may stand for.
 const ADDRESSES_MAX: usize = 8;
