@@ -103,11 +103,16 @@ impl World {
         let now = self.now;
         let host = self.history.ops[op as usize].host;
         self.tell(host, 12, u64::from(op), || format!("operation {op} ends: {outcome:?}"));
+        let started = matches!(outcome, Outcome::Started { .. });
         let op = &mut self.history.ops[op as usize];
         if op.completed.is_some() {
             op.second_outcome = true;
         } else {
             op.completed = Some((now, outcome));
+        }
+        let name = op.name;
+        if started {
+            self.maybe_ambush(host, name);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Faults, and the phases of a run: work under faults, healing, probing.
 
 use whimbrel_core::node::Input;
+use whimbrel_core::placement::{Replicas, slot_of};
 
 use super::World;
 use super::client::Want;
@@ -77,13 +78,42 @@ impl World {
         if self.up_hosts().len() < 2 {
             return false;
         }
+        self.kill_for(host, back_min, back_max, silent);
+        true
+    }
+
+    fn kill_for(&mut self, host: u16, back_min: Micros, back_max: Micros, silent: bool) {
         self.kill(host, silent);
         if self.fault_rng.below(10) != 0 {
             let back = back_min + self.fault_rng.below(back_max - back_min);
             self.machines[usize::from(host)].boot_due = true;
             self.queue.at(self.now + back, Event::Boot { host });
         }
-        true
+    }
+
+    /// A start was acknowledged: now and then its owner dies in the same moment, when the promise is youngest.
+    pub(super) fn maybe_ambush(&mut self, asker: u16, name: u32) {
+        if !self.plan.faults.contains(&Fault::Kill) || self.fault_rng.below(25) != 0 {
+            return;
+        }
+        let Some(view) = self.view_of(asker) else { return };
+        let Some(text) = self.history.names.get(name as usize) else { return };
+        let slot = slot_of(text, self.plan.slots);
+        let Some(owner) = Replicas::of(slot, &view, self.plan.replicas).owner() else { return };
+        let is_owner = |shell: &super::shell::Shell| shell.me() == owner;
+        let at = self.machines.iter().position(|machine| machine.shell.as_deref().is_some_and(is_owner));
+        if let Some(host) = at {
+            let wait = self.fault_rng.below(self.plan.delay.1);
+            self.queue.at(self.now + wait, Event::Ambush(self.home(host as u16)));
+        }
+    }
+
+    /// An owner dies just after it has answered.
+    pub(super) fn on_ambush(&mut self, host: u16) {
+        if self.now < self.plan.work_until && self.spares_copies() && self.up_hosts().len() > 1 {
+            self.stats.fault("ambush");
+            self.kill_for(host, 10 * MILLI, 3 * SECOND, false);
+        }
     }
 
     /// Whether one more death leaves a copy of every slot, as far as can be told from outside.

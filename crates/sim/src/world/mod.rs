@@ -209,6 +209,7 @@ impl World {
             | Event::InitDone(home, _)
             | Event::HandlerDone(home, _)
             | Event::Terminated(home, _)
+            | Event::Ambush(home)
             | Event::Gone(home) => Some((home.host, Some(home.generation))),
             Event::GiveUp { conn, end } => {
                 self.network.conn(conn).map(|open| (open.ends[usize::from(end)].home.host, None))
@@ -261,6 +262,7 @@ impl World {
             Event::Mend { cut } => self.mend(cut),
             Event::Work => self.on_work(),
             Event::Fault => self.on_fault(),
+            Event::Ambush(home) => self.on_ambush(home.host),
             Event::Heal => self.on_heal(),
             Event::Watch => self.on_watch(),
             Event::Probe { name, host } => self.on_probe(name, host),

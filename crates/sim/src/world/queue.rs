@@ -51,6 +51,8 @@ pub(crate) enum Event {
     Work,
     /// The next fault.
     Fault,
+    /// An owner dies just after it has answered.
+    Ambush(Home),
     /// The fault phase is over.
     Heal,
     /// Looks whether all nodes have one view.

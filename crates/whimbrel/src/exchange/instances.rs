@@ -285,7 +285,8 @@ impl Exchange {
             instance.remove_name(&entry);
         }
         self.remove_name(&entry, code, None);
-        if let (Some(args), Some(kind)) = (args, kind)
+        // A quarantined name may be released, with the same arguments.
+        if let (Some(args), Some(kind)) = (args.filter(|_| code != ErrorCode::Quarantined), kind)
             && let Some(kind) = self.kinds.get(kind.as_str())
         {
             kind.forget_args(&args);
