@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn whimbrel(arguments: &[&str]) -> Output {
@@ -39,7 +39,7 @@ fn verify_of_something_else_is_a_usage_error() {
     let dir = scratch("verify");
     let output = whimbrel(&["verify", dir.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    says(&output, &["history.jsonl", "hint:"]);
+    says(&output, &["is missing", "hint:"]);
 }
 
 #[test]
@@ -75,17 +75,17 @@ fn a_node_whose_port_is_taken_says_so() {
 fn a_node_runs_until_it_is_told_to_end() {
     let file = scratch("node").join("node.toml");
     std::fs::write(&file, "cluster = \"shop\"\nlisten = \"127.0.0.1:0\"\n").unwrap();
-    let mut node = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
-        .args(["node", "--config", file.to_str().unwrap()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(node.stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    assert!(line.contains("is in cluster"), "{line}");
-    signal(node.id(), "TERM");
-    assert_eq!(node.wait().unwrap().code(), Some(0));
+    let mut node = Started(
+        Command::new(env!("CARGO_BIN_EXE_whimbrel"))
+            .args(["node", "--config", file.to_str().unwrap()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut log = BufReader::new(node.0.stderr.take().unwrap());
+    read_until(&mut log, "is in cluster");
+    signal(node.0.id(), "TERM");
+    assert_eq!(node.0.wait().unwrap().code(), Some(0));
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("has left"), "{rest}");
@@ -94,26 +94,13 @@ fn a_node_runs_until_it_is_told_to_end() {
 #[test]
 fn ctrl_c_ends_the_demo_and_leaves_nothing() {
     let temporary = scratch("interrupted");
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
-        .args(["demo", "--seconds", "20", "--names", "20"])
-        .env("TMPDIR", &temporary)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(demo.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("see each other") {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the demo ended before its nodes were up");
-    }
-    let nodes = children_of(demo.id());
+    let (mut demo, mut log) = demo_with_nodes(&temporary);
+    let nodes = children_of(demo.0.id());
     assert!(!nodes.is_empty());
-    signal(demo.id(), "INT");
+    signal(demo.0.id(), "INT");
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
-    assert_eq!(demo.wait().unwrap().code(), Some(130), "{rest}");
+    assert_eq!(demo.0.wait().unwrap().code(), Some(130), "{rest}");
     assert!(rest.contains("interrupted"), "{rest}");
     assert!(nodes.iter().all(|pid| !is_running(*pid)), "a node outlived the demo");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "files were left behind");
@@ -122,27 +109,46 @@ fn ctrl_c_ends_the_demo_and_leaves_nothing() {
 #[test]
 fn nodes_die_with_a_demo_that_is_killed() {
     let temporary = scratch("killed");
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
-        .args(["demo", "--seconds", "20", "--names", "20"])
-        .env("TMPDIR", &temporary)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(demo.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("see each other") {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the demo ended before its nodes were up");
-    }
-    let nodes = children_of(demo.id());
-    demo.kill().unwrap();
-    demo.wait().unwrap();
+    let (demo, _log) = demo_with_nodes(&temporary);
+    let nodes = children_of(demo.0.id());
+    drop(demo);
     let until = Instant::now() + Duration::from_secs(10);
     while nodes.iter().any(|pid| is_running(*pid)) {
         assert!(Instant::now() < until, "a node outlived the demo");
         std::thread::yield_now();
+    }
+}
+
+/// A process that does not outlive its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A demo whose nodes are up, and what it says.
+fn demo_with_nodes(temporary: &Path) -> (Started, BufReader<ChildStderr>) {
+    let demo = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
+        .args(["demo", "--seconds", "20", "--names", "20"])
+        .env("TMPDIR", temporary)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut demo = Started(demo.unwrap());
+    let mut log = BufReader::new(demo.0.stderr.take().unwrap());
+    read_until(&mut log, "see each other");
+    (demo, log)
+}
+
+fn read_until(log: &mut BufReader<ChildStderr>, words: &str) {
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it said {words:?}");
     }
 }
 

@@ -28,6 +28,7 @@ impl Node {
             .args(["child", "demo", "--name", name, "--parent"])
             .arg(std::process::id().to_string())
             .env("WHIMBREL_DEMO_NODE", name)
+            .env("WHIMBREL_LOG", "error")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

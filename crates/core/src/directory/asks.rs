@@ -17,6 +17,8 @@ struct Asked {
     due: Time,
     /// The owners it was sent to: any of them may still have it.
     sent_to: BTreeSet<Incarnation>,
+    /// How often it was sent.
+    copies: u32,
     again_at: Time,
 }
 
@@ -56,7 +58,7 @@ impl Directory {
             return;
         }
         let due = now + deadline;
-        let asked = Asked { name, ask, due, sent_to: BTreeSet::new(), again_at: now + REPEAT };
+        let asked = Asked { name, ask, due, sent_to: BTreeSet::new(), copies: 0, again_at: now + REPEAT };
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
         self.asks.repeats.insert((now + REPEAT, request));
@@ -73,6 +75,7 @@ impl Directory {
         self.asks.repeats.insert((asked.again_at, request));
         if let Some(owner) = owner {
             asked.sent_to.insert(owner);
+            asked.copies += 1;
             let ask = asked.ask.clone();
             self.send(owner, Message::Request { request, name, ask });
         }
@@ -107,6 +110,12 @@ impl Directory {
 
     pub(super) fn on_answer(&mut self, from: Incarnation, request: RequestId, name: Name, answer: Answer) {
         let Some(asked) = self.asks.take(request) else { return };
+        if asked.copies > 1 && asked.ask.changes() {
+            // On the same link, and so behind the copy that it is about.
+            for owner in &asked.sent_to {
+                self.send(*owner, Message::Forget(vec![(name.clone(), request)]));
+            }
+        }
         let is_refusal = matches!(answer, Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined);
         let elsewhere = asked.sent_to.iter().any(|owner| *owner != from);
         if is_refusal && elsewhere && asked.ask.changes() {
@@ -130,6 +139,7 @@ impl Directory {
                 restart_ages_ms: Vec::new(),
                 back_off_ms: 0,
                 stopped_before: Vec::new(),
+                stopping_by: Vec::new(),
             };
             self.host_registered(record);
         }

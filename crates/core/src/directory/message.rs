@@ -297,4 +297,7 @@ pub enum Message {
         #[n(1)]
         token: Token,
     },
+    /// These requests are answered: copies of them that wait are not to be carried out.
+    #[n(27)]
+    Forget(#[n(0)] Vec<(Name, RequestId)>),
 }

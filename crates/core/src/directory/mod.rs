@@ -344,6 +344,7 @@ impl Directory {
             Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
             Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),
             Message::Request { request, name, ask } => self.on_request(request, name, ask, now),
+            Message::Forget(requests) => self.on_forget(&requests),
             Message::Answer { request, name, answer } => self.on_answer(from, request, name, answer),
             Message::Grant(record) => self.on_grant(from, record, now),
             Message::End { name, token, reason } => self.on_end(from, name, token, reason, now),
@@ -364,7 +365,8 @@ impl Directory {
 }
 
 impl Message {
-    /// Whether it is no command for a slot: it is checked against what the receiver knows, in any view.
+    /// Whether it is no command for a slot: it is checked against what the receiver knows, in any view; what it
+    /// follows from was on every replica before it was sent.
     const fn is_for_any_view(&self) -> bool {
         matches!(
             self,
@@ -374,6 +376,9 @@ impl Message {
                 | Message::Reported { .. }
                 | Message::Offer { .. }
                 | Message::Offered { .. }
+                | Message::Forget(_)
+                | Message::Discard { .. }
+                | Message::Retoken { .. }
                 | Message::ListAsk { .. }
                 | Message::ListAnswer { .. }
         )

@@ -13,6 +13,7 @@
 
 use super::message::{Change, Message};
 use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome};
+use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
@@ -74,6 +75,14 @@ impl Directory {
         }
         owned.waiting += 1;
         waiters.push(Waiter { request, ask });
+    }
+
+    /// These requests were answered: copies of them that wait are dropped.
+    pub(super) fn on_forget(&mut self, requests: &[(Name, RequestId)]) {
+        for (name, request) in requests {
+            let slot = self.slot_of(name);
+            self.forget_waiter(slot, name, *request);
+        }
     }
 
     /// Looks again at those who wait for this name.
@@ -179,6 +188,7 @@ impl Directory {
             restart_ages_ms: Vec::new(),
             back_off_ms: 0,
             stopped_before,
+            stopping_by: Vec::new(),
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
@@ -246,10 +256,16 @@ impl Directory {
             return self.remove(slot, &record, ExitReason::Shutdown, after, now);
         }
         self.wait(slot, request, name.clone(), Ask::Stop);
+        let is_new = !record.stopping_by.contains(&request) && record.stopping_by.len() < STOPS_MAX;
+        if is_new {
+            record.stopping_by.push(request);
+        }
         if record.state != RecordState::Stopping {
             record.state = RecordState::Stopping;
             let end = After::End(host, name, token, ExitReason::Shutdown);
             self.write(slot, Change::Put(record), vec![end], now);
+        } else if is_new {
+            self.write(slot, Change::Put(record), Vec::new(), now);
         }
     }
 

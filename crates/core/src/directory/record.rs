@@ -113,6 +113,9 @@ pub struct Record {
     /// answered, and does not stop this life.
     #[n(12)]
     pub stopped_before: Vec<RequestId>,
+    /// The stops of this life, while it is stopping.
+    #[n(13)]
+    pub stopping_by: Vec<RequestId>,
 }
 
 /// What remains of a name that is free: a later claim of the old life is refused by it, and retries of what ended

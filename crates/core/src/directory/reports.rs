@@ -9,7 +9,7 @@ use super::{Directory, DirectoryEvent};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, RequestId, SlotId, Time, Token};
 
 /// Stops of one life whose retries are recognised.
-const STOPS_MAX: usize = 4;
+pub(super) const STOPS_MAX: usize = 4;
 
 impl Directory {
     pub(super) fn on_report(&mut self, from: Incarnation, name: Name, token: Token, news: News, now: Time) {
@@ -76,7 +76,7 @@ impl Directory {
     }
 
     /// Its answer is known: it must not start the name again when it is woken.
-    fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) {
+    pub(super) fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) {
         let Some(owned) = self.owned.get_mut(&slot) else { return };
         let Some(waiters) = owned.waiters.get_mut(name) else { return };
         let before = waiters.len();
@@ -148,7 +148,8 @@ impl Directory {
         let mut stopped_by = self.take_stoppers(slot, &name);
         let stops = stopped_by.iter().map(|stop| After::Answer(*stop, name.clone(), Answer::Done));
         after.extend(stops);
-        stopped_by.truncate(STOPS_MAX);
+        let known = record.stopping_by.iter().filter(|stop| !stopped_by.contains(stop)).copied();
+        stopped_by = known.chain(stopped_by.iter().copied()).take(STOPS_MAX).collect();
         let started_by = record.request;
         let never_ran = record.state == RecordState::Starting || self.is_waiter(slot, &name, started_by);
         let outcome = if never_ran {

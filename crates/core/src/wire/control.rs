@@ -20,6 +20,7 @@
 //! | `Write`, `Written` | owner -> backup -> owner | one change, acknowledged |
 //! | `AskHosted`, `Hosted` | owner -> member -> owner | recovery: what do you host |
 //! | `Request`, `Answer` | any member -> owner -> asker | start, locate, stop... |
+//! | `Forget` | asker -> owner | a copy of a request that was answered is not to be carried out |
 //! | `Grant`, `End`, `Discard`, `Retoken` | owner -> host | run, end, forget, re-number an instance |
 //! | `Report`, `Reported` | host -> owner -> host | what became of an instance |
 //! | `Offer`, `Offered` | joiner -> owner -> joiner | what it brings from another line |

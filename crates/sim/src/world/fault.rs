@@ -71,13 +71,11 @@ impl World {
     /// Kills a node unless too many died lately: losing all copies at once is tried on purpose, but seldom.
     fn kill_one(&mut self, back_min: Micros, back_max: Micros, silent: bool) -> bool {
         let reckless = self.fault_rng.below(12) == 0;
-        if !self.spares_copies() && !reckless {
+        let up = self.up_hosts().len();
+        if up < 2 || (!reckless && (up < 3 || !self.spares_copies())) {
             return false;
         }
         let Some(host) = self.draw_up() else { return false };
-        if self.up_hosts().len() < 2 {
-            return false;
-        }
         self.kill_for(host, back_min, back_max, silent);
         true
     }
@@ -110,7 +108,7 @@ impl World {
 
     /// An owner dies just after it has answered.
     pub(super) fn on_ambush(&mut self, host: u16) {
-        if self.now < self.plan.work_until && self.spares_copies() && self.up_hosts().len() > 1 {
+        if self.now < self.plan.work_until && self.spares_copies() && self.up_hosts().len() > 2 {
             self.stats.fault("ambush");
             self.kill_for(host, 10 * MILLI, 3 * SECOND, false);
         }
@@ -375,6 +373,14 @@ impl World {
     /// The end of all faults: everything is mended, most of the dead come back.
     pub(super) fn on_heal(&mut self) {
         if self.stats.events < self.plan.events_min {
+            let gone = |machine: &&super::shell::Machine| {
+                machine.generation > 0 && !machine.is_up() && !machine.boot_due
+            };
+            let back = self.machines.iter().position(|machine| gone(&machine));
+            if let Some(host) = back {
+                self.boot(host as u16);
+                self.flush(host as u16);
+            }
             // The next operation and the next fault are scheduled already, after this moment.
             self.plan.work_until += SECOND;
             return self.queue.at(self.plan.work_until, Event::Heal);

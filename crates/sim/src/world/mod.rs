@@ -18,6 +18,7 @@
 mod client;
 mod exchange;
 mod fault;
+mod handshake;
 mod instance;
 mod network;
 mod queue;

@@ -46,6 +46,8 @@ pub(super) struct Shell {
     pub(super) sessions: BTreeMap<Incarnation, Session>,
     /// Sessions given up by this process, by peer: names the session of a pair.
     pub(super) resets: BTreeMap<Incarnation, u32>,
+    /// The same as the peers told it, the highest so far.
+    pub(super) seen_resets: BTreeMap<Incarnation, u32>,
     pub(super) dials: BTreeMap<u32, Dial>,
     /// Peers for whose link something was queued since the last flush.
     pub(super) dirty: Vec<Incarnation>,
@@ -149,6 +151,7 @@ impl World {
             calls_wake: NEVER,
             sessions: BTreeMap::new(),
             resets: BTreeMap::new(),
+            seen_resets: BTreeMap::new(),
             dials: BTreeMap::new(),
             dirty: Vec::new(),
             requests: BTreeMap::new(),

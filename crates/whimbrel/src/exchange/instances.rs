@@ -57,7 +57,9 @@ impl Exchange {
         cluster: Cluster,
     ) -> Result<(), ExitReason> {
         if self.instances.leaving.load(Ordering::SeqCst) || self.is_closed() {
-            return Err(ExitReason::NodeLost);
+            // Without an answer the owner asks again, until a view without this node is installed. A refusal would
+            // make it place the name anew at once, here again if no other node is left.
+            return Ok(());
         }
         let unknown = || ExitReason::Error(format!("kind {:?} is not hosted here", record.kind.as_str()));
         let kind = self.kinds.get(record.kind.as_str()).ok_or_else(unknown)?;
