@@ -51,6 +51,8 @@ pub(super) struct Host {
     names: BTreeMap<Name, Hosted>,
     orphans: BTreeMap<Name, Record>,
     report_at: Option<Time>,
+    /// The node leaves: nothing is launched, nothing is reported.
+    leaving: bool,
 }
 
 impl Host {
@@ -78,6 +80,27 @@ impl Host {
 }
 
 impl Directory {
+    /// The node leaves: every instance is told to end. Their owners are told nothing: the view without this node
+    /// makes them start the names elsewhere.
+    pub fn handle_leave(&mut self) {
+        self.host.leaving = true;
+        let lives: Vec<(Name, Token)> = self
+            .host
+            .names
+            .iter()
+            .filter(|(_, hosted)| hosted.phase != Phase::Ended)
+            .map(|(name, hosted)| (name.clone(), hosted.record.token))
+            .collect();
+        for (name, token) in lives {
+            self.tell(Output::Terminate { name, token, reason: ExitReason::Shutdown });
+        }
+    }
+
+    /// Whether the node leaves and nothing runs here any more.
+    pub fn has_left(&self) -> bool {
+        self.host.leaving && self.host.names.values().all(|hosted| hosted.phase == Phase::Ended)
+    }
+
     /// `init` of a launched life returned.
     pub fn handle_launched(&mut self, name: &Name, token: Token, result: Result<(), ExitReason>, now: Time) {
         let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) else { return };
@@ -121,6 +144,9 @@ impl Directory {
     fn news(&mut self, name: &Name, news: News, now: Time) {
         let Some(hosted) = self.host.names.get_mut(name) else { return };
         let token = hosted.record.token;
+        if self.host.leaving {
+            return;
+        }
         hosted.unreported = Some(news.clone());
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
@@ -135,7 +161,7 @@ impl Directory {
     }
 
     pub(super) fn on_grant(&mut self, from: Incarnation, record: Record, now: Time) {
-        if record.host != self.me || self.owner_of(&record.name) != Some(from) {
+        if self.host.leaving || record.host != self.me || self.owner_of(&record.name) != Some(from) {
             return;
         }
         let name = record.name.clone();
@@ -204,7 +230,7 @@ impl Directory {
 
     fn launch_next(&mut self, name: &Name) {
         let next = self.host.names.get_mut(name).and_then(|hosted| hosted.next.take());
-        if let Some(record) = next {
+        if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.names.remove(name);
             let previous = record.token;
@@ -328,6 +354,9 @@ impl Directory {
     }
 
     pub(super) fn report_again(&mut self, now: Time) {
+        if self.host.leaving {
+            self.host.report_at = None;
+        }
         if self.host.report_at.is_none_or(|at| at > now) {
             return;
         }

@@ -137,7 +137,8 @@ pub enum Input {
         /// Why.
         reason: ExitReason,
     },
-    /// The node leaves: it says so to all, and they need not wait to notice.
+    /// The node leaves: it ends what it hosts, then says goodbye to all, so that they need not wait to notice.
+    /// Ends in [`Effect::Left`].
     Leave,
 }
 
@@ -215,6 +216,8 @@ pub enum Effect {
         /// Members that did not answer, or rows cut at the limit.
         complete: bool,
     },
+    /// Every instance has ended and goodbye was said: the shell may close its links. Nothing follows.
+    Left,
     /// Something worth telling: logs, the event stream, metrics.
     Event(Event),
 }

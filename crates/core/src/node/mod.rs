@@ -33,6 +33,9 @@ pub struct Node {
     detection: Duration,
     last: Now,
     records_seen: Time,
+    /// Goodbye was said; the shell was told so.
+    left: bool,
+    told_left: bool,
     view: Option<Arc<View>>,
     out: VecDeque<Effect>,
 }
@@ -87,6 +90,8 @@ impl Node {
             detection: config.detection,
             last: now,
             records_seen: now.time,
+            left: false,
+            told_left: false,
             view: None,
             out: VecDeque::new(),
         };
@@ -164,7 +169,7 @@ impl Node {
             Input::Exited { name, token, reason } => {
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
-            Input::Leave => self.membership.handle_leave(),
+            Input::Leave => self.directory.handle_leave(),
         }
         self.route(now);
     }
@@ -196,7 +201,15 @@ impl Node {
                 self.on_membership(output, now);
             } else if let Some(output) = self.directory.poll_output() {
                 self.on_directory(output);
+            } else if self.directory.has_left() && !self.left {
+                // Only now: until nothing runs here, the names of this node must not start elsewhere.
+                self.left = true;
+                self.membership.handle_leave();
             } else {
+                if self.left && !self.told_left {
+                    self.told_left = true;
+                    self.out.push_back(Effect::Left);
+                }
                 // Asked once in a while only: it walks over the slots, and only the meeting of two lines needs it.
                 if now.time.since(self.records_seen) >= RECORDS_EVERY {
                     self.records_seen = now.time;

@@ -282,13 +282,11 @@ impl World {
 
     pub(super) fn on_dial_failed(&mut self, conn: u32, host: u16) {
         match self.shell(host).and_then(|shell| shell.dials.remove(&conn)) {
-            Some(Dial::Asked(address)) => {
-                if !self.is_linked(host, &address) {
-                    self.input(host, Input::ConnectFailed(address));
-                }
+            Some(Dial::Asked(address)) if !self.is_linked(host, &address) => {
+                self.input(host, Input::ConnectFailed(address));
             }
             Some(Dial::Again(peer)) => self.retry_later(host, peer),
-            None => {}
+            Some(Dial::Asked(_)) | None => {}
         }
     }
 

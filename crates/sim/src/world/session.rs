@@ -179,13 +179,7 @@ impl World {
     }
 
     /// Drops a session, tells the core, and gives back what was never written.
-    pub(super) fn forget_session(
-        &mut self,
-        host: u16,
-        peer: Incarnation,
-        loss: LinkLoss,
-        given_up: GivenUp,
-    ) -> bool {
+    fn forget_session(&mut self, host: u16, peer: Incarnation, loss: LinkLoss, given_up: GivenUp) -> bool {
         let Some(shell) = self.shell(host) else { return false };
         let Some(session) = shell.sessions.remove(&peer) else { return false };
         if given_up == GivenUp::Here {

@@ -269,6 +269,8 @@ impl World {
             Effect::Retoken { name, old, new } => self.retoken(host, &name, old, new),
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
+            // Its process ends a little later.
+            Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
         }
     }

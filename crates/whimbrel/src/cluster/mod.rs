@@ -162,11 +162,14 @@ impl Cluster {
     pub async fn leave(&self) {
         let Shared { exchange, control, tasks, transport, .. } = &*self.shared;
         if !tasks.is_stopped() {
-            exchange.stop_all(TERMINATE_MAX).await;
-            let (done, left) = oneshot::channel();
-            if control.send(Command::Leave { done }).await.is_ok() {
+            let (done, mut left) = oneshot::channel();
+            if control.send(Command::Leave { done }).await.is_ok()
+                && tokio::time::timeout(TERMINATE_MAX, &mut left).await.is_err()
+            {
+                // Something does not end by itself. Goodbye is said when it is gone: its name starts elsewhere then.
+                exchange.stop_all(Duration::ZERO).await;
                 // An error says that the driver has ended, which is what is wanted.
-                let _ended = left.await;
+                let _ended = tokio::time::timeout(END_MAX, left).await;
             }
             if let Some(transport) = transport {
                 transport.shutdown().await;

@@ -58,6 +58,12 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
+            Effect::Left => {
+                for done in self.leavers.drain(..) {
+                    // Whoever asked may have given up.
+                    let _gone = done.send(());
+                }
+            }
             Effect::Event(event) => self.tell(event),
         }
     }

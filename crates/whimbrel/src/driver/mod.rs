@@ -79,13 +79,15 @@ struct Running {
     last_number: u64,
     waiting: HashMap<u64, Waiting>,
     listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
+    /// Who waits for this node to have left.
+    leavers: Vec<oneshot::Sender<()>>,
 }
 
 impl Driver {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
         let mut running =
-            Running { parts: self, last_number: 0, waiting: HashMap::new(), listings: HashMap::new() };
+            Running { parts: self, last_number: 0, waiting: HashMap::new(), listings: HashMap::new(), leavers: Vec::new() };
         running.carry_out();
         loop {
             running.turn().await;
@@ -174,10 +176,8 @@ impl Running {
                 self.feed(Input::List { number, filter, deadline });
             }
             Command::Leave { done } => {
+                self.leavers.push(done);
                 self.feed(Input::Leave);
-                self.carry_out();
-                // Whoever asked may have given up.
-                let _gone = done.send(());
             }
         }
     }

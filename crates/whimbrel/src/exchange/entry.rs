@@ -102,9 +102,8 @@ impl Entry {
 
     /// Sends a message that nobody waits for.
     pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>, sender: Token) -> Result<(), CastError> {
-        let now = clock::time();
-        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: Some(now + CAST_HELD_MAX), sender };
-        self.send(envelope, now, None).map_err(|failure| CastError::from_call(failure.into()))
+        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender };
+        self.send(envelope, None).map_err(|failure| CastError::from_call(failure.into()))
     }
 
     /// Sends a message whose outcome `waiter` is told, once.
@@ -123,7 +122,7 @@ impl Entry {
         let id = self.exchange.open_call(self.shard(), waiter, due + GRACE)?;
         let reply = Some(ReplyTo { at: Caller::Here, call: id });
         let envelope = Envelope { body: Body::Work(work), reply, deadline: Some(due), sender };
-        match self.send(envelope, now, caller) {
+        match self.send(envelope, caller) {
             Ok(()) => Ok(id),
             Err(failure) => {
                 self.exchange.close_call(id);
@@ -142,12 +141,7 @@ impl Entry {
         (std::ptr::from_ref(self).addr() >> 7) & (super::CALL_SHARDS - 1)
     }
 
-    fn send(
-        self: &Arc<Self>,
-        mut envelope: Envelope,
-        now: Time,
-        caller: Option<InstanceId>,
-    ) -> Result<(), Failure> {
+    fn send(self: &Arc<Self>, mut envelope: Envelope, caller: Option<InstanceId>) -> Result<(), Failure> {
         if self.exchange.is_closed() {
             return Err(Failure::new(ErrorCode::NodeLost, Executed::No));
         }
@@ -170,6 +164,12 @@ impl Entry {
             && state.instance.as_ref().map(|instance| instance.id) == caller
         {
             return Err(Failure::new(ErrorCode::WouldDeadlock, Executed::No));
+        }
+        // A message that goes straight into the mailbox waits for nothing that needs the time.
+        let mut now = Time::ZERO;
+        if !state.port.is_local() || state.port.route().is_some() {
+            now = clock::time();
+            envelope.deadline.get_or_insert(now + CAST_HELD_MAX);
         }
         match state.port.send(envelope, now) {
             Sent::Queued => {
@@ -324,15 +324,19 @@ impl Entry {
         self.finish(left);
     }
 
-    /// The next message for the process; none leaves its waker here.
+    /// The next message for the process, and the time at which it was taken; none leaves its waker here.
     pub(crate) fn pop(
         self: &Arc<Self>,
-        now: Time,
         out: &mut PortOutput<Envelope>,
         waker: &Waker,
-    ) -> Option<Envelope> {
+    ) -> Option<(Envelope, Time)> {
         let mut state = self.lock();
-        let envelope = state.port.pop(now, out);
+        let mut envelope = None;
+        // Reading the clock is the dearest part of finding nothing.
+        if state.port.inbox().is_some_and(|inbox| !inbox.is_empty()) {
+            let now = clock::time();
+            envelope = state.port.pop(now, out).map(|envelope| (envelope, now));
+        }
         if envelope.is_none() {
             match &mut state.waker {
                 Some(known) => known.clone_from(waker),

@@ -28,10 +28,13 @@ const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_secs());
 #[derive(Default)]
 pub(super) struct Instances {
     last: AtomicU64,
-    alive: Mutex<BTreeMap<u64, (Arc<Entry>, Arc<Instance>)>>,
+    alive: Mutex<BTreeMap<u64, Alive>>,
     none_alive: Notify,
     leaving: AtomicBool,
 }
+
+/// An instance and the entry that it was launched at.
+type Alive = (Arc<Entry>, Arc<Instance>);
 
 impl Exchange {
     fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
@@ -147,6 +150,7 @@ impl Exchange {
 
     /// `init` of a named instance returned Ok.
     pub(crate) async fn launched(&self, entry: &Arc<Entry>, instance: &Arc<Instance>) {
+        instance.set_serving();
         if entry.is_named() {
             let (name, token) = (entry.name().clone(), instance.token());
             self.report(Input::Launched { name, token, result: Ok(()) }).await;
@@ -268,7 +272,11 @@ impl Exchange {
                 tracing::warn!(name = %entry.name(), "a process told to stop goes on");
             }
             instance.abort();
-            exchange.ended(&entry, &instance, ExitReason::Killed).await;
+            if instance.is_serving() {
+                exchange.ended(&entry, &instance, ExitReason::Killed).await;
+            } else {
+                exchange.init_failed(&entry, &instance, ExitReason::Killed).await;
+            }
         });
     }
 

@@ -290,8 +290,6 @@ impl Exchange {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
-        self.end_all_calls();
-        self.abort_all();
         // Entries and the exchange hold each other; what is still referred to from outside goes with that.
         for shard in &self.names {
             let entries = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
@@ -299,6 +297,9 @@ impl Exchange {
                 entry.with_port(|port, _, out| port.close(ErrorCode::NodeLost, out));
             }
         }
+        // What was queued has ended as not executed; of the rest nothing is known.
+        self.end_all_calls();
+        self.abort_all();
         lock(&self.watched).clear();
         lock(&self.questions).clear();
     }

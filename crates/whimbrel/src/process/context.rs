@@ -11,7 +11,7 @@ use whimbrel_core::delivery::PortOutput;
 
 use super::instance::Instance;
 use super::timers::{Tick, TimerId, Timers};
-use super::{Process, ProcessRef};
+use super::{Process, ProcessRef, current};
 use crate::Cluster;
 use crate::clock;
 use crate::exchange::{Entry, Envelope};
@@ -112,6 +112,7 @@ impl<P: Process> Context<P> {
 
     /// Handles a message again and again, first after one period. Ticks that are missed merge into one, and the
     /// phase stays. A message that can not be encoded is repeated with [`Context::send_every_with`].
+    #[allow(clippy::needless_pass_by_value, reason = "given away, as to every other sender")]
     pub fn send_every<M: Message>(&mut self, period: Duration, message: M) -> TimerId
     where
         P: Handler<M>,
@@ -153,12 +154,13 @@ impl<P: Process> Context<P> {
         self.timers.cancel(timer);
     }
 
-    /// Runs a future beside the process. It is aborted when the instance ends.
+    /// Runs a future beside the process, as the same sender. It is aborted when the instance ends.
     pub fn spawn<F>(&mut self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        reap(&mut self.tasks).spawn(future);
+        let token = self.instance.token();
+        reap(&mut self.tasks).spawn(current::within_task(token, future));
     }
 
     /// Runs blocking code beside the process. It can not be aborted: the end of the instance, and so its restart,

@@ -16,7 +16,8 @@ pub(crate) struct InstanceId(pub(crate) u64);
 /// The handler in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Current {
-    id: InstanceId,
+    /// None in a task that the instance owns: it may call its own process.
+    id: Option<InstanceId>,
     token: Cell<Token>,
     deadline: Cell<Option<Time>>,
 }
@@ -27,7 +28,13 @@ tokio::task_local! {
 
 /// Runs the life of an instance: what is sent inside is its sending.
 pub(crate) async fn within<F: Future>(id: InstanceId, token: Token, future: F) -> F::Output {
+    let id = Some(id);
     CURRENT.scope(Current { id, token: Cell::new(token), deadline: Cell::new(None) }, future).await
+}
+
+/// Runs a task that an instance owns.
+pub(crate) async fn within_task<F: Future>(token: Token, future: F) -> F::Output {
+    CURRENT.scope(Current { id: None, token: Cell::new(token), deadline: Cell::new(None) }, future).await
 }
 
 /// From now on the task works on a message with this deadline.
@@ -46,6 +53,6 @@ pub(crate) fn token() -> Token {
 /// The instance and the deadline that a call inherits.
 pub(crate) fn caller() -> (Option<InstanceId>, Token, Option<Time>) {
     CURRENT
-        .try_with(|current| (Some(current.id), current.token.get(), current.deadline.get()))
+        .try_with(|current| (current.id, current.token.get(), current.deadline.get()))
         .unwrap_or((None, Token::NONE, None))
 }

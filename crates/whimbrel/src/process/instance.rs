@@ -1,6 +1,6 @@
 //! What the rest of the node knows about a running instance.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     token: AtomicU64,
     /// Rises when `inner` changed, so that the task need not lock to find that nothing did.
     version: AtomicU64,
+    /// `init` has returned Ok.
+    serving: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -43,6 +45,7 @@ impl Instance {
             kind,
             token: AtomicU64::new(token.as_u64()),
             version: AtomicU64::new(0),
+            serving: AtomicBool::new(false),
             inner: Mutex::default(),
         })
     }
@@ -53,6 +56,14 @@ impl Instance {
 
     pub(crate) fn set_token(&self, token: Token) {
         self.token.store(token.as_u64(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_serving(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
     }
 
     /// Changes whenever an order or a name was added or removed.

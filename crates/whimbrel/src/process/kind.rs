@@ -299,3 +299,10 @@ pub(crate) fn unnamed<P: Speaks>(
     let messages = Arc::new(MessageList::<P>::of());
     Box::pin(run(Birth { entry, instance, cluster, args: Ok(args), messages, born: Some(born) }))
 }
+#[cfg(test)]
+mod sizes {
+    #[test]
+    fn print_sizes() {
+        eprintln!("entry {} state {} port {} inbox {} envelope {} instance {}", size_of::<crate::exchange::Entry>(), size_of::<crate::exchange::Entry>(), size_of::<whimbrel_core::delivery::Port<crate::exchange::Envelope>>(), size_of::<whimbrel_core::delivery::Inbox<crate::exchange::Envelope>>(), size_of::<crate::exchange::Envelope>(), size_of::<crate::process::Instance>());
+    }
+}

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -82,13 +82,12 @@ async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitR
 async fn serve<P: Process>(process: P, cx: &mut Context<P>, messages: &MessageList<P>) -> ExitReason {
     let mut process = process;
     let mut turn = 0;
-    let mut seen = u64::MAX;
-    let mut names = Vec::new();
+    let mut sources = Sources { seen: u64::MAX, names: Vec::new(), next: 0 };
     let reason = loop {
         if let Some(reason) = cx.stop.take() {
             break reason;
         }
-        let next = poll_fn(|task| poll_next(cx, &mut seen, &mut names, task)).await;
+        let next = poll_fn(|task| poll_next(cx, &mut sources, task)).await;
         let crash = match next {
             Next::Order(Order::Stop(reason)) => break reason,
             Next::Own(work) => perform(&mut process, cx, work, None).await,
@@ -113,17 +112,44 @@ enum Next {
     Message(Envelope, Time),
 }
 
+/// The mailboxes of an instance beside its own: those of its registered names.
+struct Sources {
+    /// The version of the instance that `names` is from.
+    seen: u64,
+    names: Vec<Arc<Entry>>,
+    /// Whose turn it is: none may keep the others waiting.
+    next: usize,
+}
+
+impl Sources {
+    /// A message of any mailbox; if there is none, each is left the waker.
+    fn pop<P: Process>(&mut self, cx: &mut Context<P>, waker: &Waker) -> Option<(Envelope, Time)> {
+        if self.names.is_empty() {
+            return cx.entry.pop(&mut cx.out, waker);
+        }
+        let all = self.names.len() + 1;
+        for _ in 0..all {
+            let at = self.next % all;
+            self.next = at + 1;
+            let entry = self.names.get(at).unwrap_or(&cx.entry);
+            if let Some(popped) = entry.pop(&mut cx.out, waker) {
+                return Some(popped);
+            }
+        }
+        None
+    }
+}
+
 fn poll_next<P: Process>(
     cx: &mut Context<P>,
-    seen: &mut u64,
-    names: &mut Vec<Arc<Entry>>,
+    sources: &mut Sources,
     task: &mut std::task::Context<'_>,
 ) -> Poll<Next> {
     loop {
         let version = cx.instance.version();
-        if version != *seen {
-            *seen = version;
-            *names = cx.instance.names();
+        if version != sources.seen {
+            sources.seen = version;
+            sources.names = cx.instance.names();
         }
         // Asked each time an order may have come: the version rises with it. It is rare and the lock is short.
         if version != 0
@@ -134,25 +160,19 @@ fn poll_next<P: Process>(
         if let Some(work) = cx.notes.pop_front() {
             return Poll::Ready(Next::Own(work));
         }
-        let now = clock::time();
         if !cx.timers.is_empty()
-            && let Some(work) = cx.timers.due(now)
+            && let Some(work) = cx.timers.due(clock::time())
         {
             return Poll::Ready(Next::Own(work));
         }
-        if let Some(envelope) = cx.entry.pop(now, &mut cx.out, task.waker()) {
+        if let Some((envelope, now)) = sources.pop(cx, task.waker()) {
             return Poll::Ready(Next::Message(envelope, now));
-        }
-        for entry in names.iter() {
-            if let Some(envelope) = entry.pop(now, &mut cx.out, task.waker()) {
-                return Poll::Ready(Next::Message(envelope, now));
-            }
         }
         // An order given after it was looked for, but before the waker was left, would not wake this task.
         if cx.instance.version() != version {
             continue;
         }
-        if cx.timers.poll_due(now, task).is_pending() {
+        if cx.timers.is_empty() || cx.timers.poll_due(clock::time(), task).is_pending() {
             return Poll::Pending;
         }
     }

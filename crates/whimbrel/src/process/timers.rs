@@ -83,7 +83,6 @@ impl Timers {
     /// Registers the task to be woken when the next timer is due; ready if one is due already.
     pub(crate) fn poll_due(&mut self, now: Time, task: &mut std::task::Context<'_>) -> Poll<()> {
         let Some(due) = self.timers.last().map(|timer| timer.due) else {
-            self.sleep = None;
             return Poll::Pending;
         };
         if due <= now {

@@ -157,7 +157,8 @@ async fn name_of_another_kind_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cast_to_a_free_name_is_a_dead_letter() {
-    let seen: Arc<Mutex<Vec<(String, String, ErrorCode, bool)>>> = Arc::default();
+    type Row = (String, String, ErrorCode, bool);
+    let seen: Arc<Mutex<Vec<Row>>> = Arc::default();
     let hook = seen.clone();
     let cluster = Cluster::local()
         .kind::<Counter>(KindOptions::default())
