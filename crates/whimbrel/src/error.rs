@@ -375,7 +375,9 @@ pub enum JoinError {
         rule: String,
     },
     /// The program was built with panic=abort, so a crash of one process would end all; see `allow_abort`.
-    #[error("built with panic=abort: one panic would end the whole program; call allow_abort() to accept that")]
+    #[error(
+        "built with panic=abort: one panic would end the whole program; call allow_abort() to accept that"
+    )]
     PanicAborts,
     /// The secret, the address or the listener.
     #[error("transport: {0}")]

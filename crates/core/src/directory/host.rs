@@ -11,7 +11,7 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::message::{Message, News};
@@ -154,7 +154,11 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_reported(&mut self, name: &Name, token: Token) {
+    /// Only the owner of the moment can have written it down: a deposed one may not know that it is.
+    pub(super) fn on_reported(&mut self, from: Incarnation, name: &Name, token: Token) {
+        if self.owner_of(name) != Some(from) {
+            return;
+        }
         if let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) {
             hosted.unreported = None;
         }
@@ -176,7 +180,8 @@ impl Directory {
             };
             return self.news(&name, news, now);
         }
-        if hosted.record.token > record.token {
+        if hosted.record.token > record.token || hosted.offered {
+            // An offered life is waiting for its judgement: the owner may well let it go on.
             return;
         }
         if hosted.phase == Phase::Ended {
@@ -325,24 +330,25 @@ impl Directory {
         }
     }
 
-    /// Tells an owner that has just opened these slots which lives of theirs go on here.
+    /// Tells an owner that has just opened these slots which lives of theirs are here.
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
-        if self.host.names.is_empty() {
-            return;
+        let mut by_slot: BTreeMap<SlotId, Vec<(Name, Token, bool)>> =
+            slots.iter().map(|slot| (*slot, Vec::new())).collect();
+        for (name, hosted) in self.host.names.iter().filter(|(_, hosted)| !hosted.offered) {
+            if let Some(lives) = by_slot.get_mut(&self.slot_of(name)) {
+                lives.push((name.clone(), hosted.record.token, hosted.phase != Phase::Ended));
+            }
         }
-        let settled: BTreeSet<SlotId> = slots.iter().copied().collect();
-        let lives: Vec<(Name, Token)> = self
-            .host
-            .names
-            .iter()
-            .filter(|(name, h)| {
-                h.phase != Phase::Ended && !h.offered && settled.contains(&self.slot_of(name))
-            })
-            .map(|(name, hosted)| (name.clone(), hosted.record.token))
-            .collect();
-        for lives in lives.chunks(LIVES_PER_MESSAGE) {
-            self.send(owner, Message::Hosting(lives.to_vec()));
+        let (mut slots, mut lives) = (Vec::new(), Vec::new());
+        for (slot, more) in by_slot {
+            if lives.len() + more.len() > LIVES_PER_MESSAGE {
+                let (slots, lives) = (std::mem::take(&mut slots), std::mem::take(&mut lives));
+                self.send(owner, Message::Hosting { slots, lives });
+            }
+            slots.push(slot);
+            lives.extend(more);
         }
+        self.send(owner, Message::Hosting { slots, lives });
     }
 
     pub(super) fn on_ask_offer(&mut self, name: &Name, token: Token, now: Time) {

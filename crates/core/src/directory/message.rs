@@ -284,9 +284,16 @@ pub enum Message {
         #[n(3)]
         complete: bool,
     },
-    /// These lives run at the sender, in slots that the receiver has just opened.
+    /// All lives that the sender hosts in slots that the receiver has just opened.
     #[n(25)]
-    Hosting(#[n(0)] Vec<(Name, Token)>),
+    Hosting {
+        /// The slots.
+        #[n(0)]
+        slots: Vec<SlotId>,
+        /// The lives, and whether each still runs.
+        #[n(1)]
+        lives: Vec<(Name, Token, bool)>,
+    },
     /// No record and no tombstone knows this life: offer it.
     #[n(26)]
     AskOffer {

@@ -351,7 +351,7 @@ impl Directory {
     fn restart_fresh(&mut self, slot: SlotId, mut record: Record, reason: &ExitReason, now: Time) {
         let asker = self.is_member(record.host).then_some(record.host);
         let Some(host) = self.place(slot, &record.kind, record.placement, asker) else {
-            return self.back_off(slot, record, NO_HOST_RETRY_MS, now);
+            return self.back_off(slot, record, NO_HOST_RETRY_MS, Vec::new(), now);
         };
         record.host = host;
         record.token = if self.settings.mutants.has(Mutant::TokenNotRaised) {
@@ -374,13 +374,21 @@ impl Directory {
         self.write(slot, Change::Put(record), after, now);
     }
 
-    pub(super) fn back_off(&mut self, slot: SlotId, mut record: Record, delay_ms: u32, now: Time) {
+    pub(super) fn back_off(
+        &mut self,
+        slot: SlotId,
+        mut record: Record,
+        delay_ms: u32,
+        mut after: Vec<After>,
+        now: Time,
+    ) {
         record.state = RecordState::BackingOff;
         record.back_off_ms = delay_ms;
         let due = now + std::time::Duration::from_millis(u64::from(delay_ms));
         let name = record.name.clone();
         self.back_offs.insert((due, name.clone()));
-        self.write(slot, Change::Put(record), vec![After::Wake(name)], now);
+        after.push(After::Wake(name));
+        self.write(slot, Change::Put(record), after, now);
     }
 
     /// Back-offs that are over: in place where the mailbox waits, elsewhere when that host is gone.
@@ -396,7 +404,7 @@ impl Directory {
             };
             let record = record.clone();
             if self.is_member(record.host) {
-                self.restart_in_place(slot, record, now);
+                self.restart_in_place(slot, record, Vec::new(), now);
             } else {
                 self.node_lost(slot, record, now);
             }
@@ -404,13 +412,19 @@ impl Directory {
     }
 
     /// A new life on the same host, with the gate and the mailbox of the last one.
-    pub(super) fn restart_in_place(&mut self, slot: SlotId, mut record: Record, now: Time) {
+    pub(super) fn restart_in_place(
+        &mut self,
+        slot: SlotId,
+        mut record: Record,
+        mut after: Vec<After>,
+        now: Time,
+    ) {
         if !self.settings.mutants.has(Mutant::TokenNotRaised) {
             record.token = self.next_token(slot, record.token);
         }
         record.state = RecordState::Restarting;
         record.back_off_ms = 0;
-        let after = vec![After::Grant(Box::new(record.clone()))];
+        after.push(After::Grant(Box::new(record.clone())));
         self.write(slot, Change::Put(record), after, now);
     }
 }

@@ -1,5 +1,7 @@
 //! What a node brings from another line: instances that go on, and records that nobody runs.
 
+use std::collections::BTreeSet;
+
 use super::message::{Change, Message};
 use super::record::{Record, RecordState};
 use super::writes::After;
@@ -29,6 +31,10 @@ impl Directory {
             let (old, new) = (offered.token, record.token);
             self.send(from, Message::Retoken { name: name.clone(), old, new });
             return self.send(from, Message::Offered { name, token: old });
+        }
+        if record.host == from && offered.token < record.token && record.state.is_passing() {
+            // The next life was granted to the very node that still runs this one: this one goes on.
+            return self.adopt_above(slot, from, offered, record.token, now);
         }
         let waits_for_host = record.state == RecordState::BackingOff && !self.is_member(record.host);
         if is_same_life && (record.host == from || waits_for_host) {
@@ -108,29 +114,56 @@ impl Directory {
         }
     }
 
-    /// What a host runs in slots that this node has opened: whatever the records do not know ends or is offered.
-    pub(super) fn on_hosting(&mut self, from: Incarnation, lives: Vec<(Name, Token)>, now: Time) {
-        for (name, token) in lives {
-            let slot = self.slot_of(&name);
-            if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
-                continue;
+    /// What a host has in slots that this node has opened. Whatever the records contradict ends; whatever they do not
+    /// know is to be offered; whatever they say runs there and does not was lost.
+    pub(super) fn on_hosting(
+        &mut self,
+        from: Incarnation,
+        slots: &[SlotId],
+        lives: Vec<(Name, Token, bool)>,
+        now: Time,
+    ) {
+        let known: BTreeSet<Name> = lives.iter().map(|(name, ..)| name.clone()).collect();
+        for (name, token, _) in lives.into_iter().filter(|(_, _, runs)| *runs) {
+            self.judge_hosted(from, name, token, now);
+        }
+        for slot in slots {
+            let Some(opened_at) = self.owned.get(slot).and_then(|owned| owned.opened_at) else { continue };
+            let Some(copy) = self.copies.get(slot) else { continue };
+            let is_lost = |record: &Record| {
+                let runs = matches!(record.state, RecordState::Running | RecordState::Registered);
+                runs && record.host == from && !known.contains(&record.name)
+            };
+            // What was written since the slot opened may be younger than what the host said.
+            let entries = copy.entries.values().filter(|entry| entry.at <= opened_at);
+            let lost: Vec<Record> =
+                entries.map(|entry| &entry.record).filter(|record| is_lost(record)).cloned().collect();
+            for record in lost {
+                self.node_lost(*slot, record, now);
             }
-            match self.record(&name) {
-                Some(record) if record.host == from && record.token == token => {}
-                Some(record) if record.host == from && token < record.token => {
-                    // The word that it goes on under a higher token was lost, or a grant is on its way.
-                    if record.state == RecordState::Running {
-                        let (old, new) = (token, record.token);
-                        self.send(from, Message::Retoken { name, old, new });
-                    }
+        }
+    }
+
+    fn judge_hosted(&mut self, from: Incarnation, name: Name, token: Token, now: Time) {
+        let slot = self.slot_of(&name);
+        if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+            return;
+        }
+        match self.record(&name) {
+            Some(record) if record.host == from && record.token == token => {}
+            Some(record) if record.host == from && token < record.token => {
+                // The word that it goes on under a higher token was lost, or a grant is on its way.
+                if record.state == RecordState::Running {
+                    let (old, new) = (token, record.token);
+                    self.send(from, Message::Retoken { name, old, new });
                 }
-                Some(_) => self.end_loser(from, name, token, now),
-                None => {
-                    let dead = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token, true));
-                    match dead {
-                        true => self.end_loser(from, name, token, now),
-                        false => self.send(from, Message::AskOffer { name, token }),
-                    }
+            }
+            Some(_) => self.end_loser(from, name, token, now),
+            None => {
+                let dead = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token, true));
+                match dead {
+                    true => self.end_loser(from, name, token, now),
+                    false => self.send(from, Message::AskOffer { name, token }),
                 }
             }
         }

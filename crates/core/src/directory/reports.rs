@@ -43,8 +43,11 @@ impl Directory {
             News::Running => self.end_loser(from, name.clone(), token, now),
             News::InitFailed(_) | News::Exited(_) => {
                 self.losers.remove(&(name.clone(), token));
-                let code = ErrorCode::Stopped;
-                self.send(from, Message::Discard { name: name.clone(), token, code });
+                // A next life at the same host may be about to take over what this one left.
+                if self.record(&name).is_none_or(|record| record.host != from) {
+                    let code = ErrorCode::Stopped;
+                    self.send(from, Message::Discard { name: name.clone(), token, code });
+                }
             }
         }
         self.send(from, Message::Reported { name, token });
@@ -100,8 +103,9 @@ impl Directory {
             }
             RecordState::Starting | RecordState::Running | RecordState::Restarting => {}
         }
-        if reason == ExitReason::NodeLost {
-            // The host has nothing left of the life that it was to follow.
+        if matches!(reason, ExitReason::NodeLost | ExitReason::ConflictLost) {
+            // The host has nothing left of the life that it was to follow; or the life was ended for another one's
+            // sake that is none any more. Neither is a failure of the process.
             return self.node_lost(slot, record, now);
         }
         let ages = self.recent_restarts(slot, &record, now);
@@ -122,13 +126,12 @@ impl Directory {
             }
             AfterExit::Restart(delay) => {
                 record.restart_ages_ms.push(0);
-                self.event(DirectoryEvent::Restarted { name: name.clone(), token, reason });
-                self.send(host, Message::Reported { name, token });
+                self.event(DirectoryEvent::Restarted { name, token, reason });
                 if delay.is_zero() {
-                    self.restart_in_place(slot, record, now);
+                    self.restart_in_place(slot, record, vec![reported], now);
                 } else {
                     let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-                    self.back_off(slot, record, delay_ms, now);
+                    self.back_off(slot, record, delay_ms, vec![reported], now);
                 }
             }
         }

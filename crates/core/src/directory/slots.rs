@@ -52,6 +52,8 @@ pub(super) struct Owned {
     /// Requests that wait for the slot to open, or for a name to start.
     pub(super) waiters: BTreeMap<Name, Vec<Waiter>>,
     pub(super) waiting: usize,
+    /// When it began to serve.
+    pub(super) opened_at: Option<Time>,
     tokens: u32,
 }
 
@@ -63,6 +65,7 @@ impl Owned {
             pending: VecDeque::new(),
             waiters: BTreeMap::new(),
             waiting: 0,
+            opened_at: None,
             tokens: 0,
         }
     }
@@ -357,6 +360,7 @@ impl Directory {
             return;
         }
         owned.phase = Phase::Serving;
+        owned.opened_at = Some(now);
         self.unsettled.remove(&slot);
         self.batch.settled.push(slot);
         self.reconcile(slot, now);

@@ -288,7 +288,9 @@ impl Builder {
         let secret = match self.secret {
             SecretSource::None => None,
             SecretSource::Bytes(bytes) => Some(Secret::new(bytes).map_err(|error| transport_error(&error))?),
-            SecretSource::File(path) => Some(Secret::from_file(path).map_err(|error| transport_error(&error))?),
+            SecretSource::File(path) => {
+                Some(Secret::from_file(path).map_err(|error| transport_error(&error))?)
+            }
         };
         let parts = Parts::new(kinds, hook, config.mutants);
         let transport_config = TransportConfig {
@@ -318,7 +320,9 @@ impl Builder {
         };
         let bound = bound.map(|address| address.to_string());
         let address = self.advertise.or(bound).unwrap_or_default();
-        let named = self.node_name.unwrap_or_else(|| if address.is_empty() { random_name() } else { address.clone() });
+        let named = self
+            .node_name
+            .unwrap_or_else(|| if address.is_empty() { random_name() } else { address.clone() });
         config.address = Address::from(address.as_str());
         config.discovery = self.discovery.finds_others();
         let name = NodeName::new(&named);

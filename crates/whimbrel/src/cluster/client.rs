@@ -1,10 +1,10 @@
 //! A sender outside of processes.
 
 use super::Cluster;
+use crate::BadName;
 use crate::error::CastError;
 use crate::message::{Call, Handler, Message, call, cast};
 use crate::process::{Process, ProcessRef};
-use crate::BadName;
 
 /// A sender of its own. What it sends to one name is handled in the order in which it was sent: a cast when it was
 /// called, a call when it was first polled.

@@ -171,4 +171,3 @@ fn refusal(answer: Answer) -> RequestError {
         Answer::Done => RequestError::Deadline { executed: Executed::Unknown },
     }
 }
-

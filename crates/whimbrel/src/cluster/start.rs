@@ -152,7 +152,8 @@ impl Cluster {
         if self.exchange().is_closed() {
             return Err(StartError::Stopped);
         }
-        let options = self.exchange().kinds().get(P::KIND).map(|kind| kind.options().clone()).unwrap_or_default();
+        let options =
+            self.exchange().kinds().get(P::KIND).map(|kind| kind.options().clone()).unwrap_or_default();
         let (born, outcome) = oneshot::channel();
         let cluster = Cluster::for_processes(self.shared.clone());
         let entry = self
@@ -180,7 +181,8 @@ impl<P: Process> Request<P> {
         }
         let options = kind.options();
         let args = Bytes::from(
-            kind.encode_args(&mut Some(args) as &mut dyn Any).map_err(|detail| StartError::Codec { detail })?,
+            kind.encode_args(&mut Some(args) as &mut dyn Any)
+                .map_err(|detail| StartError::Codec { detail })?,
         );
         if args.len() > ARGS_BYTES_MAX {
             return Err(StartError::ArgsTooLarge { bytes: args.len() });

@@ -102,8 +102,9 @@ impl Running {
         match self.waiting.remove(&number) {
             Some(Waiting::Entry(entry)) => exchange.on_answer(&entry, &answer),
             Some(Waiting::Asker(asker)) => {
-                if let Answer::Started { located, .. } | Answer::AlreadyRunning(located) | Answer::Located(located) =
-                    &answer
+                if let Answer::Started { located, .. }
+                | Answer::AlreadyRunning(located)
+                | Answer::Located(located) = &answer
                 {
                     exchange.on_located(&exchange.entry(name), located);
                 }

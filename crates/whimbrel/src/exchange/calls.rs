@@ -165,7 +165,12 @@ impl Exchange {
 fn reply_failure(detail: String) -> Outcome {
     let mut detail = detail;
     truncate(&mut detail);
-    Outcome::Failed { code: ErrorCode::Codec, executed: Executed::Unknown, detail: Some(detail), reason: None }
+    Outcome::Failed {
+        code: ErrorCode::Codec,
+        executed: Executed::Unknown,
+        detail: Some(detail),
+        reason: None,
+    }
 }
 
 /// Cuts a text to what travels.

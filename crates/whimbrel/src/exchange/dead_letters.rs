@@ -57,7 +57,11 @@ pub(crate) struct DeadLetters {
 
 impl DeadLetters {
     pub(crate) fn new(hook: Option<Hook>) -> Self {
-        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), sender: broadcast::channel(BEHIND_MAX).0, hook }
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            sender: broadcast::channel(BEHIND_MAX).0,
+            hook,
+        }
     }
 
     /// Counts and tells one. Runs the user's hook: call it outside of locks.

@@ -16,9 +16,9 @@ use super::envelope::{Body, Envelope, Failure};
 use super::{Exchange, lock};
 use crate::clock;
 use crate::error::{CallError, CastError};
+use crate::message::Work;
 use crate::message::call::Waiter;
 use crate::message::reply::{Caller, ReplyTo};
-use crate::message::Work;
 use crate::process::current::InstanceId;
 use crate::process::{Instance, current};
 use crate::transport::{OutFrame, SendError};
@@ -155,7 +155,9 @@ impl Entry {
             if travels {
                 envelope.encode().map_err(|detail| codec_failure(&detail))?;
             } else if bound {
-                return Err(codec_failure("the process is on another node, and the message can not leave this one"));
+                return Err(codec_failure(
+                    "the process is on another node, and the message can not leave this one",
+                ));
             }
             state = self.lock();
         }
@@ -235,9 +237,9 @@ impl Entry {
         if state.epoch != Some(epoch) {
             self.exchange.route_of(state.epoch.replace(epoch), epoch, self);
         }
-        let remaining_ms = message.call_deadline().map(|deadline| {
-            u64::try_from(deadline.since(clock::time()).as_millis()).unwrap_or(u64::MAX)
-        });
+        let remaining_ms = message
+            .call_deadline()
+            .map(|deadline| u64::try_from(deadline.since(clock::time()).as_millis()).unwrap_or(u64::MAX));
         let frame = MessageFrame::Message(Message {
             name: self.name.clone(),
             kind: encoded.kind.clone(),
@@ -262,7 +264,11 @@ impl Entry {
     }
 
     /// Does what a port wants done under its lock; returns what is to be done after it.
-    pub(crate) fn settle(self: &Arc<Self>, state: &mut EntryState, out: &mut PortOutput<Envelope>) -> Leftovers {
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        out: &mut PortOutput<Envelope>,
+    ) -> Leftovers {
         let mut left = Leftovers::default();
         let mut unsent = PortOutput::default();
         loop {

@@ -83,8 +83,9 @@ impl Inbound for Exchange {
 
 impl Exchange {
     fn on_message(&self, from: Incarnation, message: Message) {
-        let Message { name, kind, message, gate, epoch, seq, call, remaining_ms, sender, codec, payload, .. } =
-            message;
+        let Message {
+            name, kind, message, gate, epoch, seq, call, remaining_ms, sender, codec, payload, ..
+        } = message;
         // A sender that this node's view does not contain was excluded, or is ahead; it asks the owner again.
         let member = self.view.load().as_ref().is_some_and(|view| view.contains(from));
         let Some(entry) = self.known(&name).filter(|_| member) else {

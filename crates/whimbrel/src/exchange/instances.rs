@@ -121,7 +121,12 @@ impl Exchange {
     }
 
     /// Gives a process of this node a name that the owner has granted; false when it has ended meanwhile.
-    pub(crate) fn adopt(self: &Arc<Self>, name: &Arc<Entry>, process: &Arc<Entry>, located: &Located) -> bool {
+    pub(crate) fn adopt(
+        self: &Arc<Self>,
+        name: &Arc<Entry>,
+        process: &Arc<Entry>,
+        located: &Located,
+    ) -> bool {
         let Some(instance) = process.lock().instance.clone() else {
             return false;
         };

@@ -27,14 +27,16 @@ tokio::task_local! {
 }
 
 /// Runs the life of an instance: what is sent inside is its sending.
-pub(crate) async fn within<F: Future>(id: InstanceId, token: Token, future: F) -> F::Output {
+///
+/// The future is handed on as it is: an async function around it would hold it twice, and there is one per process.
+pub(crate) fn within<F: Future>(id: InstanceId, token: Token, future: F) -> impl Future<Output = F::Output> {
     let id = Some(id);
-    CURRENT.scope(Current { id, token: Cell::new(token), deadline: Cell::new(None) }, future).await
+    CURRENT.scope(Current { id, token: Cell::new(token), deadline: Cell::new(None) }, future)
 }
 
 /// Runs a task that an instance owns.
-pub(crate) async fn within_task<F: Future>(token: Token, future: F) -> F::Output {
-    CURRENT.scope(Current { id: None, token: Cell::new(token), deadline: Cell::new(None) }, future).await
+pub(crate) fn within_task<F: Future>(token: Token, future: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(Current { id: None, token: Cell::new(token), deadline: Cell::new(None) }, future)
 }
 
 /// From now on the task works on a message with this deadline.
@@ -52,7 +54,9 @@ pub(crate) fn token() -> Token {
 
 /// The instance and the deadline that a call inherits.
 pub(crate) fn caller() -> (Option<InstanceId>, Token, Option<Time>) {
-    CURRENT
-        .try_with(|current| (current.id, current.token.get(), current.deadline.get()))
-        .unwrap_or((None, Token::NONE, None))
+    CURRENT.try_with(|current| (current.id, current.token.get(), current.deadline.get())).unwrap_or((
+        None,
+        Token::NONE,
+        None,
+    ))
 }

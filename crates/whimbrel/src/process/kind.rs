@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
-use whimbrel_core::base::{Bytes, ExitReason};
 use whimbrel_core::base::limits::MAILBOX_MESSAGES_MAX;
+use whimbrel_core::base::{Bytes, ExitReason};
 use whimbrel_core::directory::{Placement, RestartPolicy};
 
 use super::run::{Birth, run};
@@ -298,11 +298,4 @@ pub(crate) fn unnamed<P: Speaks>(
     let Launching { entry, instance, cluster } = launching;
     let messages = Arc::new(MessageList::<P>::of());
     Box::pin(run(Birth { entry, instance, cluster, args: Ok(args), messages, born: Some(born) }))
-}
-#[cfg(test)]
-mod sizes {
-    #[test]
-    fn print_sizes() {
-        eprintln!("entry {} state {} port {} inbox {} envelope {} instance {}", size_of::<crate::exchange::Entry>(), size_of::<crate::exchange::Entry>(), size_of::<whimbrel_core::delivery::Port<crate::exchange::Envelope>>(), size_of::<whimbrel_core::delivery::Inbox<crate::exchange::Envelope>>(), size_of::<crate::exchange::Envelope>(), size_of::<crate::process::Instance>());
-    }
 }

@@ -1,7 +1,7 @@
 //! The task of one instance: `init`, messages, end.
 
 use std::any::Any;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -38,17 +38,19 @@ pub(crate) struct Birth<P: Process> {
 }
 
 /// The whole life of an instance.
-pub(crate) async fn run<P: Process>(birth: Birth<P>) {
+pub(crate) fn run<P: Process>(birth: Birth<P>) -> impl Future<Output = ()> + Send {
     let (id, token) = (birth.instance.id, birth.instance.token());
-    current::within(id, token, live(birth)).await;
+    current::within(id, token, live(birth))
 }
+
+// What happens once in a life is boxed below: the rest is held by every idle process.
 
 async fn live<P: Process>(birth: Birth<P>) {
     let Birth { entry, instance, cluster, args, messages, born } = birth;
     let exchange = entry.exchange().clone();
     let mut cx = Context::<P>::new(entry.clone(), instance.clone(), cluster);
     let made = match args {
-        Ok(args) => init::<P>(args, &mut cx).await,
+        Ok(args) => Box::pin(init::<P>(args, &mut cx)).await,
         Err(reason) => Err(reason),
     };
     let born = |outcome| {
@@ -60,16 +62,16 @@ async fn live<P: Process>(birth: Birth<P>) {
     let process = match made {
         Ok(process) => process,
         Err(reason) => {
-            end_tasks(&mut cx).await;
+            Box::pin(end_tasks(&mut cx)).await;
             born(Err(reason.clone()));
-            return exchange.init_failed(&entry, &instance, reason).await;
+            return Box::pin(exchange.init_failed(&entry, &instance, reason)).await;
         }
     };
     born(Ok(()));
-    exchange.launched(&entry, &instance).await;
+    Box::pin(exchange.launched(&entry, &instance)).await;
     let reason = serve(process, &mut cx, &messages).await;
-    end_tasks(&mut cx).await;
-    exchange.ended(&entry, &instance, reason).await;
+    Box::pin(end_tasks(&mut cx)).await;
+    Box::pin(exchange.ended(&entry, &instance, reason)).await;
 }
 
 async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitReason> {
@@ -103,7 +105,7 @@ async fn serve<P: Process>(process: P, cx: &mut Context<P>, messages: &MessageLi
             tokio::task::yield_now().await;
         }
     };
-    terminate(process, cx, reason).await
+    Box::pin(terminate(process, cx, reason)).await
 }
 
 enum Next {

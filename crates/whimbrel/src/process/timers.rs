@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn missed_ticks_merge_into_one_and_keep_the_phase() {
         let mut timers = Timers::default();
-        let make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> = Box::new(|| Some(Box::new(Named("tick"))));
+        let make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> =
+            Box::new(|| Some(Box::new(Named("tick"))));
         timers.add(at(10), Tick::Every { period: Duration::from_millis(10), make });
         assert_eq!(due(&mut timers, 47), ["tick"]);
         assert_eq!(due(&mut timers, 49), [] as [&str; 0]);

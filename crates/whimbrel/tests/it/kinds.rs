@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use whimbrel::{
-    CallError, Cluster, Context, ExitReason, Handler, KindOptions, Message, MessageList, Process, ProcessRef, Speaks,
-    handlers,
+    CallError, Cluster, Context, ExitReason, Handler, KindOptions, Message, MessageList, Process, ProcessRef,
+    Speaks, handlers,
 };
 
 /// More than anything in these tests takes; reached only by a failure.
@@ -140,7 +140,11 @@ impl Actor {
     }
 
     #[call]
-    async fn ask(&mut self, other: ProcessRef<Actor>, gate: tokio::sync::oneshot::Receiver<()>) -> Result<(), CallError> {
+    async fn ask(
+        &mut self,
+        other: ProcessRef<Actor>,
+        gate: tokio::sync::oneshot::Receiver<()>,
+    ) -> Result<(), CallError> {
         other.wait_for(gate).deadline(LONG).await.map(|_| ())
     }
 

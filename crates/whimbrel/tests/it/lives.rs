@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use whimbrel::{
-    CallError, Cluster, ErrorCode, Executed, ExitReason, KindOptions, RequestError, RestartIntensity, RestartPolicy,
-    StartError,
+    CallError, Cluster, ErrorCode, Executed, ExitReason, KindOptions, RequestError, RestartIntensity,
+    RestartPolicy, StartError,
 };
 
 use crate::kinds::*;
@@ -24,7 +24,11 @@ async fn crash_in_place_keeps_the_unread_mailbox() {
     let mut later = Box::pin(actor.echo("later".into()));
     for call in [true, false] {
         let task = &mut std::task::Context::from_waker(std::task::Waker::noop());
-        let pending = if call { failing.as_mut().poll(task).is_pending() } else { later.as_mut().poll(task).is_pending() };
+        let pending = if call {
+            failing.as_mut().poll(task).is_pending()
+        } else {
+            later.as_mut().poll(task).is_pending()
+        };
         assert!(pending);
     }
     actor.say("unread".into()).unwrap();
@@ -63,7 +67,10 @@ async fn too_many_failures_are_quarantined_until_release() {
     }
     let crashes = errors.iter().filter(|error| **error == CallError::Crashed).count();
     assert_eq!((crashes, errors.len()), (3, 4), "{errors:?}");
-    assert!(matches!(cluster.get_or_start::<Actor>("a", Script::new(Init::Succeed).0).await, Err(StartError::Quarantined)));
+    assert!(matches!(
+        cluster.get_or_start::<Actor>("a", Script::new(Init::Succeed).0).await,
+        Err(StartError::Quarantined)
+    ));
     assert_eq!(cluster.locate("a").await, Err(RequestError::Quarantined));
     while told.try_recv().is_ok() {}
     cluster.release("a").await.unwrap();

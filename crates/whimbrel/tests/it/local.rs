@@ -4,9 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use whimbrel::{
-    CallError, CastError, Cluster, ErrorCode, Executed, KindOptions, StartError, call,
-};
+use whimbrel::{CallError, CastError, Cluster, ErrorCode, Executed, KindOptions, StartError, call};
 
 use crate::kinds::*;
 
@@ -91,11 +89,8 @@ async fn call_ends_by_its_deadline_and_the_queued_one_is_not_executed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_mailbox_refuses_and_executes_nothing() {
-    let cluster = Cluster::local()
-        .local_kind::<Actor>(KindOptions::default().mailbox_max(2))
-        .join()
-        .await
-        .unwrap();
+    let cluster =
+        Cluster::local().local_kind::<Actor>(KindOptions::default().mailbox_max(2)).join().await.unwrap();
     let (script, mut told) = Script::new(Init::Succeed);
     let actor = cluster.get_or_start::<Actor>("a", script).await.unwrap();
     let (open, gate) = oneshot::channel();
@@ -216,7 +211,8 @@ async fn names_are_listed_and_counted() {
     }
     cluster.start::<Other>("a:other", ()).await.unwrap();
     let prefix = whimbrel::Filter { prefix: Some("a:".into()), kind: None };
-    let names: Vec<_> = cluster.list(prefix.clone()).await.unwrap().iter().map(|row| row.name.to_string()).collect();
+    let names: Vec<_> =
+        cluster.list(prefix.clone()).await.unwrap().iter().map(|row| row.name.to_string()).collect();
     assert_eq!(names, ["a:1", "a:2", "a:other"]);
     let both = whimbrel::Filter { kind: Some(whimbrel::Kind::new("counter").unwrap()), ..prefix };
     assert_eq!(cluster.count(both).await.unwrap(), 2);
