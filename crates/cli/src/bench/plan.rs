@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ use crate::output::Failure;
 const WITHIN: Duration = Duration::from_secs(60);
 /// Rounds of rows that need a new cluster each.
 const FAILOVER_ROUNDS: u32 = 5;
+/// Quiet time between the forming of a cluster and the kill.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Names that are looked up.
 const LOOKUP_NAMES: u64 = 10_000;
 /// Idle processes that are made.
@@ -131,6 +133,8 @@ impl Plan {
             // Once before, so that the survivor knows where they are.
             crew.ask("a", Command::ReachAll { prefix: prefix.clone(), names })?;
             let closed = crew.0.send("a", Command::FloorClosed)?;
+            // The cluster has just formed, and two views of one author are at least 200 ms apart.
+            crew.0.pause(Instant::now() + SETTLE, &mut || {})?;
             let killed_us = crew.0.kill("c")?;
             let reached = crew.0.send("a", Command::ReachAll { prefix, names })?;
             let moments = crew.0.wait(&[reached, closed], WITHIN, &mut || {})?;

@@ -334,9 +334,11 @@ impl Directory {
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
         let mut by_slot: BTreeMap<SlotId, Vec<(Name, Token, bool)>> =
             slots.iter().map(|slot| (*slot, Vec::new())).collect();
-        for (name, hosted) in self.host.names.iter().filter(|(_, hosted)| !hosted.offered) {
+        for (name, hosted) in &self.host.names {
             if let Some(lives) = by_slot.get_mut(&self.slot_of(name)) {
-                lives.push((name.clone(), hosted.record.token, hosted.phase != Phase::Ended));
+                // What is offered is judged as an offer.
+                let judged = hosted.phase != Phase::Ended && !hosted.offered;
+                lives.push((name.clone(), hosted.record.token, judged));
             }
         }
         let (mut slots, mut lives) = (Vec::new(), Vec::new());

@@ -290,7 +290,7 @@ pub enum Message {
         /// The slots.
         #[n(0)]
         slots: Vec<SlotId>,
-        /// The lives, and whether each still runs.
+        /// The lives, and whether each runs and is to be judged: what has ended or is offered is only known.
         #[n(1)]
         lives: Vec<(Name, Token, bool)>,
     },

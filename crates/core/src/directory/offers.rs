@@ -124,7 +124,7 @@ impl Directory {
         now: Time,
     ) {
         let known: BTreeSet<Name> = lives.iter().map(|(name, ..)| name.clone()).collect();
-        for (name, token, _) in lives.into_iter().filter(|(_, _, runs)| *runs) {
+        for (name, token, _) in lives.into_iter().filter(|(_, _, judged)| *judged) {
             self.judge_hosted(from, name, token, now);
         }
         for slot in slots {
@@ -135,10 +135,11 @@ impl Directory {
                 runs && record.host == from && !known.contains(&record.name)
             };
             // What was written since the slot opened may be younger than what the host said.
-            let entries = copy.entries.values().filter(|entry| entry.at <= opened_at);
+            let entries = copy.entries.values().filter(|entry| entry.at < opened_at);
             let lost: Vec<Record> =
                 entries.map(|entry| &entry.record).filter(|record| is_lost(record)).cloned().collect();
             for record in lost {
+                self.end_loser(from, record.name.clone(), record.token, now);
                 self.node_lost(*slot, record, now);
             }
         }

@@ -25,13 +25,15 @@ pub use start::{GetOrStart, Start, Starting};
 use crate::driver::Command;
 use crate::error::RequestError;
 use crate::events::{DeadLetterStream, Events};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, STOP_MAX};
 use crate::process::TERMINATE_MAX;
 use crate::tasks::Tasks;
 use crate::transport::Transport;
 
 /// How long a question or command about a name waits unless it says otherwise.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+/// How long `leave` waits for processes that do not end, though they are ended by force some time before.
+const LEAVE_MAX: Duration = STOP_MAX.saturating_add(TERMINATE_MAX);
 /// How long `leave` waits for tasks of the node that do not end, such as a handler that blocks its thread.
 const END_MAX: Duration = Duration::from_secs(5);
 
@@ -154,7 +156,7 @@ impl Cluster {
 
     /// Stops the processes here, says good-bye, and closes the node. Names that restart do so on other nodes.
     ///
-    /// Processes get 5 s to finish the message in hand and to run `terminate`. Messages that wait in their mailboxes
+    /// Processes finish the message in hand and run `terminate`; after 15 s they are ended by force. Messages that wait in their mailboxes
     /// end with `Stopped`, not executed. Called twice, the second call finds nothing to do.
     ///
     /// # Cancel safety
@@ -162,15 +164,15 @@ impl Cluster {
     pub async fn leave(&self) {
         let Shared { exchange, control, tasks, transport, .. } = &*self.shared;
         if !tasks.is_stopped() {
-            let (done, mut left) = oneshot::channel();
+            let (done, left) = oneshot::channel();
+            // Goodbye is said when nothing runs here any more: the names start elsewhere then.
             if control.send(Command::Leave { done }).await.is_ok()
-                && tokio::time::timeout(TERMINATE_MAX, &mut left).await.is_err()
+                && tokio::time::timeout(LEAVE_MAX, left).await.is_err()
             {
-                // Something does not end by itself. Goodbye is said when it is gone: its name starts elsewhere then.
-                exchange.stop_all(Duration::ZERO).await;
-                // An error says that the driver has ended, which is what is wanted.
-                let _ended = tokio::time::timeout(END_MAX, left).await;
+                tracing::warn!("the node goes, though a process of it goes on");
             }
+            // Those without a name, of which the cluster knows nothing.
+            exchange.stop_all(TERMINATE_MAX).await;
             if let Some(transport) = transport {
                 transport.shutdown().await;
             }

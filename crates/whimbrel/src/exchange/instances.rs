@@ -22,7 +22,7 @@ use crate::process::{Hosting, Instance, Launching, Life, Order, TERMINATE_MAX};
 pub(crate) const AT_CAPACITY: &str = "as many processes of this kind run here as its options allow";
 /// How long an instance may go on after it was told to stop, before it is ended by force: its handler, its
 /// `terminate`, its blocking tasks.
-const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_secs());
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_secs());
 
 /// All instances of this node.
 #[derive(Default)]
@@ -269,12 +269,12 @@ impl Exchange {
     fn end_by_force_later(self: &Arc<Self>, entry: Arc<Entry>, instance: Arc<Instance>) {
         let exchange = self.clone();
         self.tasks.spawn_until_stopped("end by force", async move {
-            for wait in [TERMINATE_MAX, STOP_MAX] {
+            for wait in [TERMINATE_MAX, STOP_MAX.saturating_sub(TERMINATE_MAX)] {
                 tokio::time::sleep(wait).await;
                 if instance.has_ended() {
                     return;
                 }
-                tracing::warn!(name = %entry.name(), "a process told to stop goes on");
+                tracing::warn!(name = %entry.name(), "a process that was told to stop goes on");
             }
             instance.abort();
             if instance.is_serving() {

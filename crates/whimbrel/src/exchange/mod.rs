@@ -42,7 +42,7 @@ pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Body, Encoded, Envelope, Failure};
-pub(crate) use instances::AT_CAPACITY;
+pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
 
 use crate::driver::Command;
 use crate::message::call::Waiter;
