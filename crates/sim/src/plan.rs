@@ -134,7 +134,7 @@ impl Fault {
     }
 }
 
-const CRASHES: [Fault; 7] = [
+const CRASHES: [Fault; 8] = [
     Fault::Kill,
     Fault::QuickRestart,
     Fault::PowerOff,
@@ -142,6 +142,7 @@ const CRASHES: [Fault; 7] = [
     Fault::HalfOpen,
     Fault::Panic,
     Fault::Join,
+    Fault::Leave,
 ];
 const CUTS: [Fault; 6] =
     [Fault::CutPair, Fault::CutOneWay, Fault::Split, Fault::CutPartial, Fault::Reset, Fault::Panic];

@@ -115,7 +115,10 @@ impl Directory {
                 self.wait(slot, request, name, ask);
             }
             RecordState::Starting => self.grant_to_another(record.clone()),
-            RecordState::Restarting if record.gate == record.token => self.wait(slot, request, name, ask),
+            // Its starter is told of a life that certainly ran.
+            RecordState::Restarting if own || record.gate == record.token => {
+                self.wait(slot, request, name, ask);
+            }
             RecordState::Quarantined => self.answer(request, name, Answer::Quarantined),
             // The name is on its way out: whoever asks now may have it when it is free.
             RecordState::Stopping => self.wait(slot, request, name, ask),
