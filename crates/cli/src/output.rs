@@ -91,6 +91,12 @@ impl Failure {
         self.cause == Cause::Check
     }
 
+    /// Adds what the user can do, unless that was said already.
+    pub(crate) fn or_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// Says which file it is about.
     pub(crate) fn in_file(mut self, path: &std::path::Path) -> Self {
         self.what = format!("{}: {}", path.display(), self.what);

@@ -33,13 +33,40 @@ mod tests {
     use super::*;
 
     #[derive(serde::Serialize, serde::Deserialize, Debug)]
-    struct Nested(Option<Box<Nested>>);
+    struct Chain {
+        next: Option<Box<Chain>>,
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize, Debug)]
+    struct Tree(Vec<Tree>);
+
+    #[derive(serde::Serialize, serde::Deserialize, Debug)]
+    enum Term {
+        Zero,
+        Next(Box<Term>),
+    }
 
     #[test]
     fn nested_payload_is_refused_without_overflow() {
-        let mut bytes = vec![0x91; 1_000_000];
-        bytes.push(0xc0);
-        assert!(decode::<Nested>(&bytes).is_err());
+        // Arrays of one, which stand for a struct with one field and for a list with one item.
+        let mut arrays = vec![0x91; 1_000_000];
+        arrays.push(0xc0);
+        assert!(decode::<Chain>(&arrays).is_err());
+        assert!(decode::<Tree>(&arrays).is_err());
+        // Maps of one, whose key is the name of a field or of a variant.
+        let fields = [[0x81, 0xa4].as_slice(), b"next"].concat().repeat(200_000);
+        assert!(decode::<Chain>(&fields).is_err());
+        let variants = [[0x81, 0xa4].as_slice(), b"Next"].concat().repeat(200_000);
+        assert!(decode::<Term>(&variants).is_err());
+    }
+
+    #[test]
+    fn nesting_within_the_limit_is_decoded() {
+        let mut term = Term::Zero;
+        for _ in 0..DEPTH_MAX / 4 {
+            term = Term::Next(Box::new(term));
+        }
+        assert!(decode::<Term>(&encode(&term).unwrap()).is_ok());
     }
 
     #[test]

@@ -11,11 +11,12 @@ use serde_json::Value;
 use super::collector::Collector;
 use super::command::Command;
 use super::database::{self, Arrivals};
-use super::evidence::DATABASE;
+use super::evidence::{DATABASE, StepLine};
 use super::story::STORY;
 use super::view::View;
 use crate::children::Children;
 use crate::cli::DemoArgs;
+use crate::os;
 use crate::output::Failure;
 use crate::temp::WorkDir;
 
@@ -35,6 +36,8 @@ pub(crate) struct Stage {
     pub(crate) view: View,
     /// Addresses of the nodes, by name.
     pub(crate) addresses: Vec<(String, String)>,
+    /// The step under way.
+    pub(crate) open: Option<StepLine>,
     /// The end of the last step, which is the begin of the next.
     pub(crate) clock_us: u64,
     arrivals: Option<Arrivals>,
@@ -56,6 +59,7 @@ impl Stage {
             collector,
             view,
             addresses: Vec::new(),
+            open: None,
             clock_us: 0,
             arrivals: None,
             children,
@@ -103,6 +107,25 @@ impl Stage {
         self.children.pause(until, &mut || view.frame(collector))
     }
 
+    /// Waits for a node that was killed; its end belongs to the step under way.
+    pub(crate) fn reap(&mut self, node: &str) -> Result<u32, Failure> {
+        let exit = self.children.reap(node)?;
+        let pid = exit.pid;
+        if let Some(step) = &mut self.open {
+            step.exits.push(exit);
+        }
+        Ok(pid)
+    }
+
+    /// Writes down the step under way.
+    pub(crate) fn end_step(&mut self) -> Result<(), Failure> {
+        let Some(mut step) = self.open.take() else { return Ok(()) };
+        self.clock_us = os::monotonic_us();
+        step.t1_us = self.clock_us;
+        step.pids_after = self.children.pids();
+        self.collector.step(&step)
+    }
+
     /// Spreads the rate over the nodes that run.
     pub(crate) fn spread_load(&mut self) -> Result<(), Failure> {
         let nodes = u32::try_from(self.children.names().len()).unwrap_or(1).max(1);
@@ -141,6 +164,8 @@ impl Stage {
     pub(crate) fn close(mut self) -> Result<(), Failure> {
         self.view.clear();
         self.view.close_database();
+        // A story that was cut short is judged by what there is.
+        self.end_step()?;
         self.children.end()?;
         self.collector.flush()?;
         database::seal(&self.database)

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::command::{CleanerAt, Command, Joined, Touched};
-use super::evidence::{CLEANER, ExitLine, RunLine, StepLine};
+use super::evidence::{CLEANER, RunLine, StepLine};
 use super::stage::Stage;
 use crate::os;
 use crate::output::Failure;
@@ -35,41 +35,32 @@ pub(crate) fn tell(stage: &mut Stage) -> Result<(), Failure> {
     settle(stage)
 }
 
-/// One step under way.
-struct Step {
-    name: &'static str,
-    t0_us: u64,
-    began: Instant,
-    pids_before: Vec<u32>,
-    exits: Vec<ExitLine>,
+/// Begins a step where the last one ended, and says when its share of the time is over.
+fn begin(stage: &mut Stage, name: &str, run: Option<RunLine>) -> Instant {
+    let began = Instant::now();
+    stage.open = Some(StepLine {
+        step: name.to_owned(),
+        t0_us: stage.clock_us,
+        t1_us: 0,
+        pids_before: stage.children.pids(),
+        pids_after: Vec::new(),
+        exits: Vec::new(),
+        run,
+    });
+    began + stage.slice()
 }
 
-impl Step {
-    fn begin(stage: &Stage, name: &'static str, t0_us: u64) -> Self {
-        Self { name, t0_us, began: Instant::now(), pids_before: stage.children.pids(), exits: Vec::new() }
-    }
-
-    /// Lets the load run until the step's share of the time is over, and writes the step down.
-    fn end(self, stage: &mut Stage, until: Instant, run: Option<RunLine>) -> Result<(), Failure> {
-        stage.pause(until)?;
-        let t1_us = os::monotonic_us();
-        stage.collector.step(&StepLine {
-            step: self.name.to_owned(),
-            t0_us: self.t0_us,
-            t1_us,
-            pids_before: self.pids_before,
-            pids_after: stage.children.pids(),
-            exits: self.exits,
-            run,
-        })?;
-        stage.clock_us = t1_us;
-        Ok(())
-    }
+/// Lets the load run until the step's share of the time is over, and writes the step down.
+fn end(stage: &mut Stage, until: Instant) -> Result<(), Failure> {
+    stage.pause(until)?;
+    stage.end_step()
 }
 
 fn start(stage: &mut Stage) -> Result<(), Failure> {
-    let step = Step::begin(stage, "start", os::monotonic_us());
+    stage.clock_us = os::monotonic_us();
     let args = stage.args.clone();
+    let began = Instant::now();
+    let slice_over = begin(stage, "start", Some(run_line(stage)));
     for index in 1..=args.nodes {
         let name = format!("n{index}");
         let pid = stage.children.spawn(&name)?;
@@ -97,9 +88,13 @@ fn start(stage: &mut Stage) -> Result<(), Failure> {
 
     stage.start_arrivals();
     stage.spread_load()?;
-    let boot = step.began.elapsed();
-    let until = (step.began + stage.slice()).max(Instant::now() + boot * LOAD_PER_BOOT);
-    let run = RunLine {
+    let boot = began.elapsed();
+    end(stage, slice_over.max(Instant::now() + boot * LOAD_PER_BOOT))
+}
+
+fn run_line(stage: &Stage) -> RunLine {
+    let args = &stage.args;
+    RunLine {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: stage.seed,
         nodes: args.nodes,
@@ -109,13 +104,11 @@ fn start(stage: &mut Stage) -> Result<(), Failure> {
         cleaner_period_ms: args.cleaner_period_ms,
         races: RACES,
         planned: STORY.map(String::from).to_vec(),
-    };
-    step.end(stage, until, Some(run))
+    }
 }
 
 fn cleaner_panic(stage: &mut Stage) -> Result<(), Failure> {
-    let step = Step::begin(stage, "cleaner_panic", stage.clock_us);
-    let until = step.began + stage.slice();
+    let until = begin(stage, "cleaner_panic", None);
     let before = await_cleaner(stage, 0)?;
     let nodes = stage.children.names();
     let asks = stage
@@ -125,12 +118,11 @@ fn cleaner_panic(stage: &mut Stage) -> Result<(), Failure> {
     stage.wait(&asks, ANSWER_WITHIN * 2)?;
     let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
     stage.view.say(&format!("cleaner_panic: {CLEANER} panicked and is back under its name on {host}"));
-    step.end(stage, until, None)
+    end(stage, until)
 }
 
 fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
-    let mut step = Step::begin(stage, "node_kill", stage.clock_us);
-    let until = step.began + stage.slice();
+    let until = begin(stage, "node_kill", None);
     let before = await_cleaner(stage, 0)?;
     let host = stage.collector.host(CLEANER).filter(|host| host.token >= before);
     let victim = host.ok_or_else(|| Failure::check("nobody knows which node hosts the cleaner"))?.node;
@@ -141,24 +133,21 @@ fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
     stage.children.kill(&victim)?;
     let touched = send_touch(stage, &counters, &[], ANSWER_WITHIN)?;
     stage.view.node_killed(&victim);
-    let exit = stage.children.reap(&victim)?;
+    let pid = stage.reap(&victim)?;
     stage.spread_load()?;
     stage.view.say(&format!(
-        "node_kill: {victim} (pid {}), with {} names on it, was killed with -9",
-        exit.pid,
+        "node_kill: {victim} (pid {pid}), with {} names on it, was killed with -9",
         lost.len()
     ));
-    step.exits.push(exit);
     await_touched(stage, &touched, ANSWER_WITHIN)?;
     stage.wait(&cleaner, ANSWER_WITHIN * 2)?;
     let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
     stage.view.say(&format!("node_kill: all {} names answer again; {CLEANER} runs on {host}", lost.len()));
-    step.end(stage, until, None)
+    end(stage, until)
 }
 
 fn node_join(stage: &mut Stage) -> Result<(), Failure> {
-    let step = Step::begin(stage, "node_join", stage.clock_us);
-    let until = step.began + stage.slice();
+    let until = begin(stage, "node_join", None);
     let name = format!("n{}", stage.args.nodes + 1);
     let pid = stage.children.spawn(&name)?;
     stage.view.node_up(&name, pid);
@@ -168,12 +157,11 @@ fn node_join(stage: &mut Stage) -> Result<(), Failure> {
     stage.wait(&members, JOIN_WITHIN)?;
     stage.spread_load()?;
     stage.view.say(&format!("node_join: {name} (pid {pid}) joined; its clients send too"));
-    step.end(stage, until, None)
+    end(stage, until)
 }
 
 fn double_start(stage: &mut Stage) -> Result<(), Failure> {
-    let step = Step::begin(stage, "double_start", stage.clock_us);
-    let until = step.began + stage.slice();
+    let until = begin(stage, "double_start", None);
     for race in 0..RACES {
         let at_us = os::monotonic_us() + RACE_AHEAD_US;
         let asked = stage.everyone(|_| Command::Race { name: race_name(race), at_us })?;
@@ -181,7 +169,7 @@ fn double_start(stage: &mut Stage) -> Result<(), Failure> {
     }
     let nodes = stage.children.names().len();
     stage.view.say(&format!("double_start: {RACES} names were started by {nodes} nodes at the same moment"));
-    step.end(stage, until, None)
+    end(stage, until)
 }
 
 /// After the last step: the load ends, everything must still answer, and the cleaner gets one full run.

@@ -126,6 +126,8 @@ impl Default for Timings {
 /// the channel after [`Transport::reincarnate`]: the driver drops those whose [`me`](TransportEvent::me) is
 /// not the present one.
 #[derive(Debug)]
+// Control messages are by far the most frequent: a box for each would cost more than the room of the rare others.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum TransportEvent {
     /// A session is authenticated and carries frames.
     SessionUp {

@@ -1,5 +1,8 @@
 //! The processes of the tests, and how to wait for what they do.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -244,4 +247,12 @@ pub(crate) async fn local() -> Cluster {
 /// The next thing that an actor says.
 pub(crate) async fn said(told: &mut mpsc::UnboundedReceiver<String>) -> String {
     tokio::time::timeout(LONG, told.recv()).await.expect("the actor says nothing").unwrap()
+}
+
+/// A call that was polled once, and so was sent.
+pub(crate) fn sent<M: Message>(call: whimbrel::Call<M>) -> Pin<Box<whimbrel::Call<M>>> {
+    let mut call = Box::pin(call);
+    let polled = call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending(), "nobody can have answered it yet");
+    call
 }
