@@ -1,5 +1,6 @@
 //! A directory that is gone when its owner is, unless it was given by the user.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::os;
@@ -15,15 +16,21 @@ pub(crate) struct WorkDir {
 impl WorkDir {
     /// A fresh directory among the system's temporary ones, removed on drop.
     pub(crate) fn temporary(purpose: &str) -> Result<Self, Failure> {
-        let unique = format!("whimbrel-{purpose}-{}-{}", std::process::id(), os::monotonic_us());
-        let path = std::env::temp_dir().join(unique);
-        make(&path)?;
-        Ok(Self { path, keep: false })
+        loop {
+            let unique = format!("whimbrel-{purpose}-{}-{}", std::process::id(), os::monotonic_us());
+            let path = std::env::temp_dir().join(unique);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path, keep: false }),
+                // Another thread in the same microsecond, or somebody's idea of a trap.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(unusable(&path, &error)),
+            }
+        }
     }
 
     /// A directory of the user's choice: made if it is not there, refused if anything is in it.
     pub(crate) fn kept(path: &Path) -> Result<Self, Failure> {
-        make(path)?;
+        std::fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
         let mut entries = std::fs::read_dir(path).map_err(|error| unusable(path, &error))?;
         if entries.next().is_some() {
             return Err(Failure::usage(format!("{} is not empty", path.display()))
@@ -45,10 +52,6 @@ impl Drop for WorkDir {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
-}
-
-fn make(path: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(path).map_err(|error| unusable(path, &error))
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Failure {

@@ -165,6 +165,8 @@ pub(crate) struct History {
     pub(crate) line_changes: Vec<(u16, Micros)>,
     /// Nodes that asked to leave.
     pub(crate) leaves: Vec<(u16, Micros)>,
+    /// Wall clocks of machines differ.
+    pub(crate) clocks_differ: bool,
     /// When every fault was healed; [`NEVER`] while it was not.
     pub(crate) healed: Micros,
     /// When all live nodes had one view with exactly them, after that.

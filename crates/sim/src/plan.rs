@@ -160,6 +160,9 @@ pub(crate) struct Plan {
     pub(crate) boot_spread: Micros,
     /// How likely, in thousandths, a founder is killed and restarted within its first second.
     pub(crate) boot_restart_permille: u64,
+    /// Wall clocks differ by at most so much. A founder behind the others, after the loss of everything, may give
+    /// tokens that do not rise.
+    pub(crate) wall_skew_ms: u64,
     pub(crate) delay: (Micros, Micros),
     /// How likely a segment takes up to `tail_max` instead.
     pub(crate) tail_permille: u64,
@@ -231,6 +234,7 @@ impl Plan {
             slots: [16, 32, 64][rng.below(3) as usize],
             boot_spread: [0, 100 * MILLI, SECOND][rng.below(3) as usize],
             boot_restart_permille: 0,
+            wall_skew_ms: [0, 1000][rng.below(2) as usize],
             delay: (50, slow),
             tail_permille: rng.below(30),
             tail_max: 100 * MILLI,

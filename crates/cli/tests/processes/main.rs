@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod command_line;
+mod demo;
 mod kill;
 mod nodes;
 #[path = "../../src/os.rs"]

@@ -92,6 +92,8 @@ struct Peer {
     info: MemberInfo,
     /// What it said of its line; `None` before it has greeted.
     line: Option<Option<LineInfo>>,
+    /// When it was last told what follows on its view.
+    told_at: Option<Time>,
 }
 
 enum Stage {
@@ -200,7 +202,7 @@ impl Membership {
         self.dial.connected(&info.address, true, now.time);
         self.declare_earlier_lives_dead(&info, now);
         self.detector.heard(peer, now.time);
-        self.peers.insert(peer, Peer { info, line: None });
+        self.peers.insert(peer, Peer { info, line: None, told_at: None });
         self.send(peer, Message::Greet(self.line_info()));
         self.send_install_to(peer);
         self.step(now);
@@ -220,6 +222,24 @@ impl Membership {
     /// Something other than a membership message arrived from this node.
     pub fn handle_heard(&mut self, peer: Incarnation, now: Now) {
         self.detector.heard(peer, now.time);
+    }
+
+    /// A peer says something in this view. One that an earlier view of this line contained and the present one does
+    /// not may never have heard of its expulsion, since it is told only once: it is told again.
+    pub fn handle_seen_view(&mut self, from: Incarnation, view: ViewId, now: Now) {
+        let Stage::Member(line) = &self.stage else { return };
+        let current = line.chain.current();
+        if view == current.id || current.contains(from) || self.leaving {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if peer.told_at.is_some_and(|at| now.time.since(at) < REPEAT) {
+            return;
+        }
+        let Some(after) = line.chain.after(view) else { return };
+        peer.told_at = Some(now.time);
+        let views = after.iter().map(|view| (**view).clone()).collect();
+        self.send(from, Message::Chain { connected: true, views });
     }
 
     /// This node was away for long: what it suspects is worth nothing.

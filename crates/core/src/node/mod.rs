@@ -183,6 +183,9 @@ impl Node {
     }
 
     fn on_message(&mut self, from: Incarnation, message: Control, now: Now) {
+        if let Some(view) = message.view {
+            self.membership.handle_seen_view(from, view, now);
+        }
         match message.body {
             Body::Membership(body) => self.membership.handle_message(from, body, now),
             Body::Directory(body) => {

@@ -59,6 +59,7 @@ fn plan(scenario: &Scenario, seed: u64, mutants: Mutants) -> Plan {
     plan.replicas = 3;
     plan.slots = 512;
     plan.boot_spread = 0;
+    plan.wall_skew_ms = 0;
     plan.delay = (100, 2 * MILLI);
     plan.tail_permille = 0;
     plan.names = 0;

@@ -131,6 +131,10 @@ impl World {
             Answer::NoHost(_) => failed(ErrorCode::NoHost, Executed::No),
             Answer::NotFound => failed(ErrorCode::NotFound, Executed::No),
             Answer::Done => Outcome::Ok,
+            // A start may be told this of the very life that it made.
+            Answer::Quarantined if matches!(self.history.ops[op as usize].kind, OpKind::Start(_)) => {
+                failed(ErrorCode::Quarantined, Executed::Unknown)
+            }
             Answer::Quarantined => failed(ErrorCode::Quarantined, Executed::No),
             Answer::Deadline(executed) => failed(ErrorCode::Deadline, executed),
             Answer::Overloaded => failed(ErrorCode::Overloaded, Executed::No),

@@ -13,6 +13,8 @@ use crate::plan::Fault;
 pub(crate) const CONVERGENCE: Micros = 6 * SECOND;
 /// A node expelled often waits at most so long before it joins again.
 const PENALTY_MAX: Micros = 40 * SECOND;
+/// What a joiner brings from another line is settled so long after its join.
+const SETTLE: Micros = 2 * SECOND;
 /// Probes of the liveness phase, at most.
 const PROBES_MAX: usize = 240;
 
@@ -440,9 +442,10 @@ impl World {
         } else {
             self.history.converged = None;
         }
-        let over = self.now >= self.converge_by();
-        let soonest = self.stable_since + CONVERGENCE;
-        if converged && self.now >= soonest {
+        let over = self.now >= self.converge_by() && !converged;
+        // A node that joined late, because it was expelled often, still has to settle what it brought.
+        let settled = self.history.converged.map_or(NEVER, |at| at + SETTLE);
+        if converged && self.now >= settled.max(self.stable_since + CONVERGENCE) {
             return self.begin_probes();
         }
         if over {

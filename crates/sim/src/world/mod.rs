@@ -110,7 +110,7 @@ impl World {
         let total = plan.nodes + plan.joiners;
         let machines = (0..total).map(|host| machine(host, &plan, &kind, &mut rng)).collect();
         let network = Network::new(total, &plan, rng.fork());
-        let history = History { healed: NEVER, ..History::default() };
+        let history = History { healed: NEVER, clocks_differ: plan.wall_skew_ms > 0, ..History::default() };
         Self {
             now: 0,
             history,
@@ -316,7 +316,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
         powered: true,
         shell: None,
         offset: 0,
-        wall_skew_ms: rng.below(1000),
+        wall_skew_ms: rng.below(plan.wall_skew_ms + 1),
         frozen_until: None,
         parked: Vec::new(),
         boot_due: false,
