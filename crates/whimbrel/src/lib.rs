@@ -63,9 +63,7 @@ pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call
 
 pub use cluster::{Builder, Client, Cluster, GetOrStart, LocalBuilder, Registered, Start, Starting};
 
-pub use error::{
-    CallError, CastError, JoinError, LocateError, RegisterError, RequestError, StartError,
-};
+pub use error::{CallError, CastError, JoinError, LocateError, RegisterError, RequestError, StartError};
 pub use events::{DeadLetterStream, Events};
 pub use exchange::DeadLetter;
 
@@ -73,7 +71,8 @@ pub use discovery::{Discovered, Discovery, DiscoveryError, NoDiscovery, StaticLi
 pub use secret::{Secret, SecretError};
 
 pub use whimbrel_core::base::{
-    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Mutants, Name, NodeName, Token,
+    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Mutants, Name, NodeName,
+    Token,
 };
 pub use whimbrel_core::directory::{
     Filter, Listed, Located, Placement, RecordState, RestartIntensity, RestartPolicy,

@@ -128,9 +128,14 @@ impl Cluster {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn wait_for_members(&self, members: usize, deadline: Duration) -> Result<Arc<View>, RequestError> {
+    pub async fn wait_for_members(
+        &self,
+        members: usize,
+        deadline: Duration,
+    ) -> Result<Arc<View>, RequestError> {
         let mut views = self.shared.views.clone();
-        let enough = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.members.len() >= members);
+        let enough =
+            |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.members.len() >= members);
         let waited = tokio::time::timeout(deadline, views.wait_for(enough)).await;
         match waited {
             Ok(Ok(view)) => view.clone().ok_or(RequestError::Stopped),

@@ -45,7 +45,13 @@ pub(crate) enum Command {
     /// A question about a name.
     Ask { name: Name, ask: Ask, deadline: Duration, asker: oneshot::Sender<Answer> },
     /// Give a name to a process of this node.
-    Register { name: Arc<Entry>, process: Arc<Entry>, ask: Ask, deadline: Duration, asker: oneshot::Sender<Answer> },
+    Register {
+        name: Arc<Entry>,
+        process: Arc<Entry>,
+        ask: Ask,
+        deadline: Duration,
+        asker: oneshot::Sender<Answer>,
+    },
     /// A listing: its rows, and whether every member answered.
     List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
     /// Say good-bye to the cluster.
@@ -57,7 +63,11 @@ enum Waiting {
     /// The entry of that name: it has messages for it.
     Entry(Arc<Entry>),
     Asker(oneshot::Sender<Answer>),
-    Registrar { name: Arc<Entry>, process: Arc<Entry>, asker: oneshot::Sender<Answer> },
+    Registrar {
+        name: Arc<Entry>,
+        process: Arc<Entry>,
+        asker: oneshot::Sender<Answer>,
+    },
 }
 
 /// What the driver is made of.
@@ -86,8 +96,13 @@ struct Running {
 impl Driver {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
-        let mut running =
-            Running { parts: self, last_number: 0, waiting: HashMap::new(), listings: HashMap::new(), leavers: Vec::new() };
+        let mut running = Running {
+            parts: self,
+            last_number: 0,
+            waiting: HashMap::new(),
+            listings: HashMap::new(),
+            leavers: Vec::new(),
+        };
         running.carry_out();
         loop {
             running.turn().await;
@@ -109,7 +124,9 @@ impl Running {
             () = sleep_until(due) => {}
         }
         for _ in 0..TURN_MAX {
-            let Some(arrived) = event.take().or_else(|| self.parts.transport_events.try_recv().ok()) else { break };
+            let Some(arrived) = event.take().or_else(|| self.parts.transport_events.try_recv().ok()) else {
+                break;
+            };
             self.on_transport(arrived);
         }
         for _ in 0..TURN_MAX {

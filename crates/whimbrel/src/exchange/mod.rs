@@ -32,10 +32,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
+use whimbrel_core::base::ErrorCode;
 use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
 use whimbrel_core::delivery::{Calls, Epochs, Here, Lane};
 use whimbrel_core::directory::{Answer, Located};
-use whimbrel_core::base::ErrorCode;
 use whimbrel_core::view::View;
 
 pub use dead_letters::DeadLetter;

@@ -40,7 +40,6 @@ pub(crate) use instance::{Instance, Order};
 pub(crate) use kind::{HostedKind, Hosting, KindTable, Launching, Life, encoded, local, unnamed};
 pub(crate) use run::TERMINATE_MAX;
 
-
 use crate::exchange::Entry;
 
 /// A stateful process.
@@ -83,7 +82,10 @@ pub trait Process: Send + Sized + 'static {
     /// Makes the state. The start is answered when this has returned.
     ///
     /// An error at the first start leaves nothing behind; at a restart it follows the restart policy.
-    fn init(args: Self::Args, cx: &mut Context<Self>) -> impl Future<Output = Result<Self, ExitReason>> + Send;
+    fn init(
+        args: Self::Args,
+        cx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<Self, ExitReason>> + Send;
 
     /// The last thing that an instance does, when it was told to stop or stopped itself; not after a panic. It has
     /// 5 s.
