@@ -71,6 +71,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Runs every seed that ever failed.
+    Regressions {
+        #[arg(long)]
+        json: bool,
+    },
     /// Plants every known bug and looks whether a checker finds it.
     Mutants {
         /// Only bugs whose name contains this.
@@ -96,6 +101,7 @@ fn main() -> ExitCode {
             report::replay(profile, seed, planted, trace, json)
         }
         Command::Scenarios { filter, trace, json } => report::scenarios(filter.as_deref(), trace, json),
+        Command::Regressions { json } => report::regressions(json),
         Command::Mutants { filter, seeds, json } => report::mutants(filter.as_deref(), seeds, json),
     }
 }

@@ -123,6 +123,38 @@ pub(crate) fn scenarios(filter: Option<&str>, trace: bool, as_json: bool) -> Exi
     exit(verdict.is_none())
 }
 
+/// `regressions`.
+pub(crate) fn regressions(as_json: bool) -> ExitCode {
+    let mut rows = Vec::new();
+    let mut verdict = None;
+    for (profile, seed, what) in failed_seeds() {
+        let result = run_seed(profile, seed, Mutants::default(), false);
+        let violation = result.violations.first();
+        if let Some(violation) = violation {
+            let failed = format!("{} {seed}: {}: {}", profile.as_str(), violation.checker, violation.what);
+            eprintln!("{failed}");
+            verdict.get_or_insert(failed);
+        }
+        rows.push(
+            json!({ "profile": profile.as_str(), "seed": seed, "once": what, "ok": violation.is_none() }),
+        );
+    }
+    eprintln!("{} seeds that failed once", rows.len());
+    let rest = json!({ "seeds": rows.len(), "rows": rows });
+    conclude(as_json, 0, verdict.as_deref().unwrap_or("ok"), rest);
+    exit(verdict.is_none())
+}
+
+/// The file of failed seeds, line by line.
+fn failed_seeds() -> impl Iterator<Item = (Profile, u64, &'static str)> {
+    let lines = include_str!("../failed_seeds.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let mut words = line.splitn(3, ' ');
+        let (profile, seed) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some((profile, seed, words.next().unwrap_or_default()))
+    })
+}
+
 /// `mutants`.
 pub(crate) fn mutants(filter: Option<&str>, seeds: u64, as_json: bool) -> ExitCode {
     let mut rows = Vec::new();

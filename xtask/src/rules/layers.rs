@@ -61,7 +61,7 @@ fn rank(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// `directory/record.rs` -> [directory, record]; `directory/mod.rs` and `directory.rs` -> [directory].
+/// The layers that a file stands in: `record` in `directory` is both of them, `mod` only its folder.
 fn module_path(path: &str) -> Vec<&str> {
     let mut modules: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
     if modules.len() > 1 && modules.last() == Some(&"mod") {

@@ -17,6 +17,7 @@ pub(crate) use child::run as run_child;
 
 use crate::children::Sink;
 use crate::cli::BenchArgs;
+use crate::demo::check_loopback;
 use crate::demo::evidence::Channel;
 use crate::output::{self, Failure};
 use crate::temp::WorkDir;
@@ -38,6 +39,7 @@ impl Sink for NoEvidence {
 
 /// Runs the bench.
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    check_loopback()?;
     let dir = WorkDir::temporary("bench")?;
     let mut plan = Plan::new(dir.path(), Arc::new(NoEvidence), args)?;
     let rows = plan.rows()?;

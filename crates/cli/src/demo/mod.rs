@@ -15,8 +15,9 @@ mod stage;
 mod story;
 mod view;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub(crate) use kinds::{NODE_VARIABLE, node_name};
 pub(crate) use node::run as run_node;
@@ -26,6 +27,9 @@ use crate::output::{self, Failure};
 use crate::temp::WorkDir;
 use crate::{os, verify};
 use stage::Stage;
+
+/// How long a connection to this machine itself may take.
+const LOOPBACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the demo.
 pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
@@ -58,10 +62,15 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     Ok(output::exit_for(report.is_ok()))
 }
 
-/// Nodes talk over 127.0.0.1; without it nothing below makes sense.
-fn check_loopback() -> Result<(), Failure> {
-    TcpListener::bind("127.0.0.1:0").map(drop).map_err(|error| {
-        Failure::environment("no TCP port of 127.0.0.1 can be used")
+/// Nodes talk over 127.0.0.1; without it nothing below makes sense. A port can be taken even while the interface is
+/// down, so the check connects too.
+pub(crate) fn check_loopback() -> Result<(), Failure> {
+    let connected = TcpListener::bind("127.0.0.1:0").and_then(|listener| {
+        let address = listener.local_addr()?;
+        TcpStream::connect_timeout(&address, LOOPBACK_WITHIN)
+    });
+    connected.map(drop).map_err(|error| {
+        Failure::environment("127.0.0.1 can not be used")
             .detail(error)
             .hint("bring the loopback interface up (`ip link set lo up`) and allow local sockets")
     })

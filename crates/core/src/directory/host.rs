@@ -11,7 +11,7 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::message::{Message, News};
@@ -49,6 +49,8 @@ struct Hosted {
 #[derive(Debug, Default)]
 pub(super) struct Host {
     names: BTreeMap<Name, Hosted>,
+    /// The same names by slot: an owner asks for those of its slots.
+    by_slot: BTreeMap<SlotId, BTreeSet<Name>>,
     orphans: BTreeMap<Name, Record>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
@@ -68,8 +70,26 @@ impl Host {
         self.names.iter().map(|(name, h)| (name, h.record.token, h.phase == Phase::Running))
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.names.values().map(|hosted| &hosted.record)
+    /// Records of the names in this slot.
+    pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
+        let names = self.by_slot.get(&slot).into_iter().flatten();
+        names.filter_map(|name| self.names.get(name)).map(|hosted| &hosted.record)
+    }
+
+    fn insert(&mut self, slot: SlotId, hosted: Hosted) {
+        let name = hosted.record.name.clone();
+        self.by_slot.entry(slot).or_default().insert(name.clone());
+        self.names.insert(name, hosted);
+    }
+
+    fn remove(&mut self, slot: SlotId, name: &Name) -> Option<Hosted> {
+        if let Some(names) = self.by_slot.get_mut(&slot) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_slot.remove(&slot);
+            }
+        }
+        self.names.remove(name)
     }
 
     pub(super) fn keep_orphan(&mut self, record: Record) {
@@ -138,7 +158,7 @@ impl Directory {
     /// A process of this node was given a name by the owner.
     pub(super) fn host_registered(&mut self, record: Record) {
         let hosted = Hosted { record, phase: Phase::Running, unreported: None, offered: false, next: None };
-        self.host.names.insert(hosted.record.name.clone(), hosted);
+        self.host.insert(self.slot_of(&hosted.record.name), hosted);
     }
 
     fn news(&mut self, name: &Name, news: News, now: Time) {
@@ -194,8 +214,8 @@ impl Directory {
     }
 
     fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
-        let (name, token) = (record.name.clone(), record.token);
-        if record.gate == token {
+        let name = record.name.clone();
+        if record.is_fresh() {
             return self.launch(record, Launch::Fresh);
         }
         // It was to follow a life that is not here any more.
@@ -217,7 +237,7 @@ impl Directory {
         }
         let name = record.name.clone();
         self.tell(Output::Discard { name: name.clone(), token: previous, code: ErrorCode::Stopped });
-        self.host.names.remove(&name);
+        self.host.remove(self.slot_of(&name), &name);
         self.on_grant_of_new_name(record, now);
     }
 
@@ -229,7 +249,7 @@ impl Directory {
             offered: false,
             next: None,
         };
-        self.host.names.insert(record.name.clone(), hosted);
+        self.host.insert(self.slot_of(&record.name), hosted);
         self.tell(Output::Launch { record: Arc::new(record), launch });
     }
 
@@ -237,9 +257,8 @@ impl Directory {
         let next = self.host.names.get_mut(name).and_then(|hosted| hosted.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
-            self.host.names.remove(name);
-            let previous = record.token;
-            if record.gate == previous {
+            self.host.remove(self.slot_of(name), name);
+            if record.is_fresh() {
                 self.launch(record, Launch::Fresh);
             }
         }
@@ -274,7 +293,7 @@ impl Directory {
         let Some(hosted) = self.host.names.get(&name).filter(|h| h.record.token == token) else { return };
         let registered = hosted.record.state == RecordState::Registered;
         if hosted.phase == Phase::Ended || registered {
-            self.host.names.remove(&name);
+            self.host.remove(self.slot_of(&name), &name);
             self.tell(Output::Discard { name, token, code });
         }
     }
@@ -321,7 +340,7 @@ impl Directory {
         let ended: Vec<Name> =
             self.host.names.iter().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
         for name in ended {
-            let Some(Hosted { record, .. }) = self.host.names.remove(&name) else { continue };
+            let Some(Hosted { record, .. }) = self.host.remove(self.slot_of(&name), &name) else { continue };
             let token = record.token;
             if !matches!(record.state, RecordState::Starting | RecordState::Registered) {
                 self.host.keep_orphan(record);
@@ -332,25 +351,23 @@ impl Directory {
 
     /// Tells an owner that has just opened these slots which lives of theirs are here.
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
-        let mut by_slot: BTreeMap<SlotId, Vec<(Name, Token, bool)>> =
-            slots.iter().map(|slot| (*slot, Vec::new())).collect();
-        for (name, hosted) in &self.host.names {
-            if let Some(lives) = by_slot.get_mut(&self.slot_of(name)) {
+        let (mut told, mut lives) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let names = self.host.by_slot.get(slot).into_iter().flatten();
+            for (name, hosted) in names.filter_map(|name| Some((name, self.host.names.get(name)?))) {
                 // What is offered is judged as an offer.
                 let judged = hosted.phase != Phase::Ended && !hosted.offered;
                 lives.push((name.clone(), hosted.record.token, judged));
             }
-        }
-        let (mut slots, mut lives) = (Vec::new(), Vec::new());
-        for (slot, more) in by_slot {
-            if lives.len() + more.len() > LIVES_PER_MESSAGE {
-                let (slots, lives) = (std::mem::take(&mut slots), std::mem::take(&mut lives));
+            told.push(*slot);
+            if lives.len() > LIVES_PER_MESSAGE {
+                let (slots, lives) = (std::mem::take(&mut told), std::mem::take(&mut lives));
                 self.send(owner, Message::Hosting { slots, lives });
             }
-            slots.push(slot);
-            lives.extend(more);
         }
-        self.send(owner, Message::Hosting { slots, lives });
+        if !told.is_empty() {
+            self.send(owner, Message::Hosting { slots: told, lives });
+        }
     }
 
     pub(super) fn on_ask_offer(&mut self, name: &Name, token: Token, now: Time) {

@@ -126,6 +126,8 @@ pub struct Directory {
     retry_at: Option<Time>,
     /// Names of owned slots whose host has yet to report, and when it was last told.
     driving: BTreeMap<Name, Time>,
+    /// Members that have not said what they host of slots that this node has opened.
+    census: BTreeMap<Incarnation, BTreeSet<SlotId>>,
     /// Lives that must end since another one has their name, and their hosts.
     losers: BTreeMap<(Name, Token), Incarnation>,
     /// Names that wait for their next restart.
@@ -153,6 +155,7 @@ impl Directory {
             unsettled: BTreeSet::new(),
             retry_at: None,
             driving: BTreeMap::new(),
+            census: BTreeMap::new(),
             losers: BTreeMap::new(),
             back_offs: BTreeSet::new(),
             host: Host::default(),
@@ -178,6 +181,7 @@ impl Directory {
         self.owned.clear();
         self.unsettled.clear();
         self.driving.clear();
+        self.census.clear();
         self.losers.clear();
         self.back_offs.clear();
         self.early.clear();

@@ -12,7 +12,7 @@
 //! Every arrow is a write that all replicas have acknowledged before anything that follows from it is done.
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome};
+use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::writes::After;
@@ -116,7 +116,7 @@ impl Directory {
             }
             RecordState::Starting => self.grant_to_another(record.clone()),
             // Its starter is told of a life that certainly ran.
-            RecordState::Restarting if own || record.gate == record.token => {
+            RecordState::Restarting if own || record.is_fresh() => {
                 self.wait(slot, request, name, ask);
             }
             RecordState::Quarantined => self.answer(request, name, Answer::Quarantined),
@@ -185,7 +185,7 @@ impl Directory {
             placement,
             host,
             token,
-            gate: token,
+            gate: gate_of(token, host),
             request,
             state,
             restart_ages_ms: Vec::new(),
@@ -226,7 +226,7 @@ impl Directory {
             | RecordState::Registered
             | RecordState::Stopping
             | RecordState::BackingOff => self.is_member(record.host),
-            RecordState::Restarting => record.gate != record.token && self.is_member(record.host),
+            RecordState::Restarting => !record.is_fresh() && self.is_member(record.host),
             RecordState::Starting => false,
             RecordState::Quarantined => return self.answer(request, name, Answer::Quarantined),
         };
@@ -362,7 +362,7 @@ impl Directory {
         } else {
             self.next_token(slot, record.token)
         };
-        record.gate = record.token;
+        record.gate = gate_of(record.token, record.host);
         record.state = RecordState::Restarting;
         record.back_off_ms = 0;
         let (name, token) = (record.name.clone(), record.token);

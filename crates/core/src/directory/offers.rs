@@ -123,6 +123,14 @@ impl Directory {
         lives: Vec<(Name, Token, bool)>,
         now: Time,
     ) {
+        if let Some(open) = self.census.get_mut(&from) {
+            slots.iter().for_each(|slot| {
+                open.remove(slot);
+            });
+            if open.is_empty() {
+                self.census.remove(&from);
+            }
+        }
         let known: BTreeSet<Name> = lives.iter().map(|(name, ..)| name.clone()).collect();
         for (name, token, _) in lives.into_iter().filter(|(_, _, judged)| *judged) {
             self.judge_hosted(from, name, token, now);

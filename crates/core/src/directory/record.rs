@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::base::hash::mix;
 use crate::base::{Bytes, ExitReason, Incarnation, Kind, Name, RequestId, Token};
 
 /// When a process that ended is started again.
@@ -92,8 +93,8 @@ pub struct Record {
     /// The fencing token of its present life.
     #[n(6)]
     pub token: Token,
-    /// The token of the life in which its present gate was made. A restart in place keeps the gate, so senders
-    /// see that nothing they sent was lost; another gate means that the host was lost.
+    /// Names its present gate, see [`gate_of`]. A restart in place keeps the gate, so senders see that nothing they
+    /// sent was lost; another gate means that the host was lost.
     #[n(7)]
     pub gate: Token,
     /// The request that started it: its retry gets the same answer.
@@ -164,7 +165,20 @@ pub struct Located {
     pub gate: Token,
 }
 
+/// Names the gate that is made for this life on this host.
+///
+/// Not the token alone: during a split two lines may give the same one to a name, and a sender must never take one
+/// gate for the other.
+pub(super) fn gate_of(token: Token, host: Incarnation) -> Token {
+    Token::from_u64(mix(token.as_u64() ^ mix(host.nonce)).max(1))
+}
+
 impl Record {
+    /// Whether its life begins with a gate of its own, rather than with that of the life before.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.gate == gate_of(self.token, self.host)
+    }
+
     /// About how many bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
         self.args.len() + self.name.as_str().len() + self.kind.as_str().len() + 128

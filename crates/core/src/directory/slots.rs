@@ -118,6 +118,9 @@ impl Directory {
             .view()
             .map(|view| view.incarnations().filter(|m| *m != self.me).collect())
             .unwrap_or_default();
+        for member in others.iter().chain([&self.me]).filter(|_| !batch.settled.is_empty()) {
+            self.census.entry(*member).or_default().extend(&batch.settled);
+        }
         if !batch.settled.is_empty() {
             for member in others.iter().chain([&self.me]).copied().collect::<Vec<_>>() {
                 self.send(member, Message::Settled(batch.settled.clone()));
@@ -138,6 +141,7 @@ impl Directory {
         self.back_offs.clear();
         self.driving.clear();
         self.losers.clear();
+        self.census.clear();
         let Some(line) = &self.line else { return };
         let view = line.view().id;
         let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
@@ -361,6 +365,7 @@ impl Directory {
         }
         owned.phase = Phase::Serving;
         owned.opened_at = Some(now);
+        self.retry_at.get_or_insert(now + REPEAT);
         self.unsettled.remove(&slot);
         self.batch.settled.push(slot);
         self.reconcile(slot, now);
@@ -443,9 +448,8 @@ impl Directory {
     }
 
     pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>) {
-        let asked: BTreeSet<SlotId> = slots.iter().copied().collect();
         let records: Vec<Record> =
-            self.host.records().filter(|r| asked.contains(&self.slot_of(&r.name))).cloned().collect();
+            slots.iter().flat_map(|slot| self.host.records_of(*slot)).cloned().collect();
         let mut parts: Vec<Vec<Record>> =
             records.chunks(RECORDS_PER_MESSAGE).map(<[Record]>::to_vec).collect();
         let last = parts.pop().unwrap_or_default();
@@ -478,6 +482,9 @@ impl Directory {
         let writes_pending = self.repair_backups(now);
         self.drive_again(now);
         self.end_losers_again();
+        for (member, slots) in self.census.clone() {
+            self.send(member, Message::Settled(slots.into_iter().collect()));
+        }
         let idle =
             self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && self.losers.is_empty();
         self.retry_at = (!idle).then_some(now + REPEAT);

@@ -93,7 +93,7 @@ impl World {
 
     /// A start was acknowledged: now and then its owner dies in the same moment, when the promise is youngest.
     pub(super) fn maybe_ambush(&mut self, asker: u16, name: u32) {
-        if !self.plan.faults.contains(&Fault::Kill) || self.fault_rng.below(25) != 0 {
+        if !self.plan.faults.contains(&Fault::Kill) || self.fault_rng.below(12) != 0 {
             return;
         }
         let Some(view) = self.view_of(asker) else { return };
