@@ -93,7 +93,7 @@ pub struct Record {
     /// The fencing token of its present life.
     #[n(6)]
     pub token: Token,
-    /// Names its present gate, see [`gate_of`]. A restart in place keeps the gate, so senders see that nothing they
+    /// Names its present gate. A restart in place keeps the gate, so senders see that nothing they
     /// sent was lost; another gate means that the host was lost.
     #[n(7)]
     pub gate: Token,

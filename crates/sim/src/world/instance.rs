@@ -99,6 +99,7 @@ impl World {
         }
         if matches!(launch, Launch::InPlace { .. }) {
             self.stats.mark("restart_in_place_without_mailbox");
+            self.tell(host, 18, record.token.as_u64(), || format!("no mailbox for {}", record.name));
         }
         let mut inbox = Inbox::new(record.gate, limit, mutants);
         if record.token != record.gate {
