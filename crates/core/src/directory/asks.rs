@@ -140,6 +140,7 @@ impl Directory {
                 back_off_ms: 0,
                 stopped_before: Vec::new(),
                 stopping_by: Vec::new(),
+                has_run: true,
             };
             self.host_registered(record);
         }

@@ -131,6 +131,7 @@ impl Directory {
             Ok(()) => {
                 hosted.phase = Phase::Running;
                 hosted.record.state = RecordState::Running;
+                hosted.record.has_run = true;
                 self.news(name, News::Running, now);
             }
             Err(reason) => {

@@ -40,6 +40,7 @@ use asks::Asks;
 use copy::Copy;
 use host::Host;
 use listing::Listings;
+use names::Answered;
 use slots::{Batch, Owned};
 
 /// Between two tries of what no answer came for.
@@ -135,6 +136,7 @@ pub struct Directory {
     host: Host,
     asks: Asks,
     listings: Listings,
+    answered: Answered,
     batch: Batch,
     loopback: VecDeque<Message>,
     early: VecDeque<(Incarnation, ViewId, Message)>,
@@ -160,6 +162,7 @@ impl Directory {
             back_offs: BTreeSet::new(),
             host: Host::default(),
             listings: Listings::default(),
+            answered: Answered::default(),
             batch: Batch::default(),
             loopback: VecDeque::new(),
             early: VecDeque::new(),

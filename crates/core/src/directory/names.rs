@@ -11,6 +11,8 @@
 //!
 //! Every arrow is a write that all replicas have acknowledged before anything that follows from it is done.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use super::message::{Change, Message};
 use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
 use super::reports::STOPS_MAX;
@@ -34,6 +36,36 @@ impl Waiter {
     }
 }
 
+/// Answers that an owner remembers for late copies of their requests.
+const ANSWERS_MAX: usize = 1_024;
+
+/// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
+/// answer was given gets the same one, and is not carried out again.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    answers: BTreeMap<RequestId, Answer>,
+    order: VecDeque<RequestId>,
+}
+
+impl Answered {
+    fn of(&self, request: RequestId) -> Option<&Answer> {
+        self.answers.get(&request)
+    }
+
+    fn keep(&mut self, request: RequestId, answer: &Answer) {
+        if matches!(answer, Answer::Located(_)) || self.answers.contains_key(&request) {
+            return;
+        }
+        self.answers.insert(request, answer.clone());
+        self.order.push_back(request);
+        if self.order.len() > ANSWERS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+}
+
 /// How soon a name without a possible host is looked at again.
 const NO_HOST_RETRY_MS: u32 = 1_000;
 
@@ -41,6 +73,9 @@ impl Directory {
     pub(super) fn on_request(&mut self, request: RequestId, name: Name, ask: Ask, now: Time) {
         let slot = self.slot_of(&name);
         let Some(owned) = self.owned.get(&slot) else { return };
+        if let Some(answer) = self.answered.of(request).filter(|_| ask.changes()).cloned() {
+            return self.answer(request, name, answer);
+        }
         if !owned.serves() {
             return self.wait(slot, request, name, ask);
         }
@@ -103,6 +138,7 @@ impl Directory {
     }
 
     pub(super) fn answer(&mut self, request: RequestId, name: Name, answer: Answer) {
+        self.answered.keep(request, &answer);
         self.send(request.caller, Message::Answer { request, name, answer });
     }
 
@@ -192,6 +228,7 @@ impl Directory {
             back_off_ms: 0,
             stopped_before,
             stopping_by: Vec::new(),
+            has_run: registered,
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
@@ -351,7 +388,7 @@ impl Directory {
     }
 
     /// A new life with a new gate, placed anew: nothing of the last one is left.
-    fn restart_fresh(&mut self, slot: SlotId, mut record: Record, reason: &ExitReason, now: Time) {
+    pub(super) fn restart_fresh(&mut self, slot: SlotId, mut record: Record, reason: &ExitReason, now: Time) {
         let asker = self.is_member(record.host).then_some(record.host);
         let Some(host) = self.place(slot, &record.kind, record.placement, asker) else {
             return self.back_off(slot, record, NO_HOST_RETRY_MS, Vec::new(), now);

@@ -117,6 +117,9 @@ pub struct Record {
     /// The stops of this life, while it is stopping.
     #[n(13)]
     pub stopping_by: Vec<RequestId>,
+    /// Whether `init` has ever returned Ok under this record: only then its start was, or will be, answered so.
+    #[n(14)]
+    pub has_run: bool,
 }
 
 /// What remains of a name that is free: a later claim of the old life is refused by it, and retries of what ended

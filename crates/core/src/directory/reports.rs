@@ -59,6 +59,7 @@ impl Directory {
             return self.send(from, Message::Reported { name, token });
         }
         record.state = RecordState::Running;
+        record.has_run = true;
         let after = vec![After::Reported(from, name.clone(), token), After::Wake(name)];
         self.write(slot, Change::Put(record), after, now);
     }
@@ -71,11 +72,6 @@ impl Directory {
             After::Discard(host, name, token, ErrorCode::Stopped),
         ];
         self.remove(slot, record, reason, after, now);
-    }
-
-    fn is_waiter(&self, slot: SlotId, name: &Name, request: RequestId) -> bool {
-        let waiters = self.owned.get(&slot).and_then(|owned| owned.waiters.get(name));
-        waiters.is_some_and(|waiters| waiters.iter().any(|waiter| waiter.is(request)))
     }
 
     /// Its answer is known: it must not start the name again when it is woken.
@@ -126,6 +122,11 @@ impl Directory {
             }
             AfterExit::Restart(delay) => {
                 record.restart_ages_ms.push(0);
+                if reason == ExitReason::Shutdown {
+                    // It was told to end, and answered its mailbox: there is nothing to take over.
+                    self.restart_fresh(slot, record, &reason, now);
+                    return self.send(host, Message::Reported { name, token });
+                }
                 self.event(DirectoryEvent::Restarted { name, token, reason });
                 if delay.is_zero() {
                     self.restart_in_place(slot, record, vec![reported], now);
@@ -154,8 +155,7 @@ impl Directory {
         let known = record.stopping_by.iter().filter(|stop| !stopped_by.contains(stop)).copied();
         stopped_by = known.chain(stopped_by.iter().copied()).take(STOPS_MAX).collect();
         let started_by = record.request;
-        let never_ran = record.state == RecordState::Starting || self.is_waiter(slot, &name, started_by);
-        let outcome = if never_ran {
+        let outcome = if !record.has_run {
             self.forget_waiter(slot, &name, started_by);
             let failed = Answer::InitFailed(reason.clone());
             after.push(After::Answer(started_by, name.clone(), failed));
