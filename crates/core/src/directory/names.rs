@@ -175,11 +175,12 @@ impl Directory {
         let others = self.view().map(|view| view.incarnations().collect::<Vec<_>>()).unwrap_or_default();
         if let Some(other) = others.into_iter().find(|member| *member != record.host) {
             record.host = other;
+            record.gate = gate_of(record.token, other);
             self.send(other, Message::Grant(record));
         }
     }
 
-    fn copies_demanded(&self) -> u8 {
+    pub(super) fn copies_demanded(&self) -> u8 {
         let members = self.view().map_or(1, |view| view.members.len());
         u8::try_from(members.min(self.settings.replicas)).unwrap_or(u8::MAX)
     }
@@ -408,7 +409,8 @@ impl Directory {
         if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
-                after.push(After::Grant(Box::new(Record { host: other, ..record.clone() })));
+                let gate = gate_of(record.token, other);
+                after.push(After::Grant(Box::new(Record { host: other, gate, ..record.clone() })));
             }
         }
         self.write(slot, Change::Put(record), after, now);

@@ -74,13 +74,15 @@ impl Directory {
         self.remove(slot, record, reason, after, now);
     }
 
-    /// Its answer is known: it must not start the name again when it is woken.
-    pub(super) fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) {
-        let Some(owned) = self.owned.get_mut(&slot) else { return };
-        let Some(waiters) = owned.waiters.get_mut(name) else { return };
+    /// Takes a request from those who wait. Returns whether it was among them.
+    pub(super) fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) -> bool {
+        let Some(owned) = self.owned.get_mut(&slot) else { return false };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return false };
         let before = waiters.len();
         waiters.retain(|waiter| !waiter.is(request));
-        owned.waiting -= before - waiters.len();
+        let forgotten = before - waiters.len();
+        owned.waiting -= forgotten;
+        forgotten > 0
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
@@ -155,14 +157,17 @@ impl Directory {
         let known = record.stopping_by.iter().filter(|stop| !stopped_by.contains(stop)).copied();
         stopped_by = known.chain(stopped_by.iter().copied()).take(STOPS_MAX).collect();
         let started_by = record.request;
-        let outcome = if !record.has_run {
-            self.forget_waiter(slot, &name, started_by);
-            let failed = Answer::InitFailed(reason.clone());
-            after.push(After::Answer(started_by, name.clone(), failed));
-            StartOutcome::Failed(reason)
+        let (outcome, told) = if record.has_run {
+            let located = record.located();
+            let copies = self.copies_demanded();
+            (StartOutcome::Ran(located.clone()), Answer::Started { located, copies })
         } else {
-            StartOutcome::Ran(record.located())
+            (StartOutcome::Failed(reason.clone()), Answer::InitFailed(reason))
         };
+        // A starter that still waits must not start the name again when it is woken.
+        if self.forget_waiter(slot, &name, started_by) || !record.has_run {
+            after.push(After::Answer(started_by, name.clone(), told));
+        }
         after.push(After::Wake(name.clone()));
         let tombstone = Tombstone { token: record.token, stopped_by, started_by, outcome };
         self.write(slot, Change::Remove(name, tombstone), after, now);

@@ -12,7 +12,7 @@ use crate::plan::Fault;
 /// C with the default detection time: 2 D + 2 s.
 pub(crate) const CONVERGENCE: Micros = 6 * SECOND;
 /// A node expelled often waits at most so long before it joins again.
-const PENALTY_MAX: Micros = 40 * SECOND;
+const PENALTY_MAX: Micros = 64 * SECOND;
 /// What a joiner brings from another line is settled so long after its join.
 const SETTLE: Micros = 2 * SECOND;
 /// Probes of the liveness phase, at most.
@@ -409,14 +409,15 @@ impl World {
         self.queue.at(self.now + 100 * MILLI, Event::Watch);
     }
 
-    /// Until when the nodes may take to agree: C, and what often-expelled nodes wait.
+    /// Until when the nodes may take to agree: C, and what often-expelled nodes wait before they join.
     fn converge_by(&self) -> Micros {
-        let now = self.now;
-        let penalty = |machine: &super::shell::Machine| {
-            let recent = machine.expelled.iter().filter(|at| **at + 60 * SECOND > now).count();
-            if recent < 2 { 0 } else { (SECOND << recent.min(16)).min(PENALTY_MAX) }
+        let waits_until = |machine: &super::shell::Machine| {
+            let last = machine.expelled.last().copied()?;
+            let times = machine.expelled.iter().filter(|at| **at + 60 * SECOND > last).count();
+            (times > 1).then_some(last + (SECOND << times.min(16)).min(PENALTY_MAX))
         };
-        self.stable_since + CONVERGENCE + self.machines.iter().map(penalty).max().unwrap_or(0)
+        let joins = self.machines.iter().filter(|machine| machine.is_up()).filter_map(waits_until).max();
+        self.stable_since.max(joins.unwrap_or(0)) + CONVERGENCE
     }
 
     /// Whether all live nodes have installed the view that holds exactly them.

@@ -57,8 +57,8 @@ pub(crate) struct EntryState {
     pub(crate) kind: Option<Name>,
     /// The epoch under which signals find this entry.
     epoch: Option<u64>,
-    /// It is on the list of entries that the sweeper looks at.
-    pub(crate) watched: bool,
+    /// When the sweeper will look at it: not after the port's deadline, perhaps before it.
+    pub(super) watched: Option<Time>,
 }
 
 /// What is left to do when the lock is released.
@@ -79,7 +79,7 @@ impl Entry {
             args: None,
             kind: None,
             epoch: None,
-            watched: false,
+            watched: None,
         };
         Arc::new(Self { name, naming, exchange, state: Mutex::new(state) })
     }
@@ -365,33 +365,31 @@ impl Entry {
         }
     }
 
-    /// Lets the sweeper look at this entry while its port waits for a time. The lock is held.
+    /// Has the sweeper look at this entry when its port is due, or earlier. The lock is held.
     fn watch(self: &Arc<Self>, state: &mut EntryState) {
-        if !state.watched && state.port.next_deadline().is_some() {
-            state.watched = true;
-            self.exchange.watch(self.clone());
+        let Some(due) = state.port.next_deadline() else { return };
+        // A look that comes too early puts this right; one that comes too late would not.
+        if state.watched.is_none_or(|at| due < at) {
+            let before = state.watched.replace(due);
+            self.exchange.watch(self.clone(), before, due);
         }
     }
 
-    /// Time has passed; false when there is nothing to wait for any more.
-    pub(crate) fn sweep(self: &Arc<Self>, now: Time) -> bool {
+    /// The time `at`, for which the sweeper watched this entry, has come.
+    pub(crate) fn sweep(self: &Arc<Self>, at: Time, now: Time) {
         let mut state = self.lock();
-        match state.port.next_deadline() {
-            None => {
-                state.watched = false;
-                return false;
-            }
-            Some(due) if due > now => return true,
-            Some(_) => {}
+        // Another time is an earlier one, for which it was put on the list after the sweeper took it from there.
+        if state.watched == Some(at) {
+            state.watched = None;
+        }
+        if state.port.next_deadline().is_none_or(|due| due > now) {
+            return self.watch(&mut state);
         }
         let mut out = PortOutput::default();
         state.port.poll(&self.exchange.here(now), &mut out);
         let left = self.settle(&mut state, &mut out);
-        let waits = state.port.next_deadline().is_some();
-        state.watched = waits;
         drop(state);
         self.finish(left);
-        waits
     }
 
     /// The epoch to forget when the entry goes.

@@ -14,8 +14,8 @@
 //! session's link, the lists for driver and sweeper}. The table of names is locked alone. User code (encoding,
 //! destructors, the hook for dead letters) runs outside of them.
 //!
-//! **Who sees to time**: one sweeper task per node looks every 10 ms at open calls and at entries that wait for
-//! something, and sleeps while there are none. No call has a timer of its own.
+//! **Who sees to time**: one sweeper task per node looks every 10 ms at the open calls and the waiting entries whose
+//! time has come, and sleeps while nothing waits. No call has a timer of its own.
 
 mod calls;
 mod dead_letters;
@@ -79,7 +79,7 @@ pub(crate) struct Exchange {
     /// Entries whose host the driver is to ask for; each at most once, since its port asks once.
     questions: Mutex<Vec<Arc<Entry>>>,
     asked: Notify,
-    watched: Mutex<Vec<Arc<Entry>>>,
+    watched: Mutex<sweep::Watched>,
     awake: AtomicBool,
     woken: Notify,
     instances: instances::Instances,
@@ -300,8 +300,10 @@ impl Exchange {
         // What was queued has ended as not executed; of the rest nothing is known.
         self.end_all_calls();
         self.abort_all();
-        lock(&self.watched).clear();
-        lock(&self.questions).clear();
+        // Dropped when the locks are free: an entry may be the last to hold its messages, which are the user's.
+        let watched = std::mem::take(&mut *lock(&self.watched));
+        let questions = std::mem::take(&mut *lock(&self.questions));
+        drop((watched, questions));
     }
 }
 

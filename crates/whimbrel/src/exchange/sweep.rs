@@ -1,18 +1,67 @@
 //! The sweeper: the one task that sees to deadlines and to what waits.
+//!
+//! It looks every 10 ms, and a look costs what is due, not what waits: after the loss of a node a hundred thousand
+//! names may wait for ten seconds each. Entries that wait stand in [`Watched`], ordered by the time for which they
+//! were put there; each stands in it once at most, so the entries bound it.
+//!
+//! **What holds**, whenever the lock of an entry is free: if its port has a deadline, the entry stands in [`Watched`]
+//! for that time or an earlier one, or the sweeper has just taken it out and will look at it. Whoever changes a port
+//! ends with `Entry::watch`, still under its lock, which sees to that:
+//!
+//! - A deadline that moves earlier moves the entry.
+//! - One that moves later, or goes, leaves it where it is, since that is what every confirmation does. When its time
+//!   comes, the sweeper finds the port not due and puts it where it belongs, or drops it. Until then the entry is not
+//!   forgotten and the sweeper goes on looking: for 10 s at most, or until the deadline of a message that waited for
+//!   room in a mailbox here.
+//! - A deadline that moves while the sweeper has the entry in hand: an earlier one puts it back, and that place stays;
+//!   for any other the sweeper, which is about to take the entry's lock, finds out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use whimbrel_core::base::Time;
 
-use super::{Exchange, ROUTE_SHARDS, lock};
+use super::{Entry, Exchange, ROUTE_SHARDS, lock};
 use crate::clock;
 
 /// How often it looks while anything waits. A call ends at most this long after its time.
 const EVERY: Duration = Duration::from_millis(10);
 /// How often entries that nothing refers to are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
+
+/// The entries that the sweeper is to look at, by time. Entries of one time are told apart by their addresses, which
+/// are not used again while they are held here.
+#[derive(Default)]
+pub(super) struct Watched(BTreeMap<(Time, usize), Arc<Entry>>);
+
+impl Watched {
+    /// Puts an entry at `due`, and takes it from `before` if it is still there.
+    fn put(&mut self, entry: Arc<Entry>, before: Option<Time>, due: Time) {
+        let address = Arc::as_ptr(&entry).addr();
+        if let Some(before) = before {
+            self.0.remove(&(before, address));
+        }
+        self.0.insert((due, address), entry);
+    }
+
+    /// Takes out the entries whose time has come, with that time.
+    fn take_due(&mut self, now: Time) -> Vec<(Time, Arc<Entry>)> {
+        let mut due = Vec::new();
+        while let Some(first) = self.0.first_entry()
+            && first.key().0 <= now
+        {
+            let ((at, _), entry) = first.remove_entry();
+            due.push((at, entry));
+        }
+        due
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl Exchange {
     /// Something waits for a time: the sweeper is not to sleep.
@@ -22,9 +71,9 @@ impl Exchange {
         }
     }
 
-    /// Lets the sweeper look at an entry until it waits for nothing.
-    pub(super) fn watch(&self, entry: Arc<super::Entry>) {
-        lock(&self.watched).push(entry);
+    /// Lets the sweeper look at an entry at `due`, and no more at `before`. The entry's lock is held.
+    pub(super) fn watch(&self, entry: Arc<Entry>, before: Option<Time>, due: Time) {
+        lock(&self.watched).put(entry, before, due);
         self.stay_awake();
     }
 
@@ -55,15 +104,17 @@ impl Exchange {
         }
     }
 
-    /// Looks at everything once; false when nothing waits.
+    /// Looks once at all that is due; false when nothing waits.
     fn look(self: &Arc<Self>, now: Time) -> bool {
         self.flush_confirmations();
         let calls = self.expire_calls(now);
-        let mut entries = std::mem::take(&mut *lock(&self.watched));
-        entries.retain(|entry| entry.sweep(now));
-        let mut watched = lock(&self.watched);
-        watched.append(&mut entries);
-        calls || !watched.is_empty()
+        // Taken out first: what is due again at once is for the next look, so this one ends. An entry's lock comes
+        // before that of the list.
+        let due = lock(&self.watched).take_due(now);
+        for (at, entry) in due {
+            entry.sweep(at, now);
+        }
+        calls || !lock(&self.watched).is_empty()
     }
 
     fn has_work(&self) -> bool {
@@ -89,3 +140,6 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
