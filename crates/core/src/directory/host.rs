@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::message::{Message, News};
-use super::record::{Record, RecordState};
+use super::record::{Record, RecordState, RestartPolicy};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
@@ -150,9 +150,29 @@ impl Directory {
             return;
         }
         hosted.phase = Phase::Ended;
-        hosted.offered = false;
+        if std::mem::take(&mut hosted.offered) {
+            return self.on_offered_life_ended(name, &reason, now);
+        }
         self.news(name, News::Exited(reason.capped()), now);
         self.launch_next(name);
+        self.finish(now);
+    }
+
+    /// It ended before an owner of the new line knew of it: what is left is a record to be offered.
+    fn on_offered_life_ended(&mut self, name: &Name, reason: &ExitReason, now: Time) {
+        let Some(Hosted { record, .. }) = self.host.remove(self.slot_of(name), name) else { return };
+        let (name, token) = (record.name.clone(), record.token);
+        let starts_again = match record.policy {
+            RestartPolicy::Permanent => true,
+            RestartPolicy::Transient => !reason.is_normal(),
+            RestartPolicy::Temporary => false,
+        };
+        if starts_again && record.state != RecordState::Registered && !self.host.leaving {
+            self.host.keep_orphan(record);
+        }
+        self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
+        self.host.report_at = Some(now);
+        self.report_again(now);
         self.finish(now);
     }
 
