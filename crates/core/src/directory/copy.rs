@@ -6,7 +6,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 
 use super::message::{Change, Fill, FillFor};
-use super::record::{Record, Tombstone};
+use super::record::{Record, StartOutcome, Tombstone};
 use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
 use crate::base::{Name, SlotId, Time, Token};
 use crate::view::ViewId;
@@ -93,10 +93,14 @@ impl Copy {
         }
     }
 
-    /// Whether the name was stopped at or after this life. A watermark only speaks of this line.
+    /// Whether the name was freed at or after this life. Of a life of another line only a tombstone of a process that
+    /// ran speaks, not the watermark, nor a start that failed here.
     pub(super) fn is_dead(&self, name: &Name, token: Token, same_line: bool) -> bool {
         match self.tombstones.get(name) {
-            Some((tombstone, _)) => token <= tombstone.token,
+            Some((tombstone, _)) => {
+                let ran = matches!(tombstone.outcome, StartOutcome::Ran(_));
+                token <= tombstone.token && (same_line || ran || token == tombstone.token)
+            }
             None => same_line && token <= self.watermark,
         }
     }

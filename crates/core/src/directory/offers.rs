@@ -63,8 +63,12 @@ impl Directory {
         if stopped {
             return self.send(from, Message::Offered { name, token });
         }
-        if running {
-            return self.adopt(slot, from, offered, now);
+        let last = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name)).map(|t| t.token);
+        match last.filter(|last| token <= *last) {
+            // A start that failed here has used a higher token.
+            Some(last) if running => return self.adopt_above(slot, from, offered, last, now),
+            None if running => return self.adopt(slot, from, offered, now),
+            Some(_) | None => {}
         }
         // Its host may still be on its way to this line: it is waited for before anything is started.
         let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
