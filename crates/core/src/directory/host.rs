@@ -296,7 +296,7 @@ impl Directory {
         // A lower life than the one to end must end too: the word that it had got the higher token was lost.
         let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token <= token) else {
             // It is gone already: tell the owner that asks.
-            let news = News::Exited(reason);
+            let news = News::Gone(reason);
             return self.send(from, Message::Report { name, token, news });
         };
         hosted.offered = false;

@@ -96,6 +96,9 @@ pub enum News {
     /// It ended.
     #[n(2)]
     Exited(#[n(0)] ExitReason),
+    /// The host was told to end it, and has no such life.
+    #[n(3)]
+    Gone(#[n(0)] ExitReason),
 }
 
 /// One message of the directory. Commands for a slot are valid only in the view of their envelope.

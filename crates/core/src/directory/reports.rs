@@ -33,7 +33,9 @@ impl Directory {
             News::InitFailed(reason) if record.state == RecordState::Starting => {
                 self.on_init_failed(slot, &record, reason, now);
             }
-            News::InitFailed(reason) | News::Exited(reason) => self.on_exited(slot, record, reason, now),
+            News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => {
+                self.on_exited(slot, record, reason, now);
+            }
         }
     }
 
@@ -41,7 +43,7 @@ impl Directory {
     fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News, now: Time) {
         match news {
             News::Running => self.end_loser(from, name.clone(), token, now),
-            News::InitFailed(_) | News::Exited(_) => {
+            News::InitFailed(_) | News::Exited(_) | News::Gone(_) => {
                 self.losers.remove(&(name.clone(), token));
                 // A next life at the same host may be about to take over what this one left.
                 if self.record(&name).is_none_or(|record| record.host != from) {
