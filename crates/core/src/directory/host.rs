@@ -151,29 +151,27 @@ impl Directory {
         }
         hosted.phase = Phase::Ended;
         if std::mem::take(&mut hosted.offered) {
-            return self.on_offered_life_ended(name, &reason, now);
+            self.offer_what_is_left(name, &reason);
         }
         self.news(name, News::Exited(reason.capped()), now);
         self.launch_next(name);
         self.finish(now);
     }
 
-    /// It ended before an owner of the new line knew of it: what is left is a record to be offered.
-    fn on_offered_life_ended(&mut self, name: &Name, reason: &ExitReason, now: Time) {
-        let Some(Hosted { record, .. }) = self.host.remove(self.slot_of(name), name) else { return };
-        let (name, token) = (record.name.clone(), record.token);
+    /// It ended while it was offered, and the owner may or may not have adopted it. If it has, the report of the end
+    /// reaches a record; if not, the record itself is offered.
+    fn offer_what_is_left(&mut self, name: &Name, reason: &ExitReason) {
+        let Some(Hosted { record, .. }) = self.host.names.get(name) else { return };
         let starts_again = match record.policy {
             RestartPolicy::Permanent => true,
             RestartPolicy::Transient => !reason.is_normal(),
             RestartPolicy::Temporary => false,
         };
-        if starts_again && record.state != RecordState::Registered && !self.host.leaving {
-            self.host.keep_orphan(record);
+        let full = self.host.orphans.len() >= ORPHANS_MAX;
+        if starts_again && record.state != RecordState::Registered && !self.host.leaving && !full {
+            let record = record.clone();
+            self.host.orphans.insert(name.clone(), record);
         }
-        self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
-        self.host.report_at = Some(now);
-        self.report_again(now);
-        self.finish(now);
     }
 
     /// A process of this node was given a name by the owner.
