@@ -5,8 +5,8 @@
 //! were put there; each stands in it once at most, so the entries bound it.
 //!
 //! **What holds**, whenever the lock of an entry is free: if its port has a deadline, the entry stands in [`Watched`]
-//! for that time or an earlier one, or the sweeper has just taken it out and will look at it. Whoever changes a port
-//! ends with `Entry::watch`, still under its lock, which sees to that:
+//! for that time or an earlier one, or the sweeper has just taken it out and will look at it. What can bring a deadline
+//! nearer ends with `Entry::watch`, still under that lock:
 //!
 //! - A deadline that moves earlier moves the entry.
 //! - One that moves later, or goes, leaves it where it is, since that is what every confirmation does. When its time
