@@ -76,7 +76,7 @@ impl Directory {
         if let Some(answer) = self.answered.of(request).filter(|_| ask.changes()).cloned() {
             return self.answer(request, name, answer);
         }
-        if !owned.serves() {
+        if !owned.serves() || self.is_unwritten(slot, &name) {
             return self.wait(slot, request, name, ask);
         }
         match ask {

@@ -15,7 +15,8 @@ impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {
         let name = offered.name.clone();
         let slot = self.slot_of(&name);
-        if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+        let serves = self.owned.get(&slot).is_some_and(|owned| owned.serves());
+        if !serves || self.is_unwritten(slot, &name) {
             // It is offered again.
             return;
         }
@@ -127,10 +128,15 @@ impl Directory {
         lives: Vec<(Name, Token, bool)>,
         now: Time,
     ) {
+        // Where the last word is not written yet, the host is asked again.
+        let undecided: BTreeSet<SlotId> = lives
+            .iter()
+            .map(|(name, ..)| (self.slot_of(name), name))
+            .filter(|(slot, name)| self.is_unwritten(*slot, name))
+            .map(|(slot, _)| slot)
+            .collect();
         if let Some(open) = self.census.get_mut(&from) {
-            slots.iter().for_each(|slot| {
-                open.remove(slot);
-            });
+            open.retain(|slot| !slots.contains(slot) || undecided.contains(slot));
             if open.is_empty() {
                 self.census.remove(&from);
             }
@@ -159,7 +165,8 @@ impl Directory {
 
     fn judge_hosted(&mut self, from: Incarnation, name: Name, token: Token, now: Time) {
         let slot = self.slot_of(&name);
-        if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+        let serves = self.owned.get(&slot).is_some_and(|owned| owned.serves());
+        if !serves || self.is_unwritten(slot, &name) {
             return;
         }
         match self.record(&name) {

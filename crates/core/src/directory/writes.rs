@@ -31,6 +31,7 @@ pub(super) enum After {
 #[derive(Debug)]
 pub(super) struct Pending {
     seq: u64,
+    name: Name,
     since: Time,
     after: Vec<After>,
 }
@@ -68,6 +69,7 @@ impl Directory {
             let write = SlotWrite { slot, seq, change: change.clone() };
             self.batch.write.entry(*backup).or_default().push(write);
         }
+        let name = change.name().clone();
         match &change {
             Change::Put(record) if record.state.is_passing() => {
                 self.driving.insert(record.name.clone(), now);
@@ -86,9 +88,16 @@ impl Directory {
             after
         };
         let Some(owned) = self.owned.get_mut(&slot) else { return };
-        owned.pending.push_back(Pending { seq, since: now, after });
+        owned.pending.push_back(Pending { seq, name, since: now, after });
         self.retry_at.get_or_insert(now + REPEAT);
         self.settle(slot, now);
+    }
+
+    /// Whether the last word on this name is not on every replica yet: nobody is told of it before.
+    pub(super) fn is_unwritten(&self, slot: SlotId, name: &Name) -> bool {
+        let pending = self.owned.get(&slot).map(|owned| &owned.pending);
+        pending.is_some_and(|pending| pending.iter().any(|pending| pending.name == *name))
+            && !self.settings.mutants.has(Mutant::AckBeforeBackups)
     }
 
     fn settle(&mut self, slot: SlotId, now: Time) {
@@ -98,9 +107,11 @@ impl Directory {
             if owned.pending.front().is_none_or(|pending| pending.seq > acked) {
                 return;
             }
-            for after in owned.pending.pop_front().into_iter().flat_map(|pending| pending.after) {
+            let Some(Pending { name, after, .. }) = owned.pending.pop_front() else { return };
+            for after in after {
                 self.run_after(slot, after, now);
             }
+            self.wake(slot, &name, now);
         }
     }
 
