@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::message::{Message, News};
-use super::record::{Record, RecordState, RestartPolicy};
+use super::record::{Record, RecordState};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
@@ -162,11 +162,7 @@ impl Directory {
     /// reaches a record; if not, the record itself is offered.
     fn offer_what_is_left(&mut self, name: &Name, reason: &ExitReason) {
         let Some(Hosted { record, .. }) = self.host.names.get(name) else { return };
-        let starts_again = match record.policy {
-            RestartPolicy::Permanent => true,
-            RestartPolicy::Transient => !reason.is_normal(),
-            RestartPolicy::Temporary => false,
-        };
+        let starts_again = record.policy.restarts_after(reason);
         let full = self.host.orphans.len() >= ORPHANS_MAX;
         if starts_again && record.state != RecordState::Registered && !self.host.leaving && !full {
             let record = record.clone();

@@ -15,8 +15,7 @@ impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {
         let name = offered.name.clone();
         let slot = self.slot_of(&name);
-        let serves = self.owned.get(&slot).is_some_and(|owned| owned.serves());
-        if !serves || self.is_unwritten(slot, &name) {
+        if !self.serves(slot) || self.is_unwritten(slot, &name) {
             // It is offered again.
             return;
         }
@@ -165,8 +164,7 @@ impl Directory {
 
     fn judge_hosted(&mut self, from: Incarnation, name: Name, token: Token, now: Time) {
         let slot = self.slot_of(&name);
-        let serves = self.owned.get(&slot).is_some_and(|owned| owned.serves());
-        if !serves || self.is_unwritten(slot, &name) {
+        if !self.serves(slot) || self.is_unwritten(slot, &name) {
             return;
         }
         match self.record(&name) {

@@ -61,6 +61,17 @@ pub enum RecordState {
     Stopping,
 }
 
+impl RestartPolicy {
+    /// Whether a process that ended so is started again.
+    pub(super) const fn restarts_after(self, reason: &ExitReason) -> bool {
+        match self {
+            RestartPolicy::Permanent => true,
+            RestartPolicy::Transient => !reason.is_normal(),
+            RestartPolicy::Temporary => false,
+        }
+    }
+}
+
 impl RecordState {
     /// Whether the host has been told something and has yet to report.
     pub const fn is_passing(self) -> bool {

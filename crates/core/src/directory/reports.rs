@@ -14,7 +14,7 @@ pub(super) const STOPS_MAX: usize = 4;
 impl Directory {
     pub(super) fn on_report(&mut self, from: Incarnation, name: Name, token: Token, news: News, now: Time) {
         let slot = self.slot_of(&name);
-        if !self.owned.get(&slot).is_some_and(|owned| owned.serves()) {
+        if !self.serves(slot) {
             // The host repeats it.
             return;
         }

@@ -48,12 +48,7 @@ pub(super) fn after_exit(
     intensity: &RestartIntensity,
     rng: &mut Rng,
 ) -> AfterExit {
-    let restarts = match policy {
-        RestartPolicy::Permanent => true,
-        RestartPolicy::Transient => !reason.is_normal(),
-        RestartPolicy::Temporary => false,
-    };
-    if !restarts {
+    if !policy.restarts_after(reason) {
         return AfterExit::Remove;
     }
     if recent_restarts >= intensity.restarts_max as usize {

@@ -499,6 +499,11 @@ impl Directory {
         next.max(Token::from_u64(last.as_u64() + 1))
     }
 
+    /// Whether this node owns the slot and serves it.
+    pub(super) fn serves(&self, slot: SlotId) -> bool {
+        self.owned.get(&slot).is_some_and(Owned::serves)
+    }
+
     /// The state of a record in an owned, serving slot.
     pub(super) fn record(&self, name: &Name) -> Option<&Record> {
         let slot = self.slot_of(name);
