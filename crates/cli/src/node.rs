@@ -32,9 +32,10 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
             .detail(error)
             .hint(format!("is {} free and yours to listen on, and does `secret_file` exist?", config.listen))
     })?;
+    let ended = cluster.run_until_signal();
     let name = cluster.node_name().to_owned();
     eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
-    cluster.run_until_signal().await;
+    ended.await;
     eprintln!("node {name} has left");
     Ok(ExitCode::SUCCESS)
 }

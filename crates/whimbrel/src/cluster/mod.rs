@@ -189,30 +189,64 @@ impl Cluster {
     }
 
     /// Waits for SIGTERM or SIGINT, then leaves. Without the right to listen for signals it leaves at once.
-    pub async fn run_until_signal(&self) {
-        if let Err(error) = signal().await {
-            tracing::error!(%error, "can not listen for signals");
+    ///
+    /// Listens from the call on, not from the first poll: a signal in between is not lost, and no longer ends the
+    /// OS process by itself.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropped before a signal came, it changes nothing but that the OS process stays deaf to both signals;
+    /// after that as [`leave`](Self::leave).
+    pub fn run_until_signal(&self) -> impl Future<Output = ()> + Send {
+        let signals = Signals::listen();
+        async move {
+            match signals {
+                Ok(mut signals) => signals.next().await,
+                Err(error) => tracing::error!(%error, "can not listen for signals"),
+            }
+            self.leave().await;
         }
-        self.leave().await;
     }
+}
+
+/// The signals that tell a program to end.
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
-async fn signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
-#[cfg(not(unix))]
-async fn signal() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+/// The signals that tell a program to end.
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        let _ended = self.0.recv().await;
+    }
 }
 
 impl std::fmt::Debug for Cluster {
