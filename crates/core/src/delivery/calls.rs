@@ -104,9 +104,15 @@ impl<W> Calls<W> {
         self.len() == 0
     }
 
-    /// The time at which [`Calls::expire`] may have something to do.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.peek().map(|Reverse((time, _))| *time)
+    /// The time at which [`Calls::expire`] has something to do.
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        while let Some(Reverse((time, id))) = self.deadlines.peek().copied() {
+            if self.place(id).is_some_and(|place| place.pending.is_some()) {
+                return Some(time);
+            }
+            self.deadlines.pop();
+        }
+        None
     }
 
     /// Somebody waits for a reply until `deadline`.

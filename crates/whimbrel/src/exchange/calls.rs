@@ -8,7 +8,8 @@ use whimbrel_core::delivery::{CallId, Lane};
 use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
 
 use super::envelope::{Failure, PAYLOAD_BYTES_MAX};
-use super::{CALL_SHARDS, Exchange, lock};
+use super::sweep::earlier;
+use super::{Exchange, lock};
 use crate::codec;
 use crate::error::CallError;
 use crate::message::call::Waiter;
@@ -27,7 +28,7 @@ impl Exchange {
         due: Time,
     ) -> Result<CallId, CallError> {
         let id = lock(&self.calls[shard]).insert(waiter, due).map_err(|_| CallError::Overloaded)?;
-        self.stay_awake();
+        self.look_by(due);
         Ok(id)
     }
 
@@ -132,19 +133,19 @@ impl Exchange {
         }
     }
 
-    /// Ends calls whose time is up; true while others are open.
-    pub(super) fn expire_calls(&self, now: Time) -> bool {
-        let mut open = false;
+    /// Ends calls whose time is up; says when that of another one will be.
+    pub(super) fn expire_calls(&self, now: Time) -> Option<Time> {
+        let mut next = None;
         for shard in &self.calls {
             let mut calls = lock(shard);
             let expired = calls.expire(now);
-            open |= !calls.is_empty();
+            next = earlier(next, calls.next_deadline());
             drop(calls);
             for (_, waiter) in expired {
                 waiter.fail(CallError::Deadline { executed: Executed::Unknown });
             }
         }
-        open
+        next
     }
 
     pub(super) fn end_all_calls(&self) {
@@ -154,11 +155,6 @@ impl Exchange {
                 waiter.fail(CallError::NodeLost { executed: Executed::Unknown });
             }
         }
-    }
-
-    pub(super) fn calls_are_open(&self) -> bool {
-        debug_assert_eq!(self.calls.len(), CALL_SHARDS, "one table per shard");
-        self.calls.iter().any(|shard| !lock(shard).is_empty())
     }
 }
 

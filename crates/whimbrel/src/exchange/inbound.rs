@@ -1,7 +1,9 @@
 //! What arrives from other nodes on the message lane, and what is answered.
 //!
-//! Confirmations are merged to the highest of each epoch while the frames of one read are delivered, and sent when
-//! that read is done. Other signals go out at once: each signal is a fact that stays true, so order does not matter.
+//! Confirmations are merged to the highest of each epoch, and sent when [`CONFIRM_EVERY`] messages of a peer wait for
+//! theirs, or [`CONFIRM_WITHIN`] has passed: they free memory of the sender and nobody waits for them, so a lone call does
+//! not pay for a frame and a wake-up of its own. Other signals go out at once: each signal is a fact that stays true,
+//! so order does not matter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use whimbrel_core::node::Input;
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
 use super::envelope::{Body, Encoded, Envelope};
+use super::sweep::earlier;
 use super::{Exchange, lock};
 use crate::clock;
 use crate::driver::Command;
@@ -22,12 +25,42 @@ use crate::transport::{Inbound, OutFrame, SendError};
 /// How often the node is told at most that a peer was heard.
 const HEARD_EVERY: Duration = Duration::from_millis(100);
 
+/// Messages of one peer after which they are confirmed at the end of the read: far below the room of a route.
+const CONFIRM_EVERY: u32 = 256;
+
+/// A message is confirmed at latest this long after it was admitted.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(100);
+
 /// What is pending for one peer.
 #[derive(Default)]
 pub(super) struct Pending {
     /// The highest number confirmed, per epoch.
     confirmed: HashMap<u64, u64>,
+    /// Messages that these stand for.
+    messages: u32,
+    /// When they are sent at latest.
+    due: Option<Time>,
     heard: Option<Time>,
+}
+
+impl Pending {
+    /// Adds one; says when to send, if nothing waited before it.
+    fn add(&mut self, epoch: u64, seq: u64) -> Option<Time> {
+        let highest = self.confirmed.entry(epoch).or_default();
+        *highest = seq.max(*highest);
+        self.messages = self.messages.saturating_add(1);
+        if self.due.is_none() {
+            self.due = Some(clock::time() + CONFIRM_WITHIN);
+            return self.due;
+        }
+        None
+    }
+
+    fn take(&mut self) -> HashMap<u64, u64> {
+        self.messages = 0;
+        self.due = None;
+        std::mem::take(&mut self.confirmed)
+    }
 }
 
 impl Inbound for Exchange {
@@ -47,7 +80,10 @@ impl Inbound for Exchange {
         let now = clock::time();
         let mut all = lock(&self.confirmations);
         let pending = all.entry(from).or_default();
-        let confirmed = std::mem::take(&mut pending.confirmed);
+        let confirmed = match pending.messages >= CONFIRM_EVERY {
+            true => pending.take(),
+            false => HashMap::new(),
+        };
         let tell = pending.heard.is_none_or(|heard| now.since(heard) >= HEARD_EVERY);
         if tell {
             pending.heard = Some(now);
@@ -106,25 +142,27 @@ impl Exchange {
             return self.send_signal(to, signal);
         };
         let mut all = lock(&self.confirmations);
-        let highest = all.entry(to).or_default().confirmed.entry(epoch).or_default();
-        *highest = seq.max(*highest);
+        let due = all.entry(to).or_default().add(epoch, seq);
         drop(all);
-        self.stay_awake();
+        if let Some(due) = due {
+            self.look_by(due);
+        }
     }
 
-    /// Sends confirmations that no end of a batch has sent.
-    pub(super) fn flush_confirmations(&self) {
-        let mut late = Vec::new();
+    /// Sends confirmations that no end of a batch has sent in time; says when others are to be.
+    pub(super) fn flush_confirmations(&self, now: Time) -> Option<Time> {
+        let (mut late, mut next) = (Vec::new(), None);
         for (peer, pending) in lock(&self.confirmations).iter_mut() {
-            late.extend(pending.confirmed.drain().map(|(epoch, seq)| (*peer, epoch, seq)));
+            if pending.due.is_some_and(|due| due > now) {
+                next = earlier(next, pending.due);
+                continue;
+            }
+            late.extend(pending.take().into_iter().map(|(epoch, seq)| (*peer, epoch, seq)));
         }
         for (peer, epoch, seq) in late {
             self.send_signal(peer, Signal::Confirm { epoch, seq });
         }
-    }
-
-    pub(super) fn confirmations_are_pending(&self) -> bool {
-        lock(&self.confirmations).values().any(|pending| !pending.confirmed.is_empty())
+        next
     }
 
     fn send_signal(&self, to: Incarnation, signal: Signal) {

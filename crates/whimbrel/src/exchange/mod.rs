@@ -14,8 +14,8 @@
 //! session's link, the lists for driver and sweeper}. The table of names is locked alone. User code (encoding,
 //! destructors, the hook for dead letters) runs outside of them.
 //!
-//! **Who sees to time**: one sweeper task per node looks every 10 ms at the open calls and the waiting entries whose
-//! time has come, and sleeps while nothing waits. No call has a timer of its own.
+//! **Who sees to time**: one sweeper task per node looks at the open calls and the waiting entries whose time has come,
+//! and sleeps until then. No call has a timer of its own.
 
 mod calls;
 mod dead_letters;
@@ -80,7 +80,8 @@ pub(crate) struct Exchange {
     questions: Mutex<Vec<Arc<Entry>>>,
     asked: Notify,
     watched: Mutex<sweep::Watched>,
-    awake: AtomicBool,
+    /// When the sweeper looks next, in microseconds.
+    next_look: AtomicU64,
     woken: Notify,
     instances: instances::Instances,
     kinds: KindTable,
@@ -114,7 +115,7 @@ impl Exchange {
             questions: Mutex::default(),
             asked: Notify::new(),
             watched: Mutex::default(),
-            awake: AtomicBool::new(false),
+            next_look: AtomicU64::new(u64::MAX),
             woken: Notify::new(),
             instances: instances::Instances::default(),
             kinds,

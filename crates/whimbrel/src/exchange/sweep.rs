@@ -1,7 +1,8 @@
 //! The sweeper: the one task that sees to deadlines and to what waits.
 //!
-//! It looks every 10 ms, and a look costs what is due, not what waits: after the loss of a node a hundred thousand
-//! names may wait for ten seconds each. Entries that wait stand in [`Watched`], ordered by the time for which they
+//! It looks when something is due, at most every 10 ms, and a look costs what is due, not what waits: after the loss of
+//! a node a hundred thousand names may wait for ten seconds each. While calls come and go long before their deadlines
+//! it does not run at all: a task that wakes every 10 ms costs a caller on another core more than the call. Entries that wait stand in [`Watched`], ordered by the time for which they
 //! were put there; each stands in it once at most, so the entries bound it.
 //!
 //! **What holds**, whenever the lock of an entry is free: if its port has a deadline, the entry stands in [`Watched`]
@@ -26,7 +27,7 @@ use whimbrel_core::base::Time;
 use super::{Entry, Exchange, ROUTE_SHARDS, lock};
 use crate::clock;
 
-/// How often it looks while anything waits. A call ends at most this long after its time.
+/// How often it looks at most. A call ends at most this long after its time.
 const EVERY: Duration = Duration::from_millis(10);
 /// How often entries that nothing refers to are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
@@ -58,15 +59,27 @@ impl Watched {
         due
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The earliest time.
+    fn next(&self) -> Option<Time> {
+        self.0.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
+/// The earlier of two times, where there are any.
+pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
 impl Exchange {
-    /// Something waits for a time: the sweeper is not to sleep.
-    pub(super) fn stay_awake(&self) {
-        if !self.awake.load(Ordering::SeqCst) && !self.awake.swap(true, Ordering::SeqCst) {
+    /// Something is due at this time: the sweeper looks then, or before.
+    pub(super) fn look_by(&self, due: Time) {
+        let due = due.as_micros();
+        if due < self.next_look.load(Ordering::SeqCst)
+            && due < self.next_look.fetch_min(due, Ordering::SeqCst)
+        {
             self.woken.notify_one();
         }
     }
@@ -74,51 +87,47 @@ impl Exchange {
     /// Lets the sweeper look at an entry at `due`, and no more at `before`. The entry's lock is held.
     pub(super) fn watch(&self, entry: Arc<Entry>, before: Option<Time>, due: Time) {
         lock(&self.watched).put(entry, before, due);
-        self.stay_awake();
+        self.look_by(due);
     }
 
     /// Runs until it is dropped.
     pub(crate) async fn sweep(self: Arc<Self>) {
-        let mut forgotten = clock::time();
+        let (mut looked, mut forgotten) = (Time::ZERO, clock::time());
         loop {
-            tokio::time::sleep(EVERY).await;
             let now = clock::time();
+            let next = Time::from_micros(self.next_look.load(Ordering::SeqCst));
+            let next = next.max(looked + EVERY).min(forgotten + FORGET_EVERY);
+            if next > now {
+                tokio::select! {
+                    biased;
+                    () = self.woken.notified() => {}
+                    () = tokio::time::sleep(next.since(now)) => {}
+                }
+                continue;
+            }
+            looked = now;
             if now.since(forgotten) >= FORGET_EVERY {
                 forgotten = now;
                 self.forget_idle();
             }
-            if self.look(now) {
-                continue;
-            }
-            self.awake.store(false, Ordering::SeqCst);
-            // Whoever added something before it saw that flag relied on this look.
-            if self.has_work() {
-                self.awake.store(true, Ordering::SeqCst);
-                continue;
-            }
-            tokio::select! {
-                biased;
-                () = self.woken.notified() => {}
-                () = tokio::time::sleep(FORGET_EVERY) => {}
+            // What is added from here on asks for a look of its own; what was added before is found by this one.
+            self.next_look.store(u64::MAX, Ordering::SeqCst);
+            if let Some(next) = self.look(now) {
+                self.look_by(next);
             }
         }
     }
 
-    /// Looks once at all that is due; false when nothing waits.
-    fn look(self: &Arc<Self>, now: Time) -> bool {
-        self.flush_confirmations();
-        let calls = self.expire_calls(now);
+    /// Looks once at all that is due; says when something else will be.
+    fn look(self: &Arc<Self>, now: Time) -> Option<Time> {
+        let next = earlier(self.flush_confirmations(now), self.expire_calls(now));
         // Taken out first: what is due again at once is for the next look, so this one ends. An entry's lock comes
         // before that of the list.
         let due = lock(&self.watched).take_due(now);
         for (at, entry) in due {
             entry.sweep(at, now);
         }
-        calls || !lock(&self.watched).is_empty()
-    }
-
-    fn has_work(&self) -> bool {
-        !lock(&self.watched).is_empty() || self.calls_are_open() || self.confirmations_are_pending()
+        earlier(next, lock(&self.watched).next())
     }
 
     /// Forgets entries to which only the table refers and that hold nothing.

@@ -123,13 +123,13 @@ impl Writer<'_> {
         tokio::pin!(timer);
         let mut last_written = Instant::now();
         let mut fired = false;
-        // Whether the timer stands for an acknowledgement; else for the next look at `keep_alive`.
-        let mut armed = false;
+        // The acknowledgement for which the timer stands; none: for the next look at `keep_alive`.
+        let mut armed = None;
         loop {
             self.fill(fired);
             if fired {
                 fired = false;
-                armed = false;
+                armed = None;
                 timer.as_mut().reset(Instant::now() + timings.keep_alive);
                 if self.buffer.is_empty() && last_written.elapsed() >= timings.keep_alive {
                     self.put_acknowledgement(self.session.received());
@@ -142,9 +142,11 @@ impl Writer<'_> {
                 last_written = Instant::now();
                 continue;
             }
-            if self.batch.timer && !armed {
-                armed = true;
-                timer.as_mut().reset(Instant::now() + timings.acknowledge);
+            if let Some(delay) = self.batch.timer
+                && armed < Some(delay)
+            {
+                armed = Some(delay);
+                timer.as_mut().reset(Instant::now() + timings.acknowledge(delay));
             }
             tokio::select! {
                 biased;
@@ -279,7 +281,7 @@ impl Reader {
         }
         // Counted before it is decoded: a frame that can not be read would otherwise come again with every
         // connection.
-        match self.session.on_frame(frame.number) {
+        match self.session.on_frame(frame.number, frame.kind, frame.body.len()) {
             Receipt::Fresh => {}
             Receipt::Duplicate => return Ok(false),
             Receipt::Gap => return Err(Misbehaviour::Gap(frame.number)),

@@ -98,10 +98,21 @@ pub(crate) struct Timings {
     /// A connection on which nothing arrives for this long is closed; default 5 s, several times
     /// `keep_alive`.
     pub(crate) silence: Duration,
-    /// Received frames are acknowledged by then, when nothing else is written; default 20 ms.
+    /// Received control frames are acknowledged by then, when nothing else is written; default 20 ms.
     pub(crate) acknowledge: Duration,
+    /// As `acknowledge`, of messages; default 100 ms.
+    pub(crate) acknowledge_messages: Duration,
     /// How long `shutdown` waits for peers to acknowledge what was sent before; default 500 ms.
     pub(crate) linger: Duration,
+}
+
+impl Timings {
+    fn acknowledge(&self, delay: session::Delay) -> Duration {
+        match delay {
+            session::Delay::Long => self.acknowledge_messages,
+            session::Delay::Short => self.acknowledge,
+        }
+    }
 }
 
 impl Default for Timings {
@@ -114,6 +125,7 @@ impl Default for Timings {
             keep_alive: Duration::from_secs(1),
             silence: Duration::from_secs(5),
             acknowledge: Duration::from_millis(20),
+            acknowledge_messages: Duration::from_millis(100),
             linger: Duration::from_millis(500),
         }
     }

@@ -32,6 +32,8 @@ use super::{QUEUED_BYTES_MAX, SendError, TransportEvent};
 
 /// Received frames after which the writer is woken to acknowledge them.
 const ACKNOWLEDGE_FRAMES: u64 = 64;
+/// Received bytes after which it is: far below what the peer may keep unacknowledged.
+const ACKNOWLEDGE_BYTES: usize = QUEUED_BYTES_MAX / 16;
 /// Bytes that the control lane may hold above what messages may: copies of records are chunked, so this is
 /// many.
 const CONTROL_BYTES_EXTRA: usize = 64 * 1024 * 1024;
@@ -77,8 +79,19 @@ struct State {
     last_connection: u64,
     /// Frames received since the last acknowledgement.
     owed: u64,
-    /// Whether the writer's timer acknowledges what is owed, or the writer was woken to see to that.
-    timer_armed: bool,
+    /// Bytes of these.
+    owed_bytes: usize,
+    /// The writer's timer, which acknowledges what is owed if nothing else does, or for which the writer was woken.
+    timer: Option<Delay>,
+}
+
+/// How long an acknowledgement may wait for something to go along with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Delay {
+    /// Of messages, most of which have answers to go along with: it frees memory, and nobody waits for it.
+    Long,
+    /// Of control, which may be the last word before a good-bye.
+    Short,
 }
 
 /// What others need to know of the connection in use.
@@ -97,7 +110,7 @@ pub(super) struct Batch {
     pub(super) frames: Vec<(u64, Queued)>,
     pub(super) acknowledge: Option<u64>,
     /// The writer's timer must acknowledge what is owed.
-    pub(super) timer: bool,
+    pub(super) timer: Option<Delay>,
 }
 
 /// Starts a session on its first connection.
@@ -118,7 +131,8 @@ pub(super) fn start(
             arrived: None,
             last_connection: 0,
             owed: 0,
-            timer_armed: false,
+            owed_bytes: 0,
+            timer: None,
         }),
         delivering: Mutex::default(),
         held: ByteCount::default(),
@@ -263,7 +277,9 @@ impl Session {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(link) = state.link.as_mut() else { return };
-        state.timer_armed &= !fired;
+        if fired {
+            state.timer = None;
+        }
         let mut bytes = 0;
         while bytes < bytes_max
             && let Some((number, queued)) = link.next()
@@ -271,26 +287,31 @@ impl Session {
             bytes += queued.frame().body().len();
             batch.frames.push((number, queued.clone()));
         }
-        let due = fired || !batch.frames.is_empty();
+        let due = fired || !batch.frames.is_empty() || state.owed_bytes >= ACKNOWLEDGE_BYTES;
         batch.acknowledge = if due { link.ack_now() } else { link.ack_due() };
         if batch.acknowledge.is_some() {
-            state.owed = 0;
+            (state.owed, state.owed_bytes) = (0, 0);
         }
-        batch.timer = state.timer_armed;
+        batch.timer = state.timer;
     }
 
-    /// A numbered frame arrived.
-    pub(super) fn on_frame(&self, number: u64) -> Receipt {
+    /// A numbered frame of this many bytes arrived.
+    pub(super) fn on_frame(&self, number: u64, kind: FrameKind, bytes: usize) -> Receipt {
         let mut state = self.lock();
         let Some(link) = state.link.as_mut() else { return Receipt::Duplicate };
         let receipt = link.on_frame(number);
         if receipt == Receipt::Fresh {
             state.owed += 1;
+            state.owed_bytes += bytes;
         }
-        // Once for the timer, which then serves all frames until it fires; and when the sender waits for
-        // room.
-        let wake = state.owed == ACKNOWLEDGE_FRAMES || (state.owed > 0 && !state.timer_armed);
-        state.timer_armed |= wake;
+        let delay = if kind == FrameKind::Control { Delay::Short } else { Delay::Long };
+        // Once for the timer, which then serves all frames until it fires; and when the sender may soon wait
+        // for room.
+        let sooner = state.owed > 0 && state.timer < Some(delay);
+        let wake = sooner || state.owed == ACKNOWLEDGE_FRAMES || state.owed_bytes >= ACKNOWLEDGE_BYTES;
+        if sooner {
+            state.timer = Some(delay);
+        }
         drop(state);
         if wake {
             self.work.notify_one();
@@ -318,8 +339,8 @@ impl Session {
     /// A connection begins: the peer has received frames up to this number.
     pub(super) fn on_connected(&self, peer_received: u64) -> Result<(), CannotResume> {
         let mut state = self.lock();
-        state.owed = 0;
-        state.timer_armed = false;
+        (state.owed, state.owed_bytes) = (0, 0);
+        state.timer = None;
         match state.link.as_mut() {
             Some(link) => link.on_connected(peer_received).map(|_| ()),
             None => Ok(()),
