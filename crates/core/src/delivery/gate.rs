@@ -114,9 +114,9 @@ impl Gate {
         self.senders.len()
     }
 
-    /// Whether a message may be handed to the process at this time.
-    pub fn may_dispatch(&self, now: Time) -> bool {
-        self.state == GateState::Open && self.suspend_at.is_none_or(|at| now < at)
+    /// Whether a message may be handed to the process now. The clock is read only where that matters.
+    pub fn may_dispatch(&self, clock: impl FnOnce() -> Time) -> bool {
+        self.state == GateState::Open && self.suspend_at.is_none_or(|at| clock() < at)
     }
 
     /// Changes what it lets through.
@@ -365,12 +365,12 @@ mod tests {
         let mut gate = gate();
         let (early, late) = (Time::from_micros(9), Time::from_micros(10));
         gate.suspend_at(Some(late));
-        assert!(gate.may_dispatch(early) && !gate.may_dispatch(late));
+        assert!(gate.may_dispatch(|| early) && !gate.may_dispatch(|| late));
         gate.suspend_at(None);
-        assert!(gate.may_dispatch(late));
+        assert!(gate.may_dispatch(|| late));
         for state in [GateState::Suspended, GateState::Sealed, GateState::Closed(ErrorCode::Stopped)] {
             gate.set_state(state);
-            assert!(!gate.may_dispatch(early), "{state:?}");
+            assert!(!gate.may_dispatch(|| early), "{state:?}");
         }
         gate.set_state(GateState::Sealed);
         assert_eq!(gate.check(incarnation(1), token(5), 1, 1), GateVerdict::Sealed);

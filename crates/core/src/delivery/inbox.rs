@@ -129,11 +129,6 @@ impl<M> Inbox<M> {
         self.counts
     }
 
-    /// Whether a message may be handed to the process at this time.
-    pub fn may_dispatch(&self, now: Time) -> bool {
-        self.gate.may_dispatch(now)
-    }
-
     pub(super) fn has_room(&self) -> bool {
         self.mailbox.len() < self.limit
     }
@@ -288,8 +283,8 @@ impl<M> Inbox<M> {
     }
 
     /// The next message, if the process may have it.
-    pub(super) fn pop(&mut self, now: Time, signals: &mut Signals) -> Option<M> {
-        if !self.gate.may_dispatch(now) {
+    pub(super) fn pop(&mut self, clock: impl FnOnce() -> Time, signals: &mut Signals) -> Option<M> {
+        if self.is_empty() || !self.gate.may_dispatch(clock) {
             return None;
         }
         let message = self.notices.pop_front().or_else(|| self.mailbox.pop_front())?;

@@ -113,8 +113,8 @@ impl<M: Parcel> Port<M> {
     }
 
     /// The next message for the process, if it may have one now.
-    pub fn pop(&mut self, now: Time, out: &mut PortOutput<M>) -> Option<M> {
-        let message = self.inbox.as_mut()?.pop(now, &mut out.signals);
+    pub fn pop(&mut self, clock: impl FnOnce() -> Time, out: &mut PortOutput<M>) -> Option<M> {
+        let message = self.inbox.as_mut()?.pop(clock, &mut out.signals);
         if self.route.is_some() {
             self.refill(out);
         }

@@ -19,8 +19,8 @@ use crate::error::{CallError, CastError};
 use crate::message::Work;
 use crate::message::call::Waiter;
 use crate::message::reply::{Caller, ReplyTo};
-use crate::process::current::InstanceId;
-use crate::process::{Instance, current};
+use crate::process::Instance;
+use crate::process::current::{Current, InstanceId, current};
 use crate::transport::{OutFrame, SendError};
 
 /// How long a cast may wait for its receiver to be found before it is a dead letter.
@@ -113,7 +113,7 @@ impl Entry {
         waiter: Arc<dyn Waiter>,
         deadline: Duration,
     ) -> Result<CallId, CallError> {
-        let (caller, sender, inherited) = current::caller();
+        let Current { id: caller, token: sender, deadline: inherited } = current();
         let now = clock::time();
         let due = inherited.map_or(now + deadline, |inherited| inherited.min(now + deadline));
         if due <= now {
@@ -330,19 +330,10 @@ impl Entry {
         self.finish(left);
     }
 
-    /// The next message for the process, and the time at which it was taken; none leaves its waker here.
-    pub(crate) fn pop(
-        self: &Arc<Self>,
-        out: &mut PortOutput<Envelope>,
-        waker: &Waker,
-    ) -> Option<(Envelope, Time)> {
+    /// The next message for the process; none leaves its waker here.
+    pub(crate) fn pop(self: &Arc<Self>, out: &mut PortOutput<Envelope>, waker: &Waker) -> Option<Envelope> {
         let mut state = self.lock();
-        let mut envelope = None;
-        // Reading the clock is the dearest part of finding nothing.
-        if state.port.inbox().is_some_and(|inbox| !inbox.is_empty()) {
-            let now = clock::time();
-            envelope = state.port.pop(now, out).map(|envelope| (envelope, now));
-        }
+        let envelope = state.port.pop(clock::time, out);
         if envelope.is_none() {
             match &mut state.waker {
                 Some(known) => known.clone_from(waker),

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use whimbrel_core::base::{ExitReason, Incarnation, Name, Token};
+use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
 use whimbrel_core::delivery::PortOutput;
 
+use super::current::Current;
 use super::instance::Instance;
 use super::timers::{Tick, TimerId, Timers};
-use super::{Process, ProcessRef, current};
+use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
 use crate::exchange::{Entry, Envelope};
@@ -159,8 +160,8 @@ impl<P: Process> Context<P> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let token = self.instance.token();
-        reap(&mut self.tasks).spawn(current::within_task(token, future));
+        let owner = Current { id: None, token: self.instance.token(), deadline: None };
+        reap(&mut self.tasks).spawn(owner.within(Box::pin(future)));
     }
 
     /// Runs blocking code beside the process. It can not be aborted: the end of the instance, and so its restart,
@@ -185,6 +186,11 @@ impl<P: Process> Context<P> {
     {
         let owed = if self.in_hand == M::NAME { self.take_caller() } else { None };
         Reply::new::<M>(owed)
+    }
+
+    /// As whom the process runs while it works on a message with this deadline.
+    pub(super) fn current(&self, deadline: Option<Time>) -> Current {
+        Current { id: Some(self.instance.id), token: self.instance.token(), deadline }
     }
 
     pub(crate) fn take_caller(&mut self) -> Option<Owed> {

@@ -1,11 +1,13 @@
-//! What the running task knows about the handler it is in.
+//! What the running code knows about the handler it is in.
 //!
 //! A call made inside a handler must not outlive the call that the handler works on, and must not be to the
-//! handler's own process. The caller is an extension method on `ProcessRef`, which is given no context; so the
-//! process's task carries it.
+//! handler's own process. The caller is an extension method on `ProcessRef`, which is given no context; so it stands in
+//! a variable of the thread while user code of a process is polled, and only then.
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use whimbrel_core::base::{Time, Token};
 
@@ -13,50 +15,60 @@ use whimbrel_core::base::{Time, Token};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InstanceId(pub(crate) u64);
 
-/// The handler in progress.
-#[derive(Clone, Debug)]
+/// Whose code runs, and until when it is to be done.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Current {
-    /// None in a task that the instance owns: it may call its own process.
-    id: Option<InstanceId>,
-    token: Cell<Token>,
-    deadline: Cell<Option<Time>>,
+    /// None outside of handlers: a task that an instance owns may call its own process.
+    pub(crate) id: Option<InstanceId>,
+    /// The sending instance.
+    pub(crate) token: Token,
+    /// The deadline of the call in hand.
+    pub(crate) deadline: Option<Time>,
 }
 
-tokio::task_local! {
-    static CURRENT: Current;
+/// Code that belongs to no process.
+const NOBODY: Current = Current { id: None, token: Token::NONE, deadline: None };
+
+thread_local! {
+    static CURRENT: Cell<Current> = const { Cell::new(NOBODY) };
 }
 
-/// Runs the life of an instance: what is sent inside is its sending.
-///
-/// The future is handed on as it is: an async function around it would hold it twice, and there is one per process.
-pub(crate) fn within<F: Future>(id: InstanceId, token: Token, future: F) -> impl Future<Output = F::Output> {
-    let id = Some(id);
-    CURRENT.scope(Current { id, token: Cell::new(token), deadline: Cell::new(None) }, future)
+impl Current {
+    /// Runs code as this: what is sent inside is its sending.
+    pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {
+        /// What was there before comes back, also after a panic.
+        struct Before(Current);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _before = Before(CURRENT.replace(self));
+        code()
+    }
+
+    /// A future that runs as this.
+    pub(crate) fn within<F: Future + Unpin>(self, future: F) -> Within<F> {
+        Within { current: self, future }
+    }
 }
 
-/// Runs a task that an instance owns.
-pub(crate) fn within_task<F: Future>(token: Token, future: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(Current { id: None, token: Cell::new(token), deadline: Cell::new(None) }, future)
+/// A future that runs as somebody.
+#[derive(Debug)]
+pub(crate) struct Within<F> {
+    current: Current,
+    future: F,
 }
 
-/// From now on the task works on a message with this deadline.
-pub(crate) fn begin(token: Token, deadline: Option<Time>) {
-    let _outside_a_process = CURRENT.try_with(|current| {
-        current.token.set(token);
-        current.deadline.set(deadline);
-    });
+impl<F: Future + Unpin> Future for Within<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        self.current.run(|| Pin::new(&mut self.future).poll(task))
+    }
 }
 
-/// The token of the sending instance; none outside processes.
-pub(crate) fn token() -> Token {
-    CURRENT.try_with(|current| current.token.get()).unwrap_or(Token::NONE)
-}
-
-/// The instance and the deadline that a call inherits.
-pub(crate) fn caller() -> (Option<InstanceId>, Token, Option<Time>) {
-    CURRENT.try_with(|current| (current.id, current.token.get(), current.deadline.get())).unwrap_or((
-        None,
-        Token::NONE,
-        None,
-    ))
+/// Whose code this is.
+pub(crate) fn current() -> Current {
+    CURRENT.get()
 }

@@ -8,19 +8,24 @@ use std::task::{Context, Poll};
 
 use whimbrel_core::base::ExitReason;
 
+use super::current::Current;
+
 /// Runs user code that does not wait.
 pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, ExitReason> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|panic| reason(&*panic))
 }
 
-/// A future of user code; a panic while it is polled or dropped ends it with a reason.
+/// A future of user code, which runs as `current`; a panic while it is polled or dropped ends it with a reason.
 ///
 /// The state that the future works on is never looked at again after a panic, so it can not be seen half changed.
-pub(crate) struct Guarded<F>(Option<F>);
+pub(crate) struct Guarded<F> {
+    future: Option<F>,
+    current: Current,
+}
 
 impl<F: Future + Unpin> Guarded<F> {
-    pub(crate) fn new(future: F) -> Self {
-        Self(Some(future))
+    pub(crate) fn new(current: Current, future: F) -> Self {
+        Self { future: Some(future), current }
     }
 }
 
@@ -28,16 +33,17 @@ impl<F: Future + Unpin> Future for Guarded<F> {
     type Output = Result<F::Output, ExitReason>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.0 else {
+        let current = self.current;
+        let Some(future) = &mut self.future else {
             return Poll::Pending;
         };
-        let result = match run(|| Pin::new(future).poll(task)) {
+        let result = match run(|| current.run(|| Pin::new(future).poll(task))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(output)) => Ok(output),
             Err(reason) => Err(reason),
         };
-        let future = self.0.take();
-        Poll::Ready(match run(|| drop(future)) {
+        let future = self.future.take();
+        Poll::Ready(match run(|| current.run(|| drop(future))) {
             Ok(()) => result,
             Err(reason) => result.and(Err(reason)),
         })
@@ -46,9 +52,9 @@ impl<F: Future + Unpin> Future for Guarded<F> {
 
 impl<F> Drop for Guarded<F> {
     fn drop(&mut self) {
-        if let Some(future) = self.0.take() {
+        if let Some(future) = self.future.take() {
             // Nobody is left to be told why the destructor of an abandoned future failed.
-            let _panicked = run(|| drop(future));
+            let _panicked = run(|| self.current.run(|| drop(future)));
         }
     }
 }

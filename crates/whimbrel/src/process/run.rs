@@ -1,7 +1,7 @@
 //! The task of one instance: `init`, messages, end.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Time};
 
+use super::Process;
 use super::context::{Context, log_panic};
 use super::guard::{self, Guarded};
 use super::instance::{Instance, Order};
-use super::{Process, current};
 use crate::Cluster;
 use crate::clock;
 use crate::exchange::{Body, Encoded, Entry, Envelope, Failure};
@@ -38,14 +38,9 @@ pub(crate) struct Birth<P: Process> {
 }
 
 /// The whole life of an instance.
-pub(crate) fn run<P: Process>(birth: Birth<P>) -> impl Future<Output = ()> + Send {
-    let (id, token) = (birth.instance.id, birth.instance.token());
-    current::within(id, token, live(birth))
-}
-
-// What happens once in a life is boxed below: the rest is held by every idle process.
-
-async fn live<P: Process>(birth: Birth<P>) {
+///
+/// What happens once in a life is boxed: the rest is held by every idle process.
+pub(crate) async fn run<P: Process>(birth: Birth<P>) {
     let Birth { entry, instance, cluster, args, messages, born } = birth;
     let exchange = entry.exchange().clone();
     let mut cx = Context::<P>::new(entry.clone(), instance.clone(), cluster);
@@ -76,8 +71,9 @@ async fn live<P: Process>(birth: Birth<P>) {
 
 async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitReason> {
     // `init` is not always an async block: the call itself is user code too.
-    let future = guard::run(move || Box::pin(P::init(args, cx)))?;
-    Guarded::new(future).await?.map_err(ExitReason::capped)
+    let current = cx.current(None);
+    let future = guard::run(move || current.run(|| Box::pin(P::init(args, cx))))?;
+    Guarded::new(current, future).await?.map_err(ExitReason::capped)
 }
 
 /// Handles messages until the instance is to end; says why.
@@ -93,10 +89,10 @@ async fn serve<P: Process>(process: P, cx: &mut Context<P>, messages: &MessageLi
         let crash = match next {
             Next::Order(Order::Stop(reason)) => break reason,
             Next::Own(work) => perform(&mut process, cx, work, None).await,
-            Next::Message(envelope, now) => handle(&mut process, cx, messages, envelope, now).await,
+            Next::Message(envelope) => handle(&mut process, cx, messages, envelope).await,
         };
         if let Err(reason) = crash {
-            let _second = guard::run(|| drop(process));
+            let _second = guard::run(|| cx.current(None).run(|| drop(process)));
             return reason;
         }
         turn += 1;
@@ -111,7 +107,7 @@ async fn serve<P: Process>(process: P, cx: &mut Context<P>, messages: &MessageLi
 enum Next {
     Order(Order),
     Own(Box<dyn Work>),
-    Message(Envelope, Time),
+    Message(Envelope),
 }
 
 /// The mailboxes of an instance beside its own: those of its registered names.
@@ -125,7 +121,7 @@ struct Sources {
 
 impl Sources {
     /// A message of any mailbox; if there is none, each is left the waker.
-    fn pop<P: Process>(&mut self, cx: &mut Context<P>, waker: &Waker) -> Option<(Envelope, Time)> {
+    fn pop<P: Process>(&mut self, cx: &mut Context<P>, waker: &Waker) -> Option<Envelope> {
         if self.names.is_empty() {
             return cx.entry.pop(&mut cx.out, waker);
         }
@@ -167,8 +163,8 @@ fn poll_next<P: Process>(
         {
             return Poll::Ready(Next::Own(work));
         }
-        if let Some((envelope, now)) = sources.pop(cx, task.waker()) {
-            return Poll::Ready(Next::Message(envelope, now));
+        if let Some(envelope) = sources.pop(cx, task.waker()) {
+            return Poll::Ready(Next::Message(envelope));
         }
         // An order given after it was looked for, but before the waker was left, would not wake this task.
         if cx.instance.version() != version {
@@ -186,10 +182,9 @@ async fn handle<P: Process>(
     cx: &mut Context<P>,
     messages: &MessageList<P>,
     envelope: Envelope,
-    now: Time,
 ) -> Result<(), ExitReason> {
     let deadline = envelope.call_deadline();
-    if deadline.is_some_and(|deadline| now >= deadline) {
+    if deadline.is_some_and(|deadline| clock::time() >= deadline) {
         cx.entry.undelivered(envelope, Failure::new(ErrorCode::Deadline, Executed::No));
         return Ok(());
     }
@@ -244,7 +239,7 @@ async fn perform<P: Process>(
     deadline: Option<Time>,
 ) -> Result<(), ExitReason> {
     cx.in_hand = work.name();
-    current::begin(cx.instance.token(), deadline);
+    let current = cx.current(deadline);
     let process: &mut (dyn Any + Send) = process;
     let Some(handling) = work.start(process, cx) else {
         // Sent by a reference of another type to this name.
@@ -255,7 +250,7 @@ async fn perform<P: Process>(
         }
         return Ok(());
     };
-    let Err(reason) = Guarded::new(handling).await else {
+    let Err(reason) = Guarded::new(current, handling).await else {
         return Ok(());
     };
     if let Some(caller) = cx.take_caller() {
@@ -267,13 +262,13 @@ async fn perform<P: Process>(
 /// The last words of an instance that ends in order; a panic in them becomes the reason.
 async fn terminate<P: Process>(process: P, cx: &mut Context<P>, reason: ExitReason) -> ExitReason {
     let mut process = process;
-    current::begin(cx.instance.token(), None);
+    let current = cx.current(None);
     let (last, why, context) = (&mut process, &reason, &mut *cx);
-    let ended = match guard::run(move || Box::pin(last.terminate(why, context))) {
-        Ok(future) => timeout(TERMINATE_MAX, Guarded::new(future)).await,
+    let ended = match guard::run(move || current.run(|| Box::pin(last.terminate(why, context)))) {
+        Ok(future) => timeout(TERMINATE_MAX, Guarded::new(current, future)).await,
         Err(panic) => Ok(Err(panic)),
     };
-    let dropped = guard::run(|| drop(process));
+    let dropped = guard::run(|| current.run(|| drop(process)));
     match ended {
         Ok(Ok(())) => dropped.err().unwrap_or(reason),
         Ok(Err(panic)) => panic,
