@@ -8,7 +8,7 @@
 //! than its message, and that better answer comes first.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use crate::base::{Incarnation, Mutant, Mutants, Time};
 
@@ -76,8 +76,11 @@ pub struct Calls<W> {
     limit: usize,
     places: Vec<Place<W>>,
     free: Vec<u32>,
-    /// Contains also ids that were taken; they are skipped, and swept when they are most of it.
-    deadlines: BinaryHeap<Reverse<(Time, CallId)>>,
+    /// In the order of their deadlines, as most calls are made. Those that were taken go when they are first.
+    in_order: VecDeque<(Time, CallId)>,
+    /// Calls with a deadline before that of an earlier call. Contains also ids that were taken; they are skipped, and
+    /// swept when they are most of it.
+    out_of_order: BinaryHeap<Reverse<(Time, CallId)>>,
     mutants: Mutants,
 }
 
@@ -89,7 +92,8 @@ impl<W> Calls<W> {
             limit: limit.min(1 << INDEX_BITS),
             places: Vec::new(),
             free: Vec::new(),
-            deadlines: BinaryHeap::new(),
+            in_order: VecDeque::new(),
+            out_of_order: BinaryHeap::new(),
             mutants,
         }
     }
@@ -106,13 +110,15 @@ impl<W> Calls<W> {
 
     /// The time at which [`Calls::expire`] has something to do.
     pub fn next_deadline(&mut self) -> Option<Time> {
-        while let Some(Reverse((time, id))) = self.deadlines.peek().copied() {
-            if self.place(id).is_some_and(|place| place.pending.is_some()) {
-                return Some(time);
-            }
-            self.deadlines.pop();
+        self.skip_taken();
+        while let Some(Reverse((_, id))) = self.out_of_order.peek().copied()
+            && !self.waits(id)
+        {
+            self.out_of_order.pop();
         }
-        None
+        let in_order = self.in_order.front().map(|(time, _)| *time);
+        let out_of_order = self.out_of_order.peek().map(|Reverse((time, _))| *time);
+        in_order.into_iter().chain(out_of_order).min()
     }
 
     /// Somebody waits for a reply until `deadline`.
@@ -130,7 +136,11 @@ impl<W> Calls<W> {
         let place = &mut self.places[index as usize];
         place.pending = Some(Pending { waiter, host: None });
         let id = CallId::new(self.shard, place.generation, index);
-        self.deadlines.push(Reverse((deadline, id)));
+        self.skip_taken();
+        match self.in_order.back() {
+            Some((last, _)) if deadline < *last => self.out_of_order.push(Reverse((deadline, id))),
+            _ => self.in_order.push_back((deadline, id)),
+        }
         Ok(id)
     }
 
@@ -154,10 +164,13 @@ impl<W> Calls<W> {
     /// Calls whose deadline has come: each ends with `Deadline`, Unknown.
     pub fn expire(&mut self, now: Time) -> Vec<(CallId, W)> {
         let mut expired = Vec::new();
-        while let Some(Reverse((time, id))) = self.deadlines.peek().copied()
+        while let Some((time, id)) = self.first()
             && time <= now
         {
-            self.deadlines.pop();
+            match self.in_order.front() == Some(&(time, id)) {
+                true => drop(self.in_order.pop_front()),
+                false => drop(self.out_of_order.pop()),
+            }
             if self.mutants.has(Mutant::DeadlineLost) {
                 continue;
             }
@@ -177,6 +190,26 @@ impl<W> Calls<W> {
         ids.into_iter().filter_map(|id| self.take(id).map(|waiter| (id, waiter))).collect()
     }
 
+    /// The earliest deadline, perhaps of a call that was taken.
+    fn first(&self) -> Option<(Time, CallId)> {
+        let out_of_order = self.out_of_order.peek().map(|Reverse(first)| *first);
+        self.in_order.front().copied().into_iter().chain(out_of_order).min()
+    }
+
+    fn waits(&self, id: CallId) -> bool {
+        let place = self.places.get(id.index());
+        place.is_some_and(|place| place.pending.is_some() && place.generation == id.generation())
+    }
+
+    /// Forgets the first deadlines if nobody waits for them any more.
+    fn skip_taken(&mut self) {
+        while let Some((_, id)) = self.in_order.front()
+            && !self.waits(*id)
+        {
+            self.in_order.pop_front();
+        }
+    }
+
     fn place(&mut self, id: CallId) -> Option<&mut Place<W>> {
         let shard = self.shard;
         self.places
@@ -184,13 +217,16 @@ impl<W> Calls<W> {
             .filter(|place| id.shard() == shard && place.generation == id.generation())
     }
 
-    /// Calls usually end long before their deadline. Keeps the heap within a small multiple of what waits.
+    /// Calls usually end long before their deadline. Keeps what is remembered of them within a small multiple of what
+    /// waits.
     fn sweep(&mut self) {
-        if self.deadlines.len() > 4 * self.len() + 1024 {
-            let places = &self.places;
-            self.deadlines.retain(|Reverse((_, id))| {
-                places.get(id.index()).is_some_and(|p| p.pending.is_some() && p.generation == id.generation())
-            });
+        if self.in_order.len() + self.out_of_order.len() > 4 * self.len() + 1024 {
+            let mut in_order = std::mem::take(&mut self.in_order);
+            in_order.retain(|(_, id)| self.waits(*id));
+            self.in_order = in_order;
+            let mut out_of_order = std::mem::take(&mut self.out_of_order);
+            out_of_order.retain(|Reverse((_, id))| self.waits(*id));
+            self.out_of_order = out_of_order;
         }
     }
 }
@@ -261,7 +297,7 @@ mod tests {
                 2 | 3 => calls.expire(at(n as u64)).into_iter().for_each(|(_, n)| outcomes[n] += 1),
                 _ => calls.take(*ids.last().unwrap()).into_iter().for_each(|n| outcomes[n] += 1),
             }
-            assert!(calls.len() <= 500 && calls.deadlines.len() <= 4 * 500 + 1024 + 500);
+            assert!(calls.len() <= 500 && calls.in_order.len() + calls.out_of_order.len() <= 4 * 500 + 1024 + 500);
         }
         calls.expire(at(u64::MAX)).into_iter().for_each(|(_, n)| outcomes[n] += 1);
         assert!(calls.is_empty() && calls.next_deadline().is_none());

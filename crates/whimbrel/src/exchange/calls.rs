@@ -1,6 +1,5 @@
 //! Open calls and their outcomes. The first outcome of a call wins; later ones find nobody.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, Incarnation, Time};
@@ -12,6 +11,7 @@ use super::sweep::earlier;
 use super::{Exchange, lock};
 use crate::codec;
 use crate::error::CallError;
+use crate::message::Message;
 use crate::message::call::Waiter;
 use crate::message::reply::{Caller, ReplyTo};
 use crate::transport::OutFrame;
@@ -53,15 +53,19 @@ impl Exchange {
         self.call_is_at(id, NOBODY);
     }
 
-    /// A process on this node has replied to a caller on this node: `reply` is an `Option` of the reply.
-    pub(crate) fn complete_here(&self, id: CallId, reply: &mut dyn Any) {
-        if let Some(waiter) = self.take_call(id) {
-            waiter.reply(reply);
+    /// A process on this node has replied.
+    pub(crate) fn answer<M: Message>(&self, to: ReplyTo, reply: M::Reply) {
+        match to.at {
+            Caller::Here => {
+                if let Some(waiter) = self.take_call(to.call) {
+                    waiter.reply(&mut Some(reply));
+                }
+            }
+            Caller::At(node) => self.answer_there(node, to.call, M::WIRE.encode_reply(&reply)),
         }
     }
 
-    /// A process on this node has replied to a caller elsewhere.
-    pub(crate) fn complete_there(&self, node: Incarnation, id: CallId, encoded: Result<Vec<u8>, String>) {
+    fn answer_there(&self, node: Incarnation, id: CallId, encoded: Result<Vec<u8>, String>) {
         let outcome = match encoded {
             Ok(payload) if payload.len() <= PAYLOAD_BYTES_MAX => {
                 Outcome::Done { codec: codec::NAMED, payload: Bytes::from(payload) }

@@ -1,6 +1,5 @@
 //! Answers that are given later than the handler returns.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Incarnation};
@@ -38,18 +37,10 @@ impl Owed {
 
     /// Gives the reply of the message `M`.
     pub(crate) fn answer<M: Message>(mut self, reply: M::Reply) {
-        let Some(to) = self.to.take() else {
-            return;
-        };
-        match to.at {
-            Caller::Here => {
-                let mut reply = Some(reply);
-                self.exchange.complete_here(to.call, &mut reply as &mut dyn Any);
-            }
-            Caller::At(node) => {
-                let encoded = M::WIRE.encode_reply(&reply);
-                self.exchange.complete_there(node, to.call, encoded);
-            }
+        if let Some(to) = self.to {
+            self.exchange.answer::<M>(to, reply);
+            // Not before: if encoding the reply panics, dropping this tells the caller.
+            self.to = None;
         }
     }
 

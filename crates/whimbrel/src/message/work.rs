@@ -72,9 +72,7 @@ impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
         let cx = cx.downcast_mut::<Context<P>>()?;
         Some(Box::pin(async move {
             let reply = P::handle(process, self.message, cx).await;
-            if let Some(caller) = cx.take_caller() {
-                caller.answer::<M>(reply);
-            }
+            cx.answer::<M>(reply);
         }))
     }
 }

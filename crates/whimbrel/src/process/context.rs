@@ -193,6 +193,15 @@ impl<P: Process> Context<P> {
         Current { id: Some(self.instance.id), token: self.instance.token(), deadline }
     }
 
+    /// Gives the reply to who waits for the message in hand.
+    pub(crate) fn answer<M: Message>(&mut self, reply: M::Reply) {
+        if let Some(to) = self.caller {
+            self.entry.exchange().answer::<M>(to, reply);
+            // Not before: the reply is encoded by user code, and if that panics the caller is still owed an outcome.
+            self.caller = None;
+        }
+    }
+
     pub(crate) fn take_caller(&mut self) -> Option<Owed> {
         let to = self.caller.take()?;
         Some(Owed::new(self.entry.exchange().clone(), to))
