@@ -331,17 +331,16 @@ impl Entry {
     }
 
     /// The next message for the process, and the time at which it was taken; none leaves its waker here.
-    pub(crate) fn pop(
-        self: &Arc<Self>,
-        out: &mut PortOutput<Envelope>,
-        waker: &Waker,
-    ) -> Option<(Envelope, Time)> {
+    pub(crate) fn pop(self: &Arc<Self>, waker: &Waker) -> Option<(Envelope, Time)> {
+        let mut out = PortOutput::default();
         let mut state = self.lock();
         let mut envelope = None;
         // Reading the clock is the dearest part of finding nothing.
         if state.port.inbox().is_some_and(|inbox| !inbox.is_empty()) {
             let now = clock::time();
-            envelope = state.port.pop(now, out).map(|envelope| (envelope, now));
+            envelope = state.port.pop(now, &mut out).map(|envelope| (envelope, now));
+        } else {
+            state.port.rest();
         }
         if envelope.is_none() {
             match &mut state.waker {
@@ -350,7 +349,7 @@ impl Entry {
             }
         }
         if !out.is_empty() {
-            let left = self.settle(&mut state, out);
+            let left = self.settle(&mut state, &mut out);
             drop(state);
             self.finish(left);
         }
