@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod error;
+pub mod few;
 pub mod hash;
 pub mod id;
 pub mod limits;
@@ -14,6 +15,7 @@ pub mod token;
 
 pub use bytes::Bytes;
 pub use error::{ErrorCode, Executed, ExitReason};
+pub use few::Few;
 pub use id::{Address, Incarnation, NodeName, RequestId, SlotId};
 pub use mutant::{Mutant, Mutants};
 pub use name::{BadName, Kind, Name};

@@ -297,7 +297,9 @@ mod tests {
                 2 | 3 => calls.expire(at(n as u64)).into_iter().for_each(|(_, n)| outcomes[n] += 1),
                 _ => calls.take(*ids.last().unwrap()).into_iter().for_each(|n| outcomes[n] += 1),
             }
-            assert!(calls.len() <= 500 && calls.in_order.len() + calls.out_of_order.len() <= 4 * 500 + 1024 + 500);
+            assert!(
+                calls.len() <= 500 && calls.in_order.len() + calls.out_of_order.len() <= 4 * 500 + 1024 + 500
+            );
         }
         calls.expire(at(u64::MAX)).into_iter().for_each(|(_, n)| outcomes[n] += 1);
         assert!(calls.is_empty() && calls.next_deadline().is_none());

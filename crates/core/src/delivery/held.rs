@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Incarnation, Time};
+use crate::base::{Few, Incarnation, Time};
 
 /// Packets held per sending node life.
 pub const HELD_MAX: usize = 64;
@@ -33,12 +33,12 @@ struct Waiting<M> {
 /// All packets held before one gate.
 #[derive(Debug)]
 pub struct Held<M> {
-    senders: Vec<Waiting<M>>,
+    senders: Few<Waiting<M>>,
 }
 
 impl<M> Default for Held<M> {
     fn default() -> Self {
-        Self { senders: Vec::new() }
+        Self { senders: Few::default() }
     }
 }
 
@@ -109,7 +109,7 @@ impl<M> Held<M> {
 
     /// Drops everything; the numbers of what was held, each a copy that was not admitted.
     pub fn drain(&mut self) -> impl Iterator<Item = (Incarnation, u64, u64)> + '_ {
-        self.senders.drain(..).flat_map(|waiting| {
+        self.senders.take().into_iter().flat_map(|waiting| {
             waiting.packets.into_iter().map(move |(seq, _)| (waiting.from, waiting.epoch, seq))
         })
     }

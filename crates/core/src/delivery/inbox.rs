@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::gate::{Gate, GateState, GateVerdict};
 use super::held::{Held, Kept};
 use super::packet::{Packet, Signal};
-use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
+use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// A list of signals with the node each is for.
@@ -66,13 +66,13 @@ pub struct Inbox<M> {
     token: Token,
     limit: usize,
     /// From the process to itself, ahead of the mailbox.
-    notices: VecDeque<M>,
+    notices: Option<Box<VecDeque<M>>>,
     mailbox: VecDeque<M>,
     held: Held<M>,
     /// Routes that were refused for lack of room.
-    refused: Vec<(Incarnation, u64)>,
+    refused: Few<(Incarnation, u64)>,
     /// The lowest number that a sealed gate did not decide, per route.
-    turned_away: Vec<(Incarnation, u64, u64)>,
+    turned_away: Few<(Incarnation, u64, u64)>,
     counts: InboxCounts,
     mutants: Mutants,
 }
@@ -84,11 +84,11 @@ impl<M> Inbox<M> {
             gate: Gate::new(token, mutants),
             token,
             limit: limit.max(1),
-            notices: VecDeque::new(),
+            notices: None,
             mailbox: VecDeque::new(),
             held: Held::default(),
-            refused: Vec::new(),
-            turned_away: Vec::new(),
+            refused: Few::default(),
+            turned_away: Few::default(),
             counts: InboxCounts::default(),
             mutants,
         }
@@ -111,7 +111,7 @@ impl<M> Inbox<M> {
 
     /// Messages that wait.
     pub fn len(&self) -> usize {
-        self.notices.len() + self.mailbox.len()
+        self.notices() + self.mailbox.len()
     }
 
     /// None waits.
@@ -127,6 +127,17 @@ impl<M> Inbox<M> {
     /// What happened here so far.
     pub fn counts(&self) -> InboxCounts {
         self.counts
+    }
+
+    fn notices(&self) -> usize {
+        self.notices.as_ref().map_or(0, |notices| notices.len())
+    }
+
+    /// The process found nothing and sleeps: a mailbox that may stay empty for long holds no memory.
+    pub(super) fn rest(&mut self) {
+        if self.mailbox.is_empty() && self.mailbox.capacity() > 0 {
+            self.mailbox = VecDeque::new();
+        }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -172,7 +183,7 @@ impl<M> Inbox<M> {
 
     /// All messages that wait, in order: what is left when the inbox is gone.
     pub fn into_messages(self) -> Vec<M> {
-        self.notices.into_iter().chain(self.mailbox).collect()
+        self.notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox).collect()
     }
 
     /// A message from this node.
@@ -182,6 +193,10 @@ impl<M> Inbox<M> {
     pub fn push_local(&mut self, message: M) -> Result<(), InboxRefused<M>> {
         let code = match self.gate.state() {
             GateState::Open | GateState::Suspended if self.has_room() => {
+                if self.mailbox.capacity() == 0 {
+                    // Most often it is taken before a second one comes.
+                    self.mailbox.reserve_exact(1);
+                }
                 self.mailbox.push_back(message);
                 self.counts.admitted += 1;
                 return Ok(());
@@ -202,10 +217,10 @@ impl<M> Inbox<M> {
         if let GateState::Closed(code) = self.gate.state() {
             return Err(InboxRefused { message, code });
         }
-        if self.notices.len() >= self.limit {
+        if self.notices() >= self.limit {
             return Err(InboxRefused { message, code: ErrorCode::Overloaded });
         }
-        self.notices.push_back(message);
+        self.notices.get_or_insert_default().push_back(message);
         Ok(())
     }
 
@@ -287,7 +302,8 @@ impl<M> Inbox<M> {
         if self.is_empty() || !self.gate.may_dispatch(clock) {
             return None;
         }
-        let message = self.notices.pop_front().or_else(|| self.mailbox.pop_front())?;
+        let notice = self.notices.as_mut().and_then(|notices| notices.pop_front());
+        let message = notice.or_else(|| self.mailbox.pop_front())?;
         if !self.refused.is_empty() && self.mailbox.len() <= self.limit / 2 {
             self.tell_room(signals);
         }
@@ -296,7 +312,13 @@ impl<M> Inbox<M> {
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
     pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
-        let messages = self.notices.drain(..).chain(self.mailbox.drain(..)).collect();
+        let messages = self
+            .notices
+            .take()
+            .into_iter()
+            .flat_map(|notices| *notices)
+            .chain(self.mailbox.drain(..))
+            .collect();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
         self.recall(signals);
@@ -319,8 +341,8 @@ impl<M> Inbox<M> {
     /// The inbox leaves this node: senders of packets that were not decided are told so.
     pub(super) fn leave(&mut self, signals: &mut Signals) {
         self.tell_room(signals);
-        let turned_away = self.turned_away.drain(..);
-        for (from, epoch, seq) in turned_away.chain(self.held.drain()) {
+        let turned_away = self.turned_away.take();
+        for (from, epoch, seq) in turned_away.into_iter().chain(self.held.drain()) {
             signals.push((from, Signal::NotHere { epoch, seq }));
         }
     }
@@ -401,13 +423,13 @@ impl<M> Inbox<M> {
 
     /// The gate decides again: what it turned away is to be sent again.
     fn recall(&mut self, signals: &mut Signals) {
-        for (from, epoch, seq) in self.turned_away.drain(..) {
+        for (from, epoch, seq) in self.turned_away.take() {
             signals.push((from, Signal::Missing { epoch, seq }));
         }
     }
 
     fn tell_room(&mut self, signals: &mut Signals) {
-        signals.extend(self.refused.drain(..).map(|(from, epoch)| (from, Signal::Room { epoch })));
+        signals.extend(self.refused.take().into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
     }
 }
 

@@ -121,6 +121,13 @@ impl<M: Parcel> Port<M> {
         message
     }
 
+    /// The process found nothing and sleeps.
+    pub fn rest(&mut self) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.rest();
+        }
+    }
+
     /// A packet for this name arrived.
     pub fn on_packet(
         &mut self,

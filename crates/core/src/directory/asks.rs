@@ -8,7 +8,7 @@ use super::record::{Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::REQUESTS_MAX;
-use crate::base::{Executed, Incarnation, Mutant, Mutants, Name, RequestId, Time};
+use crate::base::{Executed, Few, Incarnation, Mutant, Mutants, Name, RequestId, Time};
 
 #[derive(Debug)]
 struct Asked {
@@ -136,10 +136,10 @@ impl Directory {
                 gate: located.gate,
                 request,
                 state: RecordState::Registered,
-                restart_ages_ms: Vec::new(),
+                restart_ages_ms: Few::default(),
                 back_off_ms: 0,
-                stopped_before: Vec::new(),
-                stopping_by: Vec::new(),
+                stopped_before: Few::default(),
+                stopping_by: Few::default(),
                 has_run: true,
             };
             self.host_registered(record);

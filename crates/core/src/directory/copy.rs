@@ -1,6 +1,7 @@
 //! A copy of one slot's records, as every replica keeps it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
@@ -33,8 +34,8 @@ pub struct Mark {
 /// A record, and when this replica applied it: ages in the record count from then.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// The record.
-    pub(super) record: Record,
+    /// The record; the host of its process, if it is this node, holds the same.
+    pub(super) record: Arc<Record>,
     /// When it was applied here.
     pub(super) at: Time,
 }
@@ -61,7 +62,7 @@ impl Copy {
         match change {
             Change::Put(record) => {
                 self.tombstones.remove(&record.name);
-                self.entries.insert(record.name.clone(), Entry { record, at: now });
+                self.entries.insert(record.name.clone(), Entry { record: Arc::new(record), at: now });
             }
             Change::Remove(name, tombstone) => {
                 self.entries.remove(&name);
@@ -141,7 +142,7 @@ impl Copy {
             let record = &entry.record;
             room(&mut fills, record.size());
             if let Some(fill) = fills.last_mut() {
-                fill.records.push(record.clone());
+                fill.records.push(Record::clone(record));
             }
         }
         for (name, (tombstone, _)) in &self.tombstones {
@@ -163,7 +164,7 @@ impl Copy {
         }
         let Some(staging) = &mut self.staging else { return false };
         for record in fill.records {
-            staging.entries.insert(record.name.clone(), Entry { record, at: now });
+            staging.entries.insert(record.name.clone(), Entry { record: Arc::new(record), at: now });
         }
         for (name, tombstone) in fill.tombstones {
             staging.removals.push_back((now, name.clone()));

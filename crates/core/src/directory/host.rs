@@ -11,7 +11,7 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::message::{Message, News};
@@ -35,22 +35,33 @@ enum Phase {
 
 #[derive(Debug)]
 struct Hosted {
-    record: Record,
+    /// The same that the copy of this node holds, if it is a replica: there may be very many.
+    record: Arc<Record>,
     phase: Phase,
     /// What the owner has not acknowledged.
-    unreported: Option<News>,
+    unreported: Option<Box<News>>,
     /// It came from another line and waits for an owner there.
     offered: bool,
     /// A life that is to follow once the present one has ended.
-    next: Option<Record>,
+    next: Option<Box<Record>>,
+}
+
+impl Hosted {
+    fn new(record: Arc<Record>, phase: Phase) -> Self {
+        Self { record, phase, unreported: None, offered: false, next: None }
+    }
+
+    /// What the owner has yet to hear of a life that has ended.
+    fn unreported_or(&self, reason: ExitReason) -> News {
+        self.unreported.as_deref().cloned().unwrap_or(News::Exited(reason))
+    }
 }
 
 /// All instances of this node.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    names: BTreeMap<Name, Hosted>,
-    /// The same names by slot: an owner asks for those of its slots.
-    by_slot: BTreeMap<SlotId, BTreeSet<Name>>,
+    /// By slot: an owner asks for those of its slots. No slot is here without a name.
+    slots: BTreeMap<SlotId, BTreeMap<Name, Hosted>>,
     orphans: BTreeMap<Name, Record>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
@@ -59,7 +70,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.orphans.is_empty()
+        self.slots.is_empty() && self.orphans.is_empty()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
@@ -67,47 +78,69 @@ impl Host {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = (&Name, Token, bool)> {
-        self.names.iter().map(|(name, h)| (name, h.record.token, h.phase == Phase::Running))
+        self.all().map(|(name, h)| (name, h.record.token, h.phase == Phase::Running))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Name, &Hosted)> {
+        self.slots.values().flatten()
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Hosted> {
+        self.slots.values_mut().flat_map(BTreeMap::values_mut)
+    }
+
+    fn get(&self, slot: SlotId, name: &Name) -> Option<&Hosted> {
+        self.slots.get(&slot)?.get(name)
+    }
+
+    fn get_mut(&mut self, slot: SlotId, name: &Name) -> Option<&mut Hosted> {
+        self.slots.get_mut(&slot)?.get_mut(name)
     }
 
     /// Records of the names in this slot.
     pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
-        let names = self.by_slot.get(&slot).into_iter().flatten();
-        names.filter_map(|name| self.names.get(name)).map(|hosted| &hosted.record)
+        self.slots.get(&slot).into_iter().flatten().map(|(_, hosted)| &*hosted.record)
     }
 
     fn insert(&mut self, slot: SlotId, hosted: Hosted) {
-        let name = hosted.record.name.clone();
-        self.by_slot.entry(slot).or_default().insert(name.clone());
-        self.names.insert(name, hosted);
+        self.slots.entry(slot).or_default().insert(hosted.record.name.clone(), hosted);
     }
 
     fn remove(&mut self, slot: SlotId, name: &Name) -> Option<Hosted> {
-        if let Some(names) = self.by_slot.get_mut(&slot) {
-            names.remove(name);
-            if names.is_empty() {
-                self.by_slot.remove(&slot);
-            }
+        let names = self.slots.get_mut(&slot)?;
+        let removed = names.remove(name);
+        if names.is_empty() {
+            self.slots.remove(&slot);
         }
-        self.names.remove(name)
+        removed
     }
 
-    pub(super) fn keep_orphan(&mut self, record: Record) {
-        if self.orphans.len() < ORPHANS_MAX && !self.names.contains_key(&record.name) {
+    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record) {
+        if self.orphans.len() < ORPHANS_MAX && self.get(slot, &record.name).is_none() {
             self.orphans.insert(record.name.clone(), record);
         }
     }
 }
 
 impl Directory {
+    /// What is hosted under this name.
+    fn hosted_as(&mut self, name: &Name) -> Option<&mut Hosted> {
+        let slot = self.slot_of(name);
+        self.host.get_mut(slot, name)
+    }
+
+    /// This life of the name, if it is here.
+    fn hosted_life(&mut self, name: &Name, token: Token) -> Option<&mut Hosted> {
+        self.hosted_as(name).filter(|hosted| hosted.record.token == token)
+    }
+
     /// The node leaves: every instance is told to end. Their owners are told nothing: the view without this node
     /// makes them start the names elsewhere.
     pub fn handle_leave(&mut self) {
         self.host.leaving = true;
         let lives: Vec<(Name, Token)> = self
             .host
-            .names
-            .iter()
+            .all()
             .filter(|(_, hosted)| hosted.phase != Phase::Ended)
             .map(|(name, hosted)| (name.clone(), hosted.record.token))
             .collect();
@@ -118,20 +151,21 @@ impl Directory {
 
     /// Whether the node leaves and nothing runs here any more.
     pub fn has_left(&self) -> bool {
-        self.host.leaving && self.host.names.values().all(|hosted| hosted.phase == Phase::Ended)
+        self.host.leaving && self.host.all().all(|(_, hosted)| hosted.phase == Phase::Ended)
     }
 
     /// `init` of a launched life returned.
     pub fn handle_launched(&mut self, name: &Name, token: Token, result: Result<(), ExitReason>, now: Time) {
-        let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) else { return };
+        let Some(hosted) = self.hosted_life(name, token) else { return };
         if hosted.phase != Phase::Launching {
             return;
         }
         match result {
             Ok(()) => {
                 hosted.phase = Phase::Running;
-                hosted.record.state = RecordState::Running;
-                hosted.record.has_run = true;
+                let record = Arc::make_mut(&mut hosted.record);
+                record.state = RecordState::Running;
+                record.has_run = true;
                 self.news(name, News::Running, now);
             }
             Err(reason) => {
@@ -145,7 +179,7 @@ impl Directory {
 
     /// An instance ended.
     pub fn handle_exited(&mut self, name: &Name, token: Token, reason: ExitReason, now: Time) {
-        let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) else { return };
+        let Some(hosted) = self.hosted_life(name, token) else { return };
         if hosted.phase == Phase::Ended {
             return;
         }
@@ -161,28 +195,27 @@ impl Directory {
     /// It ended while it was offered, and the owner may or may not have adopted it. If it has, the report of the end
     /// reaches a record; if not, the record itself is offered.
     fn offer_what_is_left(&mut self, name: &Name, reason: &ExitReason) {
-        let Some(Hosted { record, .. }) = self.host.names.get(name) else { return };
+        let Some(Hosted { record, .. }) = self.host.get(self.slot_of(name), name) else { return };
         let starts_again = record.policy.restarts_after(reason);
         let full = self.host.orphans.len() >= ORPHANS_MAX;
         if starts_again && record.state != RecordState::Registered && !self.host.leaving && !full {
-            let record = record.clone();
+            let record = Record::clone(record);
             self.host.orphans.insert(name.clone(), record);
         }
     }
 
     /// A process of this node was given a name by the owner.
     pub(super) fn host_registered(&mut self, record: Record) {
-        let hosted = Hosted { record, phase: Phase::Running, unreported: None, offered: false, next: None };
-        self.host.insert(self.slot_of(&hosted.record.name), hosted);
+        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::new(record), Phase::Running));
     }
 
     fn news(&mut self, name: &Name, news: News, now: Time) {
-        let Some(hosted) = self.host.names.get_mut(name) else { return };
-        let token = hosted.record.token;
         if self.host.leaving {
             return;
         }
-        hosted.unreported = Some(news.clone());
+        let Some(hosted) = self.hosted_as(name) else { return };
+        let token = hosted.record.token;
+        hosted.unreported = Some(Box::new(news.clone()));
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
             self.send(owner, Message::Report { name: name.clone(), token, news });
@@ -194,8 +227,13 @@ impl Directory {
         if self.owner_of(name) != Some(from) {
             return;
         }
-        if let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) {
+        let slot = self.slot_of(name);
+        let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
+        if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
             hosted.unreported = None;
+            if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
+                hosted.record = Arc::clone(&entry.record);
+            }
         }
     }
 
@@ -204,14 +242,14 @@ impl Directory {
             return;
         }
         let name = record.name.clone();
-        let Some(hosted) = self.host.names.get_mut(&name) else {
+        let Some(hosted) = self.hosted_as(&name) else {
             return self.on_grant_of_new_name(record, now);
         };
         if hosted.record.token == record.token {
             let news = match hosted.phase {
                 Phase::Launching => return,
                 Phase::Running => News::Running,
-                Phase::Ended => hosted.unreported.clone().unwrap_or(News::Exited(ExitReason::Killed)),
+                Phase::Ended => hosted.unreported_or(ExitReason::Killed),
             };
             return self.news(&name, news, now);
         }
@@ -223,7 +261,7 @@ impl Directory {
             self.follow(record, now);
         } else {
             let token = hosted.record.token;
-            hosted.next = Some(record);
+            hosted.next = Some(Box::new(record));
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
         }
     }
@@ -234,16 +272,13 @@ impl Directory {
             return self.launch(record, Launch::Fresh);
         }
         // It was to follow a life that is not here any more.
-        let phase = Phase::Ended;
-        self.host
-            .names
-            .insert(name.clone(), Hosted { record, phase, unreported: None, offered: false, next: None });
+        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Ended));
         self.news(&name, News::Exited(ExitReason::NodeLost), now);
     }
 
     /// The life before has ended here; this one follows it.
     fn follow(&mut self, record: Record, now: Time) {
-        let Some(last) = self.host.names.get(&record.name) else {
+        let Some(last) = self.hosted_as(&record.name) else {
             return self.on_grant_of_new_name(record, now);
         };
         let previous = last.record.token;
@@ -257,24 +292,18 @@ impl Directory {
     }
 
     fn launch(&mut self, record: Record, launch: Launch) {
-        let hosted = Hosted {
-            record: record.clone(),
-            phase: Phase::Launching,
-            unreported: None,
-            offered: false,
-            next: None,
-        };
-        self.host.insert(self.slot_of(&record.name), hosted);
-        self.tell(Output::Launch { record: Arc::new(record), launch });
+        let record = Arc::new(record);
+        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::clone(&record), Phase::Launching));
+        self.tell(Output::Launch { record, launch });
     }
 
     fn launch_next(&mut self, name: &Name) {
-        let next = self.host.names.get_mut(name).and_then(|hosted| hosted.next.take());
+        let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
             if record.is_fresh() {
-                self.launch(record, Launch::Fresh);
+                self.launch(*record, Launch::Fresh);
             }
         }
     }
@@ -288,7 +317,7 @@ impl Directory {
         now: Time,
     ) {
         // A lower life than the one to end must end too: the word that it had got the higher token was lost.
-        let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token <= token) else {
+        let Some(hosted) = self.hosted_as(&name).filter(|h| h.record.token <= token) else {
             // It is gone already: tell the owner that asks.
             let news = News::Gone(reason);
             return self.send(from, Message::Report { name, token, news });
@@ -298,14 +327,14 @@ impl Directory {
         match hosted.phase {
             Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
             Phase::Ended => {
-                let news = hosted.unreported.clone().unwrap_or(News::Exited(reason));
+                let news = hosted.unreported_or(reason);
                 self.news(&name, news, now);
             }
         }
     }
 
     pub(super) fn on_discard(&mut self, name: Name, token: Token, code: ErrorCode) {
-        let Some(hosted) = self.host.names.get(&name).filter(|h| h.record.token == token) else { return };
+        let Some(hosted) = self.hosted_life(&name, token) else { return };
         let registered = hosted.record.state == RecordState::Registered;
         if hosted.phase == Phase::Ended || registered {
             self.host.remove(self.slot_of(&name), &name);
@@ -314,14 +343,14 @@ impl Directory {
     }
 
     pub(super) fn on_retoken(&mut self, name: Name, old: Token, new: Token) {
-        if let Some(hosted) = self.host.names.get_mut(&name).filter(|h| h.record.token == old) {
-            hosted.record.token = new;
+        if let Some(hosted) = self.hosted_life(&name, old) {
+            Arc::make_mut(&mut hosted.record).token = new;
             self.tell(Output::Retoken { name, old, new });
         }
     }
 
     pub(super) fn on_offered(&mut self, name: &Name, token: Token) {
-        if let Some(hosted) = self.host.names.get_mut(name) {
+        if let Some(hosted) = self.hosted_as(name) {
             hosted.offered = false;
         }
         if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {
@@ -333,17 +362,17 @@ impl Directory {
     pub(super) fn host_follows_view(&mut self, new_line: bool, now: Time) {
         if new_line {
             let me = self.me;
-            for hosted in self.host.names.values_mut() {
+            for hosted in self.host.all_mut() {
                 hosted.offered = hosted.phase != Phase::Ended;
                 if hosted.offered {
-                    hosted.record.host = me;
+                    Arc::make_mut(&mut hosted.record).host = me;
                 }
             }
             self.offer_ended_as_orphans();
         }
-        for hosted in self.host.names.values_mut() {
+        for hosted in self.host.all_mut() {
             if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
-                hosted.unreported = Some(News::Exited(ExitReason::Killed));
+                hosted.unreported = Some(Box::new(News::Exited(ExitReason::Killed)));
             }
         }
         self.host.report_at = Some(now);
@@ -353,12 +382,13 @@ impl Directory {
     /// What has ended here runs nowhere: its record is offered, to be started again; its mailbox ends.
     fn offer_ended_as_orphans(&mut self) {
         let ended: Vec<Name> =
-            self.host.names.iter().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
+            self.host.all().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
         for name in ended {
-            let Some(Hosted { record, .. }) = self.host.remove(self.slot_of(&name), &name) else { continue };
+            let slot = self.slot_of(&name);
+            let Some(Hosted { record, .. }) = self.host.remove(slot, &name) else { continue };
             let token = record.token;
             if !matches!(record.state, RecordState::Starting | RecordState::Registered) {
-                self.host.keep_orphan(record);
+                self.host.keep_orphan(slot, Arc::unwrap_or_clone(record));
             }
             self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
         }
@@ -368,8 +398,7 @@ impl Directory {
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
         let (mut told, mut lives) = (Vec::new(), Vec::new());
         for slot in slots {
-            let names = self.host.by_slot.get(slot).into_iter().flatten();
-            for (name, hosted) in names.filter_map(|name| Some((name, self.host.names.get(name)?))) {
+            for (name, hosted) in self.host.slots.get(slot).into_iter().flatten() {
                 // What is offered is judged as an offer.
                 let judged = hosted.phase != Phase::Ended && !hosted.offered;
                 lives.push((name.clone(), hosted.record.token, judged));
@@ -386,7 +415,7 @@ impl Directory {
     }
 
     pub(super) fn on_ask_offer(&mut self, name: &Name, token: Token, now: Time) {
-        if let Some(hosted) = self.host.names.get_mut(name).filter(|h| h.record.token == token) {
+        if let Some(hosted) = self.hosted_life(name, token) {
             hosted.offered = hosted.phase != Phase::Ended;
             self.host.report_at = Some(now);
             self.report_again(now);
@@ -401,13 +430,14 @@ impl Directory {
             return;
         }
         let mut messages = Vec::new();
-        for (name, hosted) in &self.host.names {
+        for (name, hosted) in self.host.all() {
             let token = hosted.record.token;
             if hosted.offered {
                 let running = true;
-                messages.push((name.clone(), Message::Offer { record: hosted.record.clone(), running }));
+                messages
+                    .push((name.clone(), Message::Offer { record: Record::clone(&hosted.record), running }));
             } else if let Some(news) = &hosted.unreported {
-                let (name, news) = (name.clone(), news.clone());
+                let (name, news) = (name.clone(), News::clone(news));
                 messages.push((name.clone(), Message::Report { name, token, news }));
             }
         }

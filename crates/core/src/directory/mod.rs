@@ -259,7 +259,7 @@ impl Directory {
             .iter()
             .filter(|(_, owned)| owned.serves())
             .filter_map(|(slot, _)| self.copies.get(slot))
-            .flat_map(|copy| copy.entries.values().map(|entry| &entry.record))
+            .flat_map(|copy| copy.entries.values().map(|entry| &*entry.record))
     }
 
     /// Names this node hosts: their lives, and whether `init` has returned and they have not ended.

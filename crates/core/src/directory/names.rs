@@ -12,6 +12,7 @@
 //! Every arrow is a write that all replicas have acknowledged before anything that follows from it is done.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::message::{Change, Message};
 use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
@@ -20,7 +21,7 @@ use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::SLOT_WAITERS_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time};
+use crate::base::{ErrorCode, ExitReason, Few, Incarnation, Mutant, Name, RequestId, SlotId, Time};
 use crate::placement::place_by_hash;
 
 /// A request that waits for its slot to open or its name to settle.
@@ -225,10 +226,10 @@ impl Directory {
             gate: gate_of(token, host),
             request,
             state,
-            restart_ages_ms: Vec::new(),
+            restart_ages_ms: Few::default(),
             back_off_ms: 0,
-            stopped_before,
-            stopping_by: Vec::new(),
+            stopped_before: stopped_before.into(),
+            stopping_by: Few::default(),
             has_run: registered,
         };
         let after = if registered {
@@ -327,7 +328,7 @@ impl Directory {
         let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
         if record.state == RecordState::Quarantined {
             let mut record = record.clone();
-            record.restart_ages_ms.clear();
+            record.restart_ages_ms = Few::default();
             self.restart_fresh(slot, record, &ExitReason::Quarantined, now);
         }
         self.answer(request, name, Answer::Done);
@@ -342,7 +343,7 @@ impl Directory {
         };
         let open: Vec<_> = copy.entries.values().filter(|entry| !settled(&entry.record)).cloned().collect();
         for entry in open {
-            let record = entry.record;
+            let record = Arc::unwrap_or_clone(entry.record);
             match record.state {
                 RecordState::BackingOff => {
                     let waited = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);

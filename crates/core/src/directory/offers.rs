@@ -154,7 +154,7 @@ impl Directory {
             // What was written since the slot opened may be younger than what the host said.
             let entries = copy.entries.values().filter(|entry| entry.at < opened_at);
             let lost: Vec<Record> =
-                entries.map(|entry| &entry.record).filter(|record| is_lost(record)).cloned().collect();
+                entries.map(|entry| &*entry.record).filter(|record| is_lost(record)).cloned().collect();
             for record in lost {
                 self.end_loser(from, record.name.clone(), record.token, now);
                 self.node_lost(*slot, record, now);

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::base::hash::mix;
-use crate::base::{Bytes, ExitReason, Incarnation, Kind, Name, RequestId, Token};
+use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, RequestId, Token};
 
 /// When a process that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -117,17 +117,17 @@ pub struct Record {
     /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Moves and node
     /// deaths do not count.
     #[n(10)]
-    pub restart_ages_ms: Vec<u32>,
+    pub restart_ages_ms: Few<u32>,
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
     #[n(11)]
     pub back_off_ms: u32,
     /// The stops that ended the life before, when this name was started again: a late copy of one of them is
     /// answered, and does not stop this life.
     #[n(12)]
-    pub stopped_before: Vec<RequestId>,
+    pub stopped_before: Few<RequestId>,
     /// The stops of this life, while it is stopping.
     #[n(13)]
-    pub stopping_by: Vec<RequestId>,
+    pub stopping_by: Few<RequestId>,
     /// Whether `init` has ever returned Ok under this record: only then its start was, or will be, answered so.
     #[n(14)]
     pub has_run: bool,

@@ -111,7 +111,7 @@ impl Directory {
         let ages = self.recent_restarts(slot, &record, now);
         let intensity = self.settings.restart;
         let decision = after_exit(record.policy, &reason, ages.len(), &intensity, &mut self.rng);
-        record.restart_ages_ms = ages;
+        record.restart_ages_ms = ages.into();
         match decision {
             AfterExit::Remove => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);

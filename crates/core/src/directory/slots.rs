@@ -16,6 +16,7 @@
 //! Any state ends with the next view, which starts again at Gather (`docs/protocol.md` section 4).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::copy::{Copy, Mark};
 use super::message::{Change, Fill, FillFor, Message, SlotWrite};
@@ -92,8 +93,11 @@ pub(super) struct Batch {
 const RECORDS_PER_MESSAGE: usize = 12;
 
 impl Directory {
+    /// Says what was collected, but for writes and their acknowledgements.
     pub(super) fn flush_batch(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
+        let Batch { write, written, .. } = &mut self.batch;
+        let (write, written) = (std::mem::take(write), std::mem::take(written));
+        let batch = std::mem::replace(&mut self.batch, Batch { write, written, ..Batch::default() });
         for (to, slots) in batch.gather {
             self.send(to, Message::Gather(slots));
         }
@@ -105,14 +109,6 @@ impl Directory {
         }
         for (to, slots) in batch.opened {
             self.send(to, Message::Opened(slots));
-        }
-        for (to, writes) in batch.write {
-            for writes in split_writes(writes) {
-                self.send(to, Message::Write(writes));
-            }
-        }
-        for (to, acks) in batch.written {
-            self.send(to, Message::Written(acks));
         }
         let others: Vec<Incarnation> = self
             .view()
@@ -131,6 +127,19 @@ impl Directory {
             for member in others.into_iter().chain([self.me]) {
                 self.send(member, Message::AskHosted(batch.ask_hosted.clone()));
             }
+        }
+    }
+
+    /// Says the writes and acknowledgements of all inputs since the last time, in one message to each peer. Whatever
+    /// follows from a write waits for its acknowledgement, so nothing overtakes it.
+    pub fn flush_writes(&mut self) {
+        for (to, writes) in std::mem::take(&mut self.batch.write) {
+            for writes in split_writes(writes) {
+                self.send(to, Message::Write(writes));
+            }
+        }
+        for (to, acks) in std::mem::take(&mut self.batch.written) {
+            self.send(to, Message::Written(acks));
         }
     }
 
@@ -508,16 +517,16 @@ impl Directory {
     pub(super) fn record(&self, name: &Name) -> Option<&Record> {
         let slot = self.slot_of(name);
         self.owned.get(&slot).filter(|owned| owned.serves())?;
-        self.copies.get(&slot)?.entries.get(name).map(|entry| &entry.record)
+        self.copies.get(&slot)?.entries.get(name).map(|entry| &*entry.record)
     }
 
     /// Records of a lost line that nobody may host any more; kept to be offered to the next one.
     pub(super) fn keep_orphans(&mut self) {
         let copies = std::mem::take(&mut self.copies);
-        for copy in copies.into_values().filter(|copy| copy.mark.opened.is_some()) {
+        for (slot, copy) in copies.into_iter().filter(|(_, copy)| copy.mark.opened.is_some()) {
             for entry in copy.entries.into_values() {
                 if !matches!(entry.record.state, RecordState::Registered | RecordState::Stopping) {
-                    self.host.keep_orphan(entry.record);
+                    self.host.keep_orphan(slot, Arc::unwrap_or_clone(entry.record));
                 }
             }
         }

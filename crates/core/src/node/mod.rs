@@ -115,9 +115,20 @@ impl Node {
         self.view.as_ref()
     }
 
-    /// What is to be done next.
+    /// What is to be done next. Feed in all that has happened before the first of these: what many inputs have to say
+    /// to one peer about writes is said in one message, once nothing else is to be done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        if self.out.is_empty() {
+            self.say_writes();
+        }
         self.out.pop_front()
+    }
+
+    fn say_writes(&mut self) {
+        self.directory.flush_writes();
+        while let Some(output) = self.directory.poll_output() {
+            self.on_directory(output);
+        }
     }
 
     /// When `handle` is due with [`Input::Wake`], if nothing else comes before.
@@ -232,6 +243,7 @@ impl Node {
             Output::Propose(view) => self.out.push_back(Effect::ProposeView(view)),
             Output::Installed(view) => self.on_installed(view, now),
             Output::LineLeft => {
+                self.say_writes();
                 self.view = None;
                 self.directory.handle_line_left();
             }
@@ -248,6 +260,8 @@ impl Node {
     }
 
     fn on_installed(&mut self, view: Arc<View>, now: Now) {
+        // In the view in which they were made.
+        self.say_writes();
         let before = self.view.replace(Arc::clone(&view));
         let entered = |from: Option<&View>, to: &View| -> Vec<MemberInfo> {
             let known = |m: &&MemberInfo| !from.is_some_and(|from| from.contains(m.incarnation));

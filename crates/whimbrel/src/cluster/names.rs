@@ -43,7 +43,7 @@ impl Cluster {
     /// The process of this name, if this node happens to know where it is and that it is of this kind: a hint that
     /// may be outdated, and none is no proof of absence. To be sure ask [`Cluster::locate`].
     pub fn whereis<P: Process>(&self, name: &str) -> Option<ProcessRef<P>> {
-        let entry = self.exchange().known(&Name::new(name).ok()?)?;
+        let entry = self.exchange().known(name)?;
         let state = entry.lock();
         let somewhere = state.port.is_local() || state.port.whereabouts().is_some();
         let of_kind = state.kind.as_ref().is_some_and(|kind| kind.as_str() == P::KIND);

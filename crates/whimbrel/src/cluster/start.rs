@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use whimbrel_core::base::limits::ARGS_BYTES_MAX;
-use whimbrel_core::base::{Bytes, Executed, ExitReason, Kind, Name};
+use whimbrel_core::base::{Bytes, Executed, ExitReason, Name};
 use whimbrel_core::directory::{Answer, Ask, Located, Placement, RestartPolicy};
 
 use super::{Cluster, DEADLINE};
@@ -158,8 +158,8 @@ impl Cluster {
         let cluster = Cluster::for_processes(self.shared.clone());
         let entry = self
             .exchange()
-            .launch_unnamed(P::KIND, options.mailbox_max, move |entry, instance| {
-                unnamed::<P>(Launching { entry, instance, cluster }, args, born)
+            .launch_unnamed(P::KIND, options.mailbox_max, move |tasks, entry, instance| {
+                unnamed::<P>(tasks, Launching { entry, instance, cluster }, args, born)
             })
             .ok_or_else(|| StartError::NoHost { kind: P::KIND.into() })?;
         match outcome.await {
@@ -188,7 +188,7 @@ impl<P: Process> Request<P> {
             return Err(StartError::ArgsTooLarge { bytes: args.len() });
         }
         let ask = Ask::Start {
-            kind: Kind::new(P::KIND)?,
+            kind: kind.kind().clone(),
             args: args.clone(),
             policy: kind.allowed(policy.unwrap_or(options.policy)),
             // Arguments without an encoding can only be read here.

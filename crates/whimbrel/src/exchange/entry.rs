@@ -326,11 +326,18 @@ impl Entry {
     }
 
     /// The next message for the process; none leaves its waker here.
-    pub(crate) fn pop(self: &Arc<Self>, out: &mut PortOutput<Envelope>, waker: &Waker) -> Option<Envelope> {
+    pub(crate) fn pop(self: &Arc<Self>, waker: &Waker) -> Option<Envelope> {
+        let mut out = PortOutput::default();
         let mut state = self.lock();
-        let envelope = state.find_or_wait(waker, |state| state.port.pop(clock::time, out));
+        let envelope = state.find_or_wait(waker, |state| {
+            let envelope = state.port.pop(clock::time, &mut out);
+            if envelope.is_none() {
+                state.port.rest();
+            }
+            envelope
+        });
         if !out.is_empty() {
-            let left = self.settle(&mut state, out);
+            let left = self.settle(&mut state, &mut out);
             drop(state);
             self.finish(left);
         }

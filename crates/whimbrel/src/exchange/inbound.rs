@@ -105,7 +105,7 @@ impl Inbound for Exchange {
             if let Some(call) = message.call {
                 self.call_is_nowhere(CallId::from_u64(call));
             }
-            if let Some(entry) = self.known(&message.name) {
+            if let Some(entry) = self.known(message.name.as_str()) {
                 let Message { epoch, seq, .. } = message;
                 entry.with_port(|port, here, out| port.on_unsent(here, peer, epoch, seq, out));
             }
@@ -124,7 +124,7 @@ impl Exchange {
         } = message;
         // A sender that this node's view does not contain was excluded, or is ahead; it asks the owner again.
         let member = self.view.load().as_ref().is_some_and(|view| view.contains(from));
-        let Some(entry) = self.known(&name).filter(|_| member) else {
+        let Some(entry) = self.known(name.as_str()).filter(|_| member) else {
             return self.signal(from, Signal::NotHere { epoch, seq });
         };
         let now = clock::time();

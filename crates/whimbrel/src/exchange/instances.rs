@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use whimbrel_core::base::{ErrorCode, ExitReason, Name, Token};
 use whimbrel_core::delivery::{Inbox, PortOutput};
 use whimbrel_core::directory::{Launch, Located, Record, RecordState};
@@ -16,7 +17,8 @@ use crate::Cluster;
 use crate::clock;
 use crate::driver::Command;
 use crate::process::current::InstanceId;
-use crate::process::{Hosting, Instance, Launching, Life, Order, TERMINATE_MAX};
+use crate::process::{Hosting, Instance, Launching, Order, TERMINATE_MAX};
+use crate::tasks::Tasks;
 
 /// The text of the end of a start that `max_per_node` refused.
 pub(crate) const AT_CAPACITY: &str = "as many processes of this kind run here as its options allow";
@@ -43,10 +45,14 @@ impl Exchange {
     }
 
     /// Runs the life of an instance as a task.
-    fn start_task(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, life: Life) {
+    fn start_task(
+        &self,
+        entry: &Arc<Entry>,
+        instance: &Arc<Instance>,
+        life: impl FnOnce(&Tasks) -> AbortHandle,
+    ) {
         lock(&self.instances.alive).insert(instance.id.0, (entry.clone(), instance.clone()));
-        let abort = self.tasks.spawn_process(life);
-        instance.set_abort(abort);
+        instance.set_abort(life(&self.tasks));
         if self.is_closed() {
             instance.abort();
         }
@@ -96,8 +102,9 @@ impl Exchange {
         drop(state);
         entry.finish(left);
         let launching = Launching { entry: entry.clone(), instance: instance.clone(), cluster };
-        let life = kind.clone().launch(launching, record.args.clone());
-        self.start_task(&entry, &instance, life);
+        self.start_task(&entry, &instance, |tasks| {
+            kind.clone().launch(tasks, launching, record.args.clone())
+        });
         Ok(())
     }
 
@@ -106,7 +113,7 @@ impl Exchange {
         self: &Arc<Self>,
         kind: &'static str,
         mailbox_max: usize,
-        life: impl FnOnce(Arc<Entry>, Arc<Instance>) -> Life,
+        life: impl FnOnce(&Tasks, Arc<Entry>, Arc<Instance>) -> AbortHandle,
     ) -> Option<Arc<Entry>> {
         let instance = self.new_instance(kind, Token::NONE);
         let name = Name::new(&format!("unnamed {kind} {}", instance.id.0)).ok()?;
@@ -115,8 +122,7 @@ impl Exchange {
             port.install(here, Inbox::new(Token::NONE, mailbox_max, self.mutants), out);
         });
         entry.lock().instance = Some(instance.clone());
-        let life = life(entry.clone(), instance.clone());
-        self.start_task(&entry, &instance, life);
+        self.start_task(&entry, &instance, |tasks| life(tasks, entry.clone(), instance.clone()));
         Some(entry)
     }
 
@@ -247,7 +253,7 @@ impl Exchange {
 
     /// Tells an instance to end. Returns what the node is to be told at once, when there is none.
     pub(crate) fn terminate(self: &Arc<Self>, name: Name, token: Token, reason: ExitReason) -> Option<Input> {
-        let entry = self.known(&name);
+        let entry = self.known(name.as_str());
         let found = entry.and_then(|entry| {
             let state = entry.lock();
             let instance = state.instance.clone().filter(|_| state.token == token);
@@ -287,7 +293,7 @@ impl Exchange {
 
     /// Nothing follows the life that ended here, or the name is taken from its process.
     pub(crate) fn discard(&self, name: &Name, token: Token, code: ErrorCode) {
-        let Some(entry) = self.known(name) else {
+        let Some(entry) = self.known(name.as_str()) else {
             return;
         };
         let mut state = entry.lock();
@@ -310,7 +316,7 @@ impl Exchange {
 
     /// A life goes on under a higher token.
     pub(crate) fn retoken(&self, name: &Name, old: Token, new: Token) {
-        let Some(entry) = self.known(name) else {
+        let Some(entry) = self.known(name.as_str()) else {
             return;
         };
         let mut state = entry.lock();

@@ -25,6 +25,7 @@ mod inbound;
 mod instances;
 mod locked;
 mod sweep;
+mod table;
 
 /// Where [`locked`] has its locks from; `crates/loom` gives it others.
 mod sync {
@@ -32,7 +33,6 @@ mod sync {
 }
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
@@ -56,8 +56,6 @@ use crate::process::KindTable;
 use crate::tasks::Tasks;
 use crate::transport::{OutFrame, SendError, Transport};
 
-/// Shards of the table of names.
-const NAME_SHARDS: usize = 64;
 /// Shards of the table of open calls.
 const CALL_SHARDS: usize = 16;
 /// Shards of the table from epochs to entries.
@@ -76,8 +74,7 @@ pub(crate) struct Exchange {
     view: ArcSwapOption<View>,
     view_counter: AtomicU64,
     epochs: Epochs,
-    hasher: RandomState,
-    names: Vec<RwLock<HashMap<Name, Arc<Entry>>>>,
+    names: table::Table,
     routes: Vec<Mutex<HashMap<u64, Weak<Entry>>>>,
     calls: Vec<Mutex<Calls<Arc<dyn Waiter>>>>,
     transport: OnceLock<Transport>,
@@ -112,8 +109,7 @@ impl Exchange {
             view: ArcSwapOption::empty(),
             view_counter: AtomicU64::new(0),
             epochs: Epochs::new(),
-            hasher: RandomState::new(),
-            names: std::iter::repeat_with(RwLock::default).take(NAME_SHARDS).collect(),
+            names: table::Table::default(),
             routes: std::iter::repeat_with(Mutex::default).take(ROUTE_SHARDS).collect(),
             calls: (0..CALL_SHARDS).map(shard).collect(),
             transport: OnceLock::new(),
@@ -184,34 +180,20 @@ impl Exchange {
 
     /// The entry of a name, made if there is none.
     pub(crate) fn entry(self: &Arc<Self>, name: &Name) -> Arc<Entry> {
-        if let Some(entry) = self.known(name) {
+        if let Some(entry) = self.known(name.as_str()) {
             return entry;
         }
-        if self.is_closed() {
-            return Entry::new(name.clone(), Naming::Named, self.clone());
-        }
-        let mut names = self.shard(name).write().unwrap_or_else(PoisonError::into_inner);
-        names
-            .entry(name.clone())
-            .or_insert_with(|| Entry::new(name.clone(), Naming::Named, self.clone()))
-            .clone()
+        let make = || Entry::new(name.clone(), Naming::Named, self.clone());
+        if self.is_closed() { make() } else { self.names.get_or_insert_with(name, make) }
     }
 
     /// The entry of a name, if this node has one.
-    pub(crate) fn known(&self, name: &Name) -> Option<Arc<Entry>> {
-        self.shard(name).read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    fn shard(&self, name: &Name) -> &RwLock<HashMap<Name, Arc<Entry>>> {
-        &self.names[self.hasher.hash_one(name) as usize % NAME_SHARDS]
+    pub(crate) fn known(&self, name: &str) -> Option<Arc<Entry>> {
+        self.names.get(name)
     }
 
     fn all_entries(&self) -> Vec<Arc<Entry>> {
-        let mut all = Vec::new();
-        for shard in &self.names {
-            all.extend(shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned());
-        }
-        all
+        self.names.all()
     }
 
     /// Signals for `epoch` are for this entry from now on, and no longer those for `before`.
@@ -298,11 +280,8 @@ impl Exchange {
             return;
         }
         // Entries and the exchange hold each other; what is still referred to from outside goes with that.
-        for shard in &self.names {
-            let entries = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
-            for entry in entries.into_values() {
-                entry.with_port(|port, _, out| port.close(ErrorCode::NodeLost, out));
-            }
+        for entry in self.names.take_all() {
+            entry.with_port(|port, _, out| port.close(ErrorCode::NodeLost, out));
         }
         // What was queued has ended as not executed; of the rest nothing is known.
         self.end_all_calls();

@@ -133,17 +133,14 @@ impl Exchange {
     /// Forgets entries to which only the table refers and that hold nothing.
     fn forget_idle(&self) {
         let mut epochs = Vec::new();
-        for shard in &self.names {
-            let mut names = shard.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // With the shard locked nobody can get a reference from it, so a count of one stays one.
-            names.retain(|_, entry| {
-                let idle = Arc::strong_count(entry) == 1 && entry.lock().port.is_idle();
-                if idle {
-                    epochs.extend(entry.epoch());
-                }
-                !idle
-            });
-        }
+        self.names.retain(|entry| {
+            // Nobody can get a reference from the table now, so a count of one stays one.
+            let idle = Arc::strong_count(entry) == 1 && entry.lock().port.is_idle();
+            if idle {
+                epochs.extend(entry.epoch());
+            }
+            !idle
+        });
         for epoch in epochs {
             lock(&self.routes[epoch as usize % ROUTE_SHARDS]).remove(&epoch);
         }

@@ -1,6 +1,6 @@
 //! A message with its type erased, on its way through a mailbox.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -17,6 +17,8 @@ pub(crate) trait Work: Send {
     fn name(&self) -> &'static str;
     /// The kind the sender takes the process to be.
     fn kind(&self) -> &'static str;
+    /// The type of process that it is for.
+    fn process_type(&self) -> TypeId;
     /// Whether it can leave the node.
     fn travels(&self) -> bool;
     /// The message as bytes: user code.
@@ -53,6 +55,10 @@ impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
 
     fn kind(&self) -> &'static str {
         P::KIND
+    }
+
+    fn process_type(&self) -> TypeId {
+        TypeId::of::<P>()
     }
 
     fn travels(&self) -> bool {

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
-use whimbrel_core::delivery::PortOutput;
 
 use super::current::Current;
 use super::instance::Instance;
@@ -15,7 +15,7 @@ use super::timers::{Tick, TimerId, Timers};
 use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
-use crate::exchange::{Entry, Envelope};
+use crate::exchange::Entry;
 use crate::message::reply::{Owed, Reply, ReplyTo};
 use crate::message::{Handler, Message, Typed, Work};
 
@@ -28,44 +28,35 @@ const NOTES_MAX: usize = 16_384;
 pub struct Context<P: Process> {
     pub(super) entry: Arc<Entry>,
     pub(super) instance: Arc<Instance>,
-    pub(super) timers: Timers,
-    pub(super) notes: VecDeque<Box<dyn Work>>,
-    pub(super) stop: Option<ExitReason>,
+    pub(super) stop: Option<Box<ExitReason>>,
     /// Who waits for the message in hand, and which message that is.
     pub(super) caller: Option<ReplyTo>,
     pub(super) in_hand: &'static str,
-    /// Made when first needed: most processes own no task, and there may be very many processes.
-    pub(super) tasks: Option<JoinSet<()>>,
-    pub(super) blocking: Option<JoinSet<()>>,
-    pub(super) out: PortOutput<Envelope>,
-    named: bool,
+    /// Made when first needed: most processes own nothing, and there may be very many processes.
+    pub(super) own: Option<Box<Own>>,
     cluster: Cluster,
     process: std::marker::PhantomData<fn(P)>,
 }
 
+/// What an instance has beside its state: ends with it.
+#[derive(Default)]
+pub(super) struct Own {
+    timers: Timers,
+    /// Messages to itself.
+    notes: VecDeque<Box<dyn Work>>,
+    pub(super) tasks: Option<JoinSet<()>>,
+    pub(super) blocking: Option<JoinSet<()>>,
+}
+
 impl<P: Process> Context<P> {
     pub(super) fn new(entry: Arc<Entry>, instance: Arc<Instance>, cluster: Cluster) -> Self {
-        let named = entry.is_named();
-        Self {
-            entry,
-            instance,
-            timers: Timers::default(),
-            notes: VecDeque::new(),
-            stop: None,
-            caller: None,
-            in_hand: "",
-            tasks: None,
-            blocking: None,
-            out: PortOutput::default(),
-            named,
-            cluster,
-            process: std::marker::PhantomData,
-        }
+        let (stop, caller, in_hand, own) = (None, None, "", None);
+        Self { entry, instance, stop, caller, in_hand, own, cluster, process: std::marker::PhantomData }
     }
 
     /// The name it was started under; none for one that was spawned.
     pub fn name(&self) -> Option<&Name> {
-        self.named.then(|| self.entry.name())
+        self.entry.is_named().then(|| self.entry.name())
     }
 
     /// The fencing token of this life: higher than that of every earlier life of the name. Zero without a name.
@@ -96,8 +87,9 @@ impl<P: Process> Context<P> {
         P: Handler<M>,
     {
         let work = Typed::<P, M>::boxed(message);
-        if self.notes.len() < NOTES_MAX {
-            self.notes.push_back(work);
+        let notes = &mut self.own().notes;
+        if notes.len() < NOTES_MAX {
+            notes.push_back(work);
         } else {
             self.entry.overloaded(work);
         }
@@ -108,7 +100,7 @@ impl<P: Process> Context<P> {
     where
         P: Handler<M>,
     {
-        self.timers.add(clock::time() + delay, Tick::Once(Typed::<P, M>::boxed(message)))
+        self.own().timers.add(clock::time() + delay, Tick::Once(Typed::<P, M>::boxed(message)))
     }
 
     /// Handles a message again and again, first after one period. Ticks that are missed merge into one, and the
@@ -147,12 +139,14 @@ impl<P: Process> Context<P> {
     {
         let period = period.max(Duration::from_millis(1));
         let make = Box::new(move || message().map(Typed::<P, M>::boxed));
-        self.timers.add(clock::time() + period, Tick::Every { period, make })
+        self.own().timers.add(clock::time() + period, Tick::Every { period, make })
     }
 
     /// Ends a timer; a message that it has brought already is still handled.
     pub fn cancel(&mut self, timer: TimerId) {
-        self.timers.cancel(timer);
+        if let Some(own) = &mut self.own {
+            own.timers.cancel(timer);
+        }
     }
 
     /// Runs a future beside the process, as the same sender. It is aborted when the instance ends.
@@ -161,7 +155,7 @@ impl<P: Process> Context<P> {
         F: Future<Output = ()> + Send + 'static,
     {
         let owner = Current { id: None, token: self.instance.token(), deadline: None };
-        reap(&mut self.tasks).spawn(owner.within(Box::pin(future)));
+        reap(&mut self.own().tasks).spawn(owner.within(Box::pin(future)));
     }
 
     /// Runs blocking code beside the process. It can not be aborted: the end of the instance, and so its restart,
@@ -170,12 +164,12 @@ impl<P: Process> Context<P> {
     where
         F: FnOnce() + Send + 'static,
     {
-        reap(&mut self.blocking).spawn_blocking(code);
+        reap(&mut self.own().blocking).spawn_blocking(code);
     }
 
     /// Ends this instance when the present message was handled. What follows is up to the restart policy.
     pub fn stop(&mut self, reason: ExitReason) {
-        self.stop.get_or_insert(reason.capped());
+        self.stop.get_or_insert_with(|| Box::new(reason.capped()));
     }
 
     /// Takes over the answer of the call in hand, of the message `M`, to give it later; what the handler returns is
@@ -199,6 +193,27 @@ impl<P: Process> Context<P> {
             self.entry.exchange().answer::<M>(to, reply);
             // Not before: the reply is encoded by user code, and if that panics the caller is still owed an outcome.
             self.caller = None;
+        }
+    }
+
+    fn own(&mut self) -> &mut Own {
+        self.own.get_or_insert_default()
+    }
+
+    /// The next message that it owes itself: noted, or brought by a timer.
+    pub(super) fn next_own(&mut self) -> Option<Box<dyn Work>> {
+        let own = self.own.as_mut()?;
+        own.notes.pop_front().or_else(|| match own.timers.is_empty() {
+            true => None,
+            false => own.timers.due(clock::time()),
+        })
+    }
+
+    /// Registers the task to be woken when the next timer is due; ready if one is due already.
+    pub(super) fn poll_timers(&mut self, task: &mut std::task::Context<'_>) -> Poll<()> {
+        match &mut self.own {
+            Some(own) if !own.timers.is_empty() => own.timers.poll_due(clock::time(), task),
+            Some(_) | None => Poll::Pending,
         }
     }
 

@@ -31,11 +31,17 @@ pub(crate) struct Instance {
 
 #[derive(Debug, Default)]
 struct Inner {
+    rare: Option<Box<Rare>>,
+    abort: Option<AbortHandle>,
+    ended: bool,
+}
+
+/// What few instances have; there may be very many of them.
+#[derive(Debug, Default)]
+struct Rare {
     order: Option<Order>,
     /// Entries of names that were registered for it, beside its own.
     names: Vec<Arc<Entry>>,
-    abort: Option<AbortHandle>,
-    ended: bool,
 }
 
 impl Instance {
@@ -74,13 +80,13 @@ impl Instance {
     /// Tells it to stop; the first order stays. The caller wakes its task.
     pub(crate) fn order(&self, order: Order) {
         let mut inner = lock(&self.inner);
-        inner.order.get_or_insert(order);
+        inner.rare.get_or_insert_default().order.get_or_insert(order);
         drop(inner);
         self.version.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn ordered(&self) -> Option<Order> {
-        lock(&self.inner).order.clone()
+        lock(&self.inner).rare.as_ref()?.order.clone()
     }
 
     /// Adds a name; false when the instance has ended.
@@ -89,19 +95,21 @@ impl Instance {
         if inner.ended {
             return false;
         }
-        inner.names.push(entry);
+        inner.rare.get_or_insert_default().names.push(entry);
         drop(inner);
         self.version.fetch_add(1, Ordering::Release);
         true
     }
 
     pub(crate) fn remove_name(&self, entry: &Arc<Entry>) {
-        lock(&self.inner).names.retain(|other| !Arc::ptr_eq(other, entry));
+        if let Some(rare) = &mut lock(&self.inner).rare {
+            rare.names.retain(|other| !Arc::ptr_eq(other, entry));
+        }
         self.version.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn names(&self) -> Vec<Arc<Entry>> {
-        lock(&self.inner).names.clone()
+        lock(&self.inner).rare.as_ref().map(|rare| rare.names.clone()).unwrap_or_default()
     }
 
     pub(crate) fn set_abort(&self, abort: AbortHandle) {
@@ -121,7 +129,7 @@ impl Instance {
         if std::mem::replace(&mut inner.ended, true) {
             return None;
         }
-        Some(std::mem::take(&mut inner.names))
+        Some(inner.rare.as_mut().map(|rare| std::mem::take(&mut rare.names)).unwrap_or_default())
     }
 
     pub(crate) fn has_ended(&self) -> bool {

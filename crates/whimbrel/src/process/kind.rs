@@ -2,24 +2,25 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use whimbrel_core::base::limits::MAILBOX_MESSAGES_MAX;
-use whimbrel_core::base::{Bytes, ExitReason};
+use whimbrel_core::base::{Bytes, ExitReason, Kind};
 use whimbrel_core::directory::{Placement, RestartPolicy};
 
-use super::run::{Birth, run};
+use super::run::{Birth, spawn};
 use super::{Instance, Process};
 use crate::Cluster;
 use crate::codec;
 use crate::error::JoinError;
 use crate::exchange::{Entry, lock};
 use crate::message::{MessageList, Speaks};
+use crate::tasks::Tasks;
 
 /// How processes of one kind are run on this node.
 #[derive(Clone, Debug)]
@@ -94,6 +95,8 @@ pub(crate) struct Launching {
 pub(crate) trait HostedKind: Send + Sync {
     fn name(&self) -> &'static str;
     fn process_type(&self) -> TypeId;
+    /// Its name, as records and messages hold it: one text for all of them.
+    fn kind(&self) -> &Kind;
     fn options(&self) -> &KindOptions;
     /// Instances alive on this node.
     fn alive(&self) -> &AtomicUsize;
@@ -105,12 +108,9 @@ pub(crate) trait HostedKind: Send + Sync {
     fn encode_args(&self, args: &mut dyn Any) -> Result<Vec<u8>, String>;
     /// These arguments are not needed any more.
     fn forget_args(&self, args: &Bytes);
-    /// The life of an instance, whose arguments stand in its record. Nothing runs before it is polled.
-    fn launch(self: Arc<Self>, launching: Launching, args: Bytes) -> Life;
+    /// Runs the life of an instance, whose arguments stand in its record, as a task.
+    fn launch(self: Arc<Self>, tasks: &Tasks, launching: Launching, args: Bytes) -> AbortHandle;
 }
-
-/// The life of an instance, to be run as a task.
-pub(crate) type Life = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The kinds of one node, by name.
 #[derive(Default)]
@@ -178,6 +178,7 @@ fn mark() -> u64 {
 }
 
 struct Registered<P: Process> {
+    kind: Kind,
     options: KindOptions,
     messages: Arc<MessageList<P>>,
     args: ArgsForm<P::Args>,
@@ -190,10 +191,9 @@ impl<P: Speaks> Registered<P> {
         if let Some(message) = messages.duplicate() {
             return Err(JoinError::DuplicateMessage { kind: P::KIND.into(), message: message.into() });
         }
-        if let Err(error) = whimbrel_core::base::Kind::new(P::KIND) {
-            return Err(JoinError::BadSetting { key: "kind", rule: error.to_string() });
-        }
-        Ok(Self { options, messages: Arc::new(messages), args, alive: AtomicUsize::new(0) })
+        let kind = Kind::new(P::KIND)
+            .map_err(|error| JoinError::BadSetting { key: "kind", rule: error.to_string() })?;
+        Ok(Self { kind, options, messages: Arc::new(messages), args, alive: AtomicUsize::new(0) })
     }
 }
 
@@ -238,6 +238,10 @@ impl<P: Process> HostedKind for Registered<P> {
         TypeId::of::<P>()
     }
 
+    fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
     fn options(&self) -> &KindOptions {
         &self.options
     }
@@ -279,23 +283,20 @@ impl<P: Process> HostedKind for Registered<P> {
         }
     }
 
-    fn launch(self: Arc<Self>, launching: Launching, args: Bytes) -> Life {
-        let Launching { entry, instance, cluster } = launching;
-        Box::pin(async move {
-            let args = self.read_args(&args);
-            let messages = self.messages.clone();
-            run(Birth { entry, instance, cluster, args, messages, born: None }).await;
-        })
+    fn launch(self: Arc<Self>, tasks: &Tasks, launching: Launching, args: Bytes) -> AbortHandle {
+        let messages = self.messages.clone();
+        let args = Box::new(move || self.read_args(&args));
+        spawn(tasks, Birth { launching, args, messages, born: None })
     }
 }
 
-/// The life of an instance that no kind table knows of.
+/// Runs the life of an instance that no kind table knows of.
 pub(crate) fn unnamed<P: Speaks>(
+    tasks: &Tasks,
     launching: Launching,
     args: P::Args,
     born: oneshot::Sender<Result<(), ExitReason>>,
-) -> Life {
-    let Launching { entry, instance, cluster } = launching;
+) -> AbortHandle {
     let messages = Arc::new(MessageList::<P>::of());
-    Box::pin(run(Birth { entry, instance, cluster, args: Ok(args), messages, born: Some(born) }))
+    spawn(tasks, Birth { launching, args: Box::new(move || Ok(args)), messages, born: Some(born) })
 }

@@ -37,7 +37,7 @@ pub use kind::KindOptions;
 pub use timers::TimerId;
 
 pub(crate) use instance::{Instance, Order};
-pub(crate) use kind::{HostedKind, Hosting, KindTable, Launching, Life, encoded, local, unnamed};
+pub(crate) use kind::{HostedKind, Hosting, KindTable, Launching, encoded, local, unnamed};
 pub(crate) use run::TERMINATE_MAX;
 
 use crate::exchange::Entry;

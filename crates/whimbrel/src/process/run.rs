@@ -1,6 +1,6 @@
 //! The task of one instance: `init`, messages, end.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Time};
 
-use super::Process;
 use super::context::{Context, log_panic};
 use super::guard::{self, Guarded};
-use super::instance::{Instance, Order};
-use crate::Cluster;
+use super::instance::Order;
+use super::{Launching, Process};
 use crate::clock;
 use crate::exchange::{Body, Encoded, Entry, Envelope, Failure};
+use crate::message::work::Handling;
 use crate::message::{MessageList, Work};
+use crate::tasks::Tasks;
 
 /// How long `terminate` and blocking tasks may take at the end of an instance.
 pub(crate) const TERMINATE_MAX: Duration = Duration::from_secs(5);
@@ -28,24 +29,43 @@ const TURN_MESSAGES_MAX: u32 = 64;
 
 /// Everything an instance begins with.
 pub(crate) struct Birth<P: Process> {
-    pub(crate) entry: Arc<Entry>,
-    pub(crate) instance: Arc<Instance>,
-    pub(crate) cluster: Cluster,
-    pub(crate) args: Result<P::Args, ExitReason>,
+    pub(crate) launching: Launching,
+    /// Finds or decodes the arguments: user code.
+    pub(crate) args: Box<dyn FnOnce() -> Result<P::Args, ExitReason> + Send>,
     pub(crate) messages: Arc<MessageList<P>>,
     /// Told how `init` went, for an instance without a name, of which nobody else knows.
     pub(crate) born: Option<oneshot::Sender<Result<(), ExitReason>>>,
 }
 
-/// The whole life of an instance.
-///
-/// What happens once in a life is boxed: the rest is held by every idle process.
-pub(crate) async fn run<P: Process>(birth: Birth<P>) {
-    let Birth { entry, instance, cluster, args, messages, born } = birth;
+/// The whole life of an instance, as a task of its own.
+pub(crate) fn spawn<P: Process>(tasks: &Tasks, birth: Birth<P>) -> AbortHandle {
+    // Not boxed: there is one per process, and the runtime puts it into the memory of the task.
+    tasks.spawn_process(live(Box::new(birth)))
+}
+
+/// An instance whose `init` has returned.
+struct Alive<P: Process> {
+    process: P,
+    cx: Context<P>,
+    messages: Arc<MessageList<P>>,
+    sources: Sources,
+}
+
+// Every idle process holds what this future holds while it waits for a message. So what happens once in a life is
+// boxed and gone by then, and what a message brings is not kept across an await.
+async fn live<P: Process>(birth: Box<Birth<P>>) {
+    let Some(mut alive) = Box::pin(begin(birth)).await else { return };
+    let reason = serve(&mut alive).await;
+    Box::pin(end(alive, reason)).await;
+}
+
+async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
+    let Birth { launching, args, messages, born } = *birth;
+    let Launching { entry, instance, cluster } = launching;
     let exchange = entry.exchange().clone();
     let mut cx = Context::<P>::new(entry.clone(), instance.clone(), cluster);
-    let made = match args {
-        Ok(args) => Box::pin(init::<P>(args, &mut cx)).await,
+    let made = match args() {
+        Ok(args) => init::<P>(args, &mut cx).await,
         Err(reason) => Err(reason),
     };
     let born = |outcome| {
@@ -57,16 +77,35 @@ pub(crate) async fn run<P: Process>(birth: Birth<P>) {
     let process = match made {
         Ok(process) => process,
         Err(reason) => {
-            Box::pin(end_tasks(&mut cx)).await;
+            end_tasks(&mut cx).await;
             born(Err(reason.clone()));
-            return Box::pin(exchange.init_failed(&entry, &instance, reason)).await;
+            exchange.init_failed(&entry, &instance, reason).await;
+            return None;
         }
     };
     born(Ok(()));
-    Box::pin(exchange.launched(&entry, &instance)).await;
-    let reason = serve(process, &mut cx, &messages).await;
-    Box::pin(end_tasks(&mut cx)).await;
-    Box::pin(exchange.ended(&entry, &instance, reason)).await;
+    exchange.launched(&entry, &instance).await;
+    Some(Alive { process, cx, messages, sources: Sources { seen: u64::MAX, names: None, next: 0 } })
+}
+
+/// Why an instance stops serving.
+enum Over {
+    /// It is to end in order.
+    Stops(ExitReason),
+    Crashed(ExitReason),
+}
+
+async fn end<P: Process>(alive: Alive<P>, over: Over) {
+    let Alive { process, mut cx, .. } = alive;
+    let reason = match over {
+        Over::Stops(reason) => terminate(process, &mut cx, reason).await,
+        Over::Crashed(reason) => {
+            let _second = guard::run(|| cx.current(None).run(|| drop(process)));
+            reason
+        }
+    };
+    end_tasks(&mut cx).await;
+    cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, reason).await;
 }
 
 async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitReason> {
@@ -77,31 +116,32 @@ async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitR
 }
 
 /// Handles messages until the instance is to end; says why.
-async fn serve<P: Process>(process: P, cx: &mut Context<P>, messages: &MessageList<P>) -> ExitReason {
-    let mut process = process;
+async fn serve<P: Process>(alive: &mut Alive<P>) -> Over {
     let mut turn = 0;
-    let mut sources = Sources { seen: u64::MAX, names: Vec::new(), next: 0 };
-    let reason = loop {
-        if let Some(reason) = cx.stop.take() {
-            break reason;
+    loop {
+        if let Some(reason) = alive.cx.stop.take() {
+            return Over::Stops(*reason);
         }
-        let next = poll_fn(|task| poll_next(cx, &mut sources, task)).await;
-        let crash = match next {
-            Next::Order(Order::Stop(reason)) => break reason,
-            Next::Own(work) => perform(&mut process, cx, work, None).await,
-            Next::Message(envelope) => handle(&mut process, cx, messages, envelope).await,
+        let ended = {
+            let handling = match poll_fn(|task| poll_next(alive, task)).await {
+                Next::Order(Order::Stop(reason)) => return Over::Stops(reason),
+                Next::Own(work) => start(&mut alive.process, &mut alive.cx, work, None),
+                Next::Message(envelope) => handle(alive, envelope),
+            };
+            match handling {
+                Some(handling) => handling.await,
+                None => Ok(()),
+            }
         };
-        if let Err(reason) = crash {
-            let _second = guard::run(|| cx.current(None).run(|| drop(process)));
-            return reason;
+        if let Err(reason) = ended {
+            return Over::Crashed(crashed(&mut alive.cx, reason));
         }
         turn += 1;
         if turn == TURN_MESSAGES_MAX {
             turn = 0;
             tokio::task::yield_now().await;
         }
-    };
-    Box::pin(terminate(process, cx, reason)).await
+    }
 }
 
 enum Next {
@@ -114,23 +154,24 @@ enum Next {
 struct Sources {
     /// The version of the instance that `names` is from.
     seen: u64,
-    names: Vec<Arc<Entry>>,
+    /// None when there are none, as almost always.
+    names: Option<Arc<[Arc<Entry>]>>,
     /// Whose turn it is: none may keep the others waiting.
     next: usize,
 }
 
 impl Sources {
     /// A message of any mailbox; if there is none, each is left the waker.
-    fn pop<P: Process>(&mut self, cx: &mut Context<P>, waker: &Waker) -> Option<Envelope> {
-        if self.names.is_empty() {
-            return cx.entry.pop(&mut cx.out, waker);
-        }
-        let all = self.names.len() + 1;
+    fn pop<P: Process>(&mut self, cx: &Context<P>, waker: &Waker) -> Option<Envelope> {
+        let Some(names) = &self.names else {
+            return cx.entry.pop(waker);
+        };
+        let all = names.len() + 1;
         for _ in 0..all {
             let at = self.next % all;
             self.next = at + 1;
-            let entry = self.names.get(at).unwrap_or(&cx.entry);
-            if let Some(popped) = entry.pop(&mut cx.out, waker) {
+            let entry = names.get(at).unwrap_or(&cx.entry);
+            if let Some(popped) = entry.pop(waker) {
                 return Some(popped);
             }
         }
@@ -138,16 +179,13 @@ impl Sources {
     }
 }
 
-fn poll_next<P: Process>(
-    cx: &mut Context<P>,
-    sources: &mut Sources,
-    task: &mut std::task::Context<'_>,
-) -> Poll<Next> {
+fn poll_next<P: Process>(alive: &mut Alive<P>, task: &mut std::task::Context<'_>) -> Poll<Next> {
+    let Alive { cx, sources, .. } = alive;
     loop {
         let version = cx.instance.version();
         if version != sources.seen {
             sources.seen = version;
-            sources.names = cx.instance.names();
+            sources.names = Some(cx.instance.names()).filter(|names| !names.is_empty()).map(Arc::from);
         }
         // Asked each time an order may have come: the version rises with it. It is rare and the lock is short.
         if version != 0
@@ -155,12 +193,7 @@ fn poll_next<P: Process>(
         {
             return Poll::Ready(Next::Order(order));
         }
-        if let Some(work) = cx.notes.pop_front() {
-            return Poll::Ready(Next::Own(work));
-        }
-        if !cx.timers.is_empty()
-            && let Some(work) = cx.timers.due(clock::time())
-        {
+        if let Some(work) = cx.next_own() {
             return Poll::Ready(Next::Own(work));
         }
         if let Some(envelope) = sources.pop(cx, task.waker()) {
@@ -170,40 +203,33 @@ fn poll_next<P: Process>(
         if cx.instance.version() != version {
             continue;
         }
-        if cx.timers.is_empty() || cx.timers.poll_due(clock::time(), task).is_pending() {
+        if cx.poll_timers(task).is_pending() {
             return Poll::Pending;
         }
     }
 }
 
-/// Opens an envelope and handles what is in it; an error is a crash of the process.
-async fn handle<P: Process>(
-    process: &mut P,
-    cx: &mut Context<P>,
-    messages: &MessageList<P>,
-    envelope: Envelope,
-) -> Result<(), ExitReason> {
+/// Opens an envelope and starts to handle what is in it; none when there is nothing to be handled.
+fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarded<Handling<'_>>> {
+    let Alive { process, cx, messages, .. } = alive;
     let deadline = envelope.call_deadline();
     if deadline.is_some_and(|deadline| clock::time() >= deadline) {
         cx.entry.undelivered(envelope, Failure::new(ErrorCode::Deadline, Executed::No));
-        return Ok(());
+        return None;
     }
     if !envelope.is_encoded() {
         let (work, reply) = envelope.into_work();
         cx.caller = reply;
-        return match work {
-            Some(work) => perform(process, cx, work, deadline).await,
-            None => Ok(()),
-        };
+        return start(process, cx, work?, deadline);
     }
     match open(messages, &envelope) {
         Ok(work) => {
             cx.caller = envelope.reply;
-            perform(process, cx, work, deadline).await
+            start(process, cx, work, deadline)
         }
         Err(failure) => {
             cx.entry.undelivered(envelope, failure);
-            Ok(())
+            None
         }
     }
 }
@@ -231,32 +257,34 @@ fn open<P: Process>(messages: &MessageList<P>, envelope: &Envelope) -> Result<Bo
     }
 }
 
-/// Handles one message; an error is a crash of the process.
-async fn perform<P: Process>(
-    process: &mut P,
-    cx: &mut Context<P>,
+/// Starts to handle one message; an error of it is a crash of the process.
+fn start<'a, P: Process>(
+    process: &'a mut P,
+    cx: &'a mut Context<P>,
     work: Box<dyn Work>,
     deadline: Option<Time>,
-) -> Result<(), ExitReason> {
+) -> Option<Guarded<Handling<'a>>> {
     cx.in_hand = work.name();
     let current = cx.current(deadline);
-    let process: &mut (dyn Any + Send) = process;
-    let Some(handling) = work.start(process, cx) else {
+    if work.process_type() != TypeId::of::<P>() {
         // Sent by a reference of another type to this name.
         let wrong = Failure::new(ErrorCode::WrongKind, Executed::No).detailed(P::KIND);
         match cx.take_caller() {
             Some(caller) => caller.fail(wrong),
             None => cx.entry.misdirected(cx.in_hand, ErrorCode::WrongKind),
         }
-        return Ok(());
-    };
-    let Err(reason) = Guarded::new(current, handling).await else {
-        return Ok(());
-    };
+        return None;
+    }
+    let process: &mut (dyn Any + Send) = process;
+    work.start(process, cx).map(|handling| Guarded::new(current, handling))
+}
+
+/// The handler failed: whoever waits for it is told.
+fn crashed<P: Process>(cx: &mut Context<P>, reason: ExitReason) -> ExitReason {
     if let Some(caller) = cx.take_caller() {
         caller.fail(Failure::new(ErrorCode::Crashed, Executed::Unknown).because(reason.clone()));
     }
-    Err(reason)
+    reason
 }
 
 /// The last words of an instance that ends in order; a panic in them becomes the reason.
@@ -281,11 +309,12 @@ async fn terminate<P: Process>(process: P, cx: &mut Context<P>, reason: ExitReas
 
 /// No task of an instance outlives it, except a blocking one that does not return in time.
 async fn end_tasks<P: Process>(cx: &mut Context<P>) {
-    if let Some(mut tasks) = cx.tasks.take() {
+    let Some(own) = &mut cx.own else { return };
+    if let Some(mut tasks) = own.tasks.take() {
         tasks.abort_all();
         join_all(&mut tasks).await;
     }
-    if let Some(mut blocking) = cx.blocking.take()
+    if let Some(mut blocking) = own.blocking.take()
         && timeout(TERMINATE_MAX, pin!(join_all(&mut blocking))).await.is_err()
     {
         tracing::warn!(name = %cx.entry.name(), "a blocking task outlives its process");

@@ -121,7 +121,7 @@ use std::future::Future as _;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::any::Any;
+    use std::any::{Any, TypeId};
 
     use super::*;
     use crate::message::work::Handling;
@@ -134,6 +134,9 @@ mod tests {
         }
         fn kind(&self) -> &'static str {
             "test"
+        }
+        fn process_type(&self) -> TypeId {
+            TypeId::of::<()>()
         }
         fn travels(&self) -> bool {
             false
