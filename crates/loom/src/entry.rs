@@ -119,13 +119,14 @@ impl Entry {
         let mut out = PortOutput::default();
         let mut state = self.state.lock();
         let note = if self.planted == Planted::WakerLeftLate {
-            let note = state.pop(Time::ZERO, &mut out);
+            let note = state.pop(|| Time::ZERO);
             drop(state);
             state = self.state.lock();
             state.find_or_wait(waker, |_| note)
         } else {
-            state.find_or_wait(waker, |port| port.pop(Time::ZERO, &mut out))
+            state.find_or_wait(waker, |port| port.pop(|| Time::ZERO))
         };
+        state.refill(&mut out);
         if out.wake {
             state.wake();
         }

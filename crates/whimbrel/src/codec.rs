@@ -22,7 +22,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
 /// Decodes a value: all of the bytes, at most [`DEPTH_MAX`] levels.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     check(bytes)?;
-    let mut decoder = rmp_serde::Deserializer::new(bytes);
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
     decoder.set_max_depth(DEPTH_MAX);
     T::deserialize(&mut decoder).map_err(|error| error.to_string())
 }

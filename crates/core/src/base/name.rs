@@ -41,15 +41,26 @@ impl Name {
     /// # Errors
     /// [`BadName`] says which rule it breaks.
     pub fn new(text: &str) -> Result<Self, BadName> {
+        Self::check(text).map(|()| Self(Arc::from(text)))
+    }
+
+    /// Whether `text` may be a name.
+    ///
+    /// # Errors
+    /// [`BadName`] says which rule it breaks.
+    pub fn check(text: &str) -> Result<(), BadName> {
         if text.is_empty() {
             return Err(BadName::Empty);
         }
         if text.len() > NAME_BYTES_MAX {
             return Err(BadName::TooLong { bytes: text.len() });
         }
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Ok(());
+        }
         match text.char_indices().find(|(_, c)| c.is_control()) {
             Some((at, _)) => Err(BadName::ControlCharacter { at }),
-            None => Ok(Self(Arc::from(text))),
+            None => Ok(()),
         }
     }
 

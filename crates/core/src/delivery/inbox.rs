@@ -13,6 +13,10 @@ use super::packet::{Packet, Signal};
 use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
+/// Messages for which an empty mailbox keeps room: a process that is called now and then does not pay for new room
+/// each time.
+const RESTING_MESSAGES_MAX: usize = 8;
+
 /// A list of signals with the node each is for.
 pub(super) type Signals = Vec<(Incarnation, Signal)>;
 
@@ -66,6 +70,7 @@ pub struct Inbox<M> {
     token: Token,
     limit: usize,
     /// From the process to itself, ahead of the mailbox.
+    #[allow(clippy::box_collection, reason = "one word in each of very many mailboxes")]
     notices: Option<Box<VecDeque<M>>>,
     mailbox: VecDeque<M>,
     held: Held<M>,
@@ -133,9 +138,9 @@ impl<M> Inbox<M> {
         self.notices.as_ref().map_or(0, |notices| notices.len())
     }
 
-    /// The process found nothing and sleeps: a mailbox that may stay empty for long holds no memory.
+    /// The process found nothing and sleeps: a mailbox that may stay empty for long holds next to no memory.
     pub(super) fn rest(&mut self) {
-        if self.mailbox.is_empty() && self.mailbox.capacity() > 0 {
+        if self.mailbox.is_empty() && self.mailbox.capacity() > RESTING_MESSAGES_MAX {
             self.mailbox = VecDeque::new();
         }
     }
@@ -298,16 +303,17 @@ impl<M> Inbox<M> {
     }
 
     /// The next message, if the process may have it.
-    pub(super) fn pop(&mut self, clock: impl FnOnce() -> Time, signals: &mut Signals) -> Option<M> {
+    pub(super) fn pop(&mut self, clock: impl FnOnce() -> Time) -> Option<M> {
         if self.is_empty() || !self.gate.may_dispatch(clock) {
             return None;
         }
         let notice = self.notices.as_mut().and_then(|notices| notices.pop_front());
-        let message = notice.or_else(|| self.mailbox.pop_front())?;
-        if !self.refused.is_empty() && self.mailbox.len() <= self.limit / 2 {
-            self.tell_room(signals);
-        }
-        Some(message)
+        notice.or_else(|| self.mailbox.pop_front())
+    }
+
+    /// Whether senders that were refused are to be told that there is room again.
+    pub(super) fn owes_room(&self) -> bool {
+        !self.refused.is_empty() && self.mailbox.len() <= self.limit / 2
     }
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
@@ -428,7 +434,7 @@ impl<M> Inbox<M> {
         }
     }
 
-    fn tell_room(&mut self, signals: &mut Signals) {
+    pub(super) fn tell_room(&mut self, signals: &mut Signals) {
         signals.extend(self.refused.take().into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
     }
 }

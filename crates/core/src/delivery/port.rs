@@ -112,13 +112,14 @@ impl<M: Parcel> Port<M> {
         self.route.as_mut().and_then(|route| route.take_back(epoch, seq))
     }
 
-    /// The next message for the process, if it may have one now.
-    pub fn pop(&mut self, clock: impl FnOnce() -> Time, out: &mut PortOutput<M>) -> Option<M> {
-        let message = self.inbox.as_mut()?.pop(clock, &mut out.signals);
-        if self.route.is_some() {
-            self.refill(out);
-        }
-        message
+    /// The next message for the process, if it may have one now. Ask [`Port::wants_refill`] afterwards.
+    pub fn pop(&mut self, clock: impl FnOnce() -> Time) -> Option<M> {
+        self.inbox.as_mut()?.pop(clock)
+    }
+
+    /// Whether somebody waits for room that may be there now: [`Port::refill`] has something to do.
+    pub fn wants_refill(&self) -> bool {
+        self.route.is_some() || self.inbox.as_ref().is_some_and(Inbox::owes_room)
     }
 
     /// The process found nothing and sleeps.
@@ -289,9 +290,14 @@ impl<M: Parcel> Port<M> {
         self.refill(out);
     }
 
-    /// What waits for the mailbox here enters as far as there is room; a route that is done with goes.
-    fn refill(&mut self, out: &mut PortOutput<M>) {
-        let (Some(inbox), Some(route)) = (&mut self.inbox, &mut self.route) else { return };
+    /// Senders that were refused are told that there is room again. What waits for the mailbox here enters as far as
+    /// there is room; a route that is done with goes.
+    pub fn refill(&mut self, out: &mut PortOutput<M>) {
+        let Some(inbox) = &mut self.inbox else { return };
+        if inbox.owes_room() {
+            inbox.tell_room(&mut out.signals);
+        }
+        let Some(route) = &mut self.route else { return };
         let closed = matches!(inbox.state(), GateState::Closed(_));
         while !inbox.is_sealed() && (inbox.has_room() || closed) {
             let Some(message) = route.take_waiting() else { break };

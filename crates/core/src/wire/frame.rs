@@ -17,15 +17,16 @@
 //! | `Hello` .. `Refusal` | [`super::hello`] | both | the handshake |
 //! | `Ack` | u64, big endian | receiver of numbered frames -> sender | the link forgets them; also keeps an idle connection alive |
 //! | `Control` | [`super::Control`] | node -> node | input of the node |
-//! | `Message` | [`MessageFrame`] | sending node -> host | a message for one name |
+//! | `Message` | [`MessageBody`] | sending node -> host | a message for one name |
 //! | `Signal` | [`Signal`] | host -> sending node | confirms, refuses or misses messages of one route |
 //! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call |
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use super::names::Names;
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Kind, Name, Token};
+use crate::base::{BadName, Bytes, ErrorCode, Executed, ExitReason, Kind, Name, Token};
 use crate::delivery::Signal;
 
 /// Bytes of the length field.
@@ -198,18 +199,18 @@ pub fn read_ack(body: &[u8]) -> Result<u64, FrameError> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-/// A message on its way to the host of a name.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Message {
+/// A message on its way to the host of a name, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MessageBody<'b> {
     /// The name it is for.
-    #[n(0)]
-    pub name: Name,
+    #[b(0)]
+    pub name: &'b str,
     /// The kind the sender takes that name to be.
-    #[n(1)]
-    pub kind: Kind,
+    #[b(1)]
+    pub kind: &'b str,
     /// The message's name within the kind.
-    #[n(2)]
-    pub message: Name,
+    #[b(2)]
+    pub message: &'b str,
     /// The gate it is meant for.
     #[n(3)]
     pub gate: Token,
@@ -236,8 +237,72 @@ pub struct Message {
     #[n(10)]
     pub codec: u8,
     /// The encoded message, opaque to everything but its kind.
-    #[n(11)]
-    pub payload: Bytes,
+    #[cbor(b(11), with = "minicbor::bytes")]
+    pub payload: &'b [u8],
+}
+
+/// A [`MessageBody`] that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of the body")]
+pub struct Message {
+    pub name: Name,
+    pub kind: Kind,
+    pub message: Name,
+    pub gate: Token,
+    pub epoch: u64,
+    pub seq: u64,
+    pub call: Option<u64>,
+    pub remaining_ms: Option<u64>,
+    pub sender: Token,
+    pub view: u64,
+    pub codec: u8,
+    pub payload: Vec<u8>,
+}
+
+impl MessageBody<'_> {
+    /// As bytes. They may be more than [`BODY_BYTES_MAX`]; such a body must not be sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let names = self.name.len() + self.kind.len() + self.message.len();
+        encode(self, 96 + names + self.payload.len())
+    }
+
+    fn read(self, names: &mut Names) -> Result<Message, BadName> {
+        let Self { gate, epoch, seq, call, remaining_ms, sender, view, codec, .. } = self;
+        Ok(Message {
+            name: names.get(self.name)?,
+            kind: names.get(self.kind)?,
+            message: names.get(self.message)?,
+            gate,
+            epoch,
+            seq,
+            call,
+            remaining_ms,
+            sender,
+            view,
+            codec,
+            payload: self.payload.to_vec(),
+        })
+    }
+}
+
+impl Message {
+    fn body(&self) -> MessageBody<'_> {
+        let Self { gate, epoch, seq, call, remaining_ms, sender, view, codec, .. } = *self;
+        MessageBody {
+            name: self.name.as_str(),
+            kind: self.kind.as_str(),
+            message: self.message.as_str(),
+            gate,
+            epoch,
+            seq,
+            call,
+            remaining_ms,
+            sender,
+            view,
+            codec,
+            payload: &self.payload,
+        }
+    }
 }
 
 /// The outcome of a call, on its way to the caller.
@@ -366,7 +431,7 @@ impl MessageFrame {
     /// Its body as bytes. It may turn out longer than [`BODY_BYTES_MAX`]; such a body must not be sent.
     pub fn to_body(&self) -> Vec<u8> {
         match self {
-            MessageFrame::Message(message) => encode(message, 96 + message.payload.len()),
+            MessageFrame::Message(message) => message.body().to_bytes(),
             MessageFrame::Signal(signal) => encode(&SignalBody::of(signal), 24),
             MessageFrame::Reply(reply) => {
                 let room = match &reply.outcome {
@@ -378,13 +443,18 @@ impl MessageFrame {
         }
     }
 
-    /// The frame of this kind with this body.
+    /// The frame of this kind with this body, its names among those that came before.
     ///
     /// # Errors
     /// The kind is not of the message lane, or the body is not one whole value of it.
-    pub fn from_body(kind: FrameKind, body: &[u8]) -> Result<Self, FrameError> {
+    pub fn from_body(kind: FrameKind, body: &[u8], names: &mut Names) -> Result<Self, FrameError> {
+        let bad_name =
+            |_| FrameError::Body { kind, error: minicbor::decode::Error::message("not a valid name") };
         match kind {
-            FrameKind::Message => decode(kind, body).map(MessageFrame::Message),
+            FrameKind::Message => decode::<MessageBody<'_>>(kind, body)?
+                .read(names)
+                .map(MessageFrame::Message)
+                .map_err(bad_name),
             FrameKind::Signal => decode::<SignalBody>(kind, body)?
                 .signal()
                 .map(MessageFrame::Signal)
@@ -437,7 +507,7 @@ mod tests {
             sender: Token::NONE,
             view: 80,
             codec: 1,
-            payload: Bytes::from(payload),
+            payload: payload.to_vec(),
         })
     }
 
@@ -480,7 +550,7 @@ mod tests {
         for (number, frame) in samples().into_iter().enumerate() {
             let raw = split(rest, FRAME_BYTES_MAX).unwrap().unwrap();
             assert_eq!(raw.number, number as u64);
-            assert_eq!(MessageFrame::from_body(raw.kind, raw.body).unwrap(), frame);
+            assert_eq!(MessageFrame::from_body(raw.kind, raw.body, &mut Names::default()).unwrap(), frame);
             rest = &rest[raw.taken..];
         }
         assert!(rest.is_empty());
@@ -495,11 +565,14 @@ mod tests {
             }
             let body = frame.to_body();
             for cut in 0..body.len() {
-                let read = MessageFrame::from_body(frame.kind(), &body[..cut]);
+                let read = MessageFrame::from_body(frame.kind(), &body[..cut], &mut Names::default());
                 assert!(read.is_err(), "{frame:?} with a body cut at {cut}");
             }
             let longer = [&body[..], &[0]].concat();
-            assert!(MessageFrame::from_body(frame.kind(), &longer).is_err(), "bytes after the body");
+            assert!(
+                MessageFrame::from_body(frame.kind(), &longer, &mut Names::default()).is_err(),
+                "bytes after the body"
+            );
         }
     }
 
@@ -551,12 +624,15 @@ mod tests {
             for at in 0..body.len() {
                 for head in heads {
                     let hostile = [&body[..at], head, &body[at..]].concat();
-                    let _ = MessageFrame::from_body(frame.kind(), &hostile);
+                    let _ = MessageFrame::from_body(frame.kind(), &hostile, &mut Names::default());
                 }
             }
         }
         let deep = vec![0x81; 100_000];
-        assert!(MessageFrame::from_body(FrameKind::Message, &deep).is_err(), "nested arrays");
+        assert!(
+            MessageFrame::from_body(FrameKind::Message, &deep, &mut Names::default()).is_err(),
+            "nested arrays"
+        );
     }
 
     #[test]
@@ -576,8 +652,11 @@ mod tests {
             }
             let Ok(Some(raw)) = split(&bytes, FRAME_BYTES_MAX) else { continue };
             assert!(raw.taken <= bytes.len());
-            if let Ok(read) = MessageFrame::from_body(raw.kind, raw.body) {
-                assert_eq!(MessageFrame::from_body(read.kind(), &read.to_body()).unwrap(), read);
+            if let Ok(read) = MessageFrame::from_body(raw.kind, raw.body, &mut Names::default()) {
+                assert_eq!(
+                    MessageFrame::from_body(read.kind(), &read.to_body(), &mut Names::default()).unwrap(),
+                    read
+                );
             }
         }
     }
@@ -589,13 +668,13 @@ mod tests {
         for _ in 0..40_000 {
             let bytes: Vec<u8> = (0..rng.below(64)).map(|_| rng.next_u64() as u8).collect();
             let _ = split(&bytes, 1 << 10);
-            let _ = MessageFrame::from_body(kinds[rng.below(4) as usize], &bytes);
+            let _ = MessageFrame::from_body(kinds[rng.below(4) as usize], &bytes, &mut Names::default());
         }
     }
 
     #[test]
     fn a_body_of_another_lane_is_out_of_place() {
-        let read = MessageFrame::from_body(FrameKind::Hello, &[]);
+        let read = MessageFrame::from_body(FrameKind::Hello, &[], &mut Names::default());
         assert!(matches!(read, Err(FrameError::OutOfPlace(FrameKind::Hello))));
     }
 }

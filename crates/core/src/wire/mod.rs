@@ -6,5 +6,7 @@
 pub mod control;
 pub mod frame;
 pub mod hello;
+mod names;
 
 pub use control::{Body, Control};
+pub use names::Names;

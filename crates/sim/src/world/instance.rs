@@ -164,7 +164,11 @@ impl World {
             return;
         }
         // The process has the message in hand before anything that its taking leads to.
-        let popped = self.run_port(host, name, |port, here, out| port.pop(|| here.now, out));
+        let popped = self.run_port(host, name, |port, here, out| {
+            let message = port.pop(|| here.now);
+            port.refill(out);
+            message
+        });
         let Some((message, out)) = popped else { return };
         if let Some(message) = message {
             self.take_in_hand(host, name, message);

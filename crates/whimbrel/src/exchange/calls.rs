@@ -98,7 +98,7 @@ impl Exchange {
 
     fn send_outcome(&self, node: Incarnation, id: CallId, outcome: Outcome) {
         let frame = MessageFrame::Reply(Reply { call: id.as_u64(), outcome });
-        let Ok(frame) = OutFrame::message(&frame) else {
+        let Ok(frame) = OutFrame::lane(&frame) else {
             return;
         };
         if let Err(error) = self.send_frame(node, Lane::Messages, frame) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast;
-use whimbrel_core::base::{ErrorCode, Name};
+use whimbrel_core::base::{Bytes, ErrorCode, Name};
 
-use super::envelope::{Body, Envelope};
+use super::envelope::Envelope;
 use crate::process::guard;
 
 /// Dead letters that a receiver may be behind before it misses some.
@@ -20,7 +20,7 @@ pub struct DeadLetter {
     name: Name,
     message: Arc<str>,
     reason: ErrorCode,
-    payload: Option<whimbrel_core::base::Bytes>,
+    payload: Option<Bytes>,
 }
 
 impl DeadLetter {
@@ -41,7 +41,7 @@ impl DeadLetter {
 
     /// The encoded message, if it can be encoded and somebody wants to know.
     pub fn payload(&self) -> Option<&[u8]> {
-        self.payload.as_ref().map(whimbrel_core::base::Bytes::as_slice)
+        self.payload.as_ref().map(Bytes::as_slice)
     }
 }
 
@@ -71,9 +71,9 @@ impl DeadLetters {
         let mut payload = None;
         if wanted
             && envelope.encode().is_ok()
-            && let Body::Encoded(encoded) = &envelope.body
+            && let Envelope::Encoded(encoded) = &envelope
         {
-            payload = Some(encoded.payload.clone());
+            payload = Some(Bytes::from(&*encoded.payload));
         }
         // The destructor of a message is user code.
         let _panicked = guard::run(|| drop(envelope));

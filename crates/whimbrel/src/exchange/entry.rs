@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
 use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sent, Signal};
-use whimbrel_core::wire::frame::{Message, MessageFrame};
+use whimbrel_core::wire::frame::MessageBody;
 
 use super::Exchange;
-use super::envelope::{Body, Envelope, Failure};
+use super::envelope::{Envelope, Failure, Head};
 use super::locked::{Lock, Locked};
 use crate::clock;
 use crate::error::{CallError, CastError};
@@ -100,15 +100,14 @@ impl Entry {
     }
 
     /// Sends a message that nobody waits for.
-    pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>, sender: Token) -> Result<(), CastError> {
-        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender };
-        self.send(envelope, None).map_err(|failure| CastError::from_call(failure.into()))
+    pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>) -> Result<(), CastError> {
+        self.send(Envelope::Work(work), None).map_err(|failure| CastError::from_call(failure.into()))
     }
 
     /// Sends a message whose outcome `waiter` is told, once.
     pub(crate) fn call(
         self: &Arc<Self>,
-        work: Box<dyn Work>,
+        mut work: Box<dyn Work>,
         waiter: Arc<dyn Waiter>,
         deadline: Duration,
     ) -> Result<CallId, CallError> {
@@ -120,8 +119,8 @@ impl Entry {
         }
         let id = self.exchange.open_call(self.shard(), waiter, due + GRACE)?;
         let reply = Some(ReplyTo { at: Caller::Here, call: id });
-        let envelope = Envelope { body: Body::Work(work), reply, deadline: Some(due), sender };
-        match self.send(envelope, caller) {
+        *work.head_mut() = Head { reply, deadline: Some(due), sender };
+        match self.send(Envelope::Work(work), caller) {
             Ok(()) => Ok(id),
             Err(failure) => {
                 self.exchange.close_call(id);
@@ -145,8 +144,14 @@ impl Entry {
             return Err(Failure::new(ErrorCode::NodeLost, Executed::No));
         }
         let mut state = self.lock();
+        let mut now = Time::ZERO;
+        // A message that goes straight into the mailbox waits for nothing that needs the time.
+        if !state.port.is_local() || state.port.route().is_some() {
+            now = clock::time();
+            envelope.wait_until(now + CAST_HELD_MAX);
+        }
         if !state.port.is_local()
-            && let Body::Work(work) = &envelope.body
+            && let Envelope::Work(work) = &envelope
         {
             let travels = work.travels();
             let bound = state.port.whereabouts().is_some();
@@ -161,16 +166,10 @@ impl Entry {
             state = self.lock();
         }
         if caller.is_some()
-            && envelope.reply.is_some()
+            && envelope.head().reply.is_some()
             && state.instance.as_ref().map(|instance| instance.id) == caller
         {
             return Err(Failure::new(ErrorCode::WouldDeadlock, Executed::No));
-        }
-        // A message that goes straight into the mailbox waits for nothing that needs the time.
-        let mut now = Time::ZERO;
-        if !state.port.is_local() || state.port.route().is_some() {
-            now = clock::time();
-            envelope.deadline.get_or_insert(now + CAST_HELD_MAX);
         }
         match state.port.send(envelope, now) {
             Sent::Queued => {
@@ -225,7 +224,7 @@ impl Entry {
     ) -> Result<(), SendError> {
         let Packet { gate, epoch, seq, message } = packet;
         let call = message.caller_here().map(|reply| reply.call);
-        let Body::Encoded(encoded) = &message.body else {
+        let Envelope::Encoded(encoded) = &message else {
             // `Parcel::copy` encodes.
             return Err(SendError::NoSession);
         };
@@ -235,22 +234,22 @@ impl Entry {
         let remaining_ms = message
             .call_deadline()
             .map(|deadline| u64::try_from(deadline.since(clock::time()).as_millis()).unwrap_or(u64::MAX));
-        let frame = MessageFrame::Message(Message {
-            name: self.name.clone(),
-            kind: encoded.kind.clone(),
-            message: encoded.message.clone(),
+        let body = MessageBody {
+            name: self.name.as_str(),
+            kind: encoded.kind.as_str(),
+            message: encoded.message.as_str(),
             gate,
             epoch,
             seq,
             call: call.map(CallId::as_u64),
             remaining_ms,
-            sender: message.sender,
+            sender: encoded.head.sender,
             view: self.exchange.view_counter(),
             codec: encoded.codec,
-            payload: encoded.payload.clone(),
-        });
+            payload: &encoded.payload,
+        };
         // The limit of a payload leaves room for everything around it.
-        let frame = OutFrame::message(&frame).map_err(|_| SendError::Full)?;
+        let frame = OutFrame::message(&body).map_err(|_| SendError::Full)?;
         self.exchange.send_frame(to, Lane::Messages, frame)?;
         if let Some(call) = call {
             self.exchange.call_is_at(call, to);
@@ -327,21 +326,26 @@ impl Entry {
 
     /// The next message for the process; none leaves its waker here.
     pub(crate) fn pop(self: &Arc<Self>, waker: &Waker) -> Option<Envelope> {
-        let mut out = PortOutput::default();
         let mut state = self.lock();
         let envelope = state.find_or_wait(waker, |state| {
-            let envelope = state.port.pop(clock::time, &mut out);
+            let envelope = state.port.pop(clock::time);
             if envelope.is_none() {
                 state.port.rest();
             }
             envelope
         });
-        if !out.is_empty() {
-            let left = self.settle(&mut state, &mut out);
-            drop(state);
-            self.finish(left);
+        if state.port.wants_refill() {
+            self.refill(state);
         }
         envelope
+    }
+
+    fn refill(self: &Arc<Self>, mut state: Lock<'_, EntryState>) {
+        let mut out = PortOutput::default();
+        state.port.refill(&mut out);
+        let left = self.settle(&mut state, &mut out);
+        drop(state);
+        self.finish(left);
     }
 
     /// Lets the process look for orders.
@@ -383,7 +387,7 @@ impl Entry {
 
     /// A message will not be handled: its caller is told, or it is a dead letter.
     pub(crate) fn undelivered(&self, envelope: Envelope, failure: Failure) {
-        match envelope.reply {
+        match envelope.head().reply {
             Some(to) => {
                 self.exchange.fail_call(to, failure);
                 // The destructor of a message is user code.
@@ -395,8 +399,7 @@ impl Entry {
 
     /// A message to itself for which there was no room.
     pub(crate) fn overloaded(&self, work: Box<dyn Work>) {
-        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender: Token::NONE };
-        self.exchange.dead_letters().add(&self.name, envelope, ErrorCode::Overloaded);
+        self.exchange.dead_letters().add(&self.name, Envelope::Work(work), ErrorCode::Overloaded);
     }
 
     /// A cast that its process can not take.

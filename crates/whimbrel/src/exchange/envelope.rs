@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
-use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Kind, Name, Time, Token};
+use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Time, Token};
 use whimbrel_core::delivery::{Expires, Parcel};
 
 use crate::codec;
@@ -15,9 +15,9 @@ use crate::process::guard;
 /// Bytes of an encoded message or reply: a frame, less what stands around it (two names, a kind, numbers).
 pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 2 * 1024;
 
-/// A message on its way.
-pub(crate) struct Envelope {
-    pub(crate) body: Body,
+/// What is known of a message beside what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
     pub(crate) reply: Option<ReplyTo>,
     /// Until when it may wait. After it a call is not handled; a cast that has reached a mailbox is.
     pub(crate) deadline: Option<Time>,
@@ -25,8 +25,16 @@ pub(crate) struct Envelope {
     pub(crate) sender: Token,
 }
 
-/// A message as it is, or as bytes. It is encoded when it leaves the node, and decoded by its process.
-pub(crate) enum Body {
+impl Head {
+    /// Of a message that nobody waits for.
+    pub(crate) const fn cast(sender: Token) -> Self {
+        Self { reply: None, deadline: None, sender }
+    }
+}
+
+/// A message on its way, as it is or as bytes: encoded when it leaves the node, and decoded by its process. Two words,
+/// since mailboxes and routes hold very many.
+pub(crate) enum Envelope {
     Work(Box<dyn Work>),
     Encoded(Arc<Encoded>),
 }
@@ -34,46 +42,69 @@ pub(crate) enum Body {
 /// A message as bytes.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    pub(crate) kind: Kind,
-    pub(crate) message: Name,
+    pub(crate) head: Head,
+    pub(crate) kind: Label,
+    pub(crate) message: Label,
     pub(crate) codec: u8,
-    pub(crate) payload: Bytes,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// The name of a kind or a message.
+#[derive(Clone, Debug)]
+pub(crate) enum Label {
+    /// Of a type of this program.
+    Here(&'static str),
+    /// As another node wrote it.
+    There(Name),
+}
+
+impl Label {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Label::Here(text) => text,
+            Label::There(name) => name.as_str(),
+        }
+    }
 }
 
 impl Envelope {
+    pub(crate) fn head(&self) -> &Head {
+        match self {
+            Envelope::Work(work) => work.head(),
+            Envelope::Encoded(encoded) => &encoded.head,
+        }
+    }
+
+    /// Gives a cast, which is not encoded yet, a time until which it may wait to leave this node.
+    pub(crate) fn wait_until(&mut self, due: Time) {
+        if let Envelope::Work(work) = self {
+            work.head_mut().deadline.get_or_insert(due);
+        }
+    }
+
     /// The deadline of a call; a cast has none once it was admitted.
     pub(crate) fn call_deadline(&self) -> Option<Time> {
-        if self.reply.is_some() { self.deadline } else { None }
-    }
-
-    pub(crate) fn is_encoded(&self) -> bool {
-        matches!(self.body, Body::Encoded(_))
-    }
-
-    pub(crate) fn into_work(self) -> (Option<Box<dyn Work>>, Option<ReplyTo>) {
-        match self.body {
-            Body::Work(work) => (Some(work), self.reply),
-            Body::Encoded(_) => (None, self.reply),
-        }
+        let head = self.head();
+        if head.reply.is_some() { head.deadline } else { None }
     }
 
     /// The message's name within its kind.
     pub(crate) fn message(&self) -> &str {
-        match &self.body {
-            Body::Work(work) => work.name(),
-            Body::Encoded(encoded) => encoded.message.as_str(),
+        match self {
+            Envelope::Work(work) => work.name(),
+            Envelope::Encoded(encoded) => encoded.message.as_str(),
         }
     }
 
     /// The caller on this node that waits for it.
     pub(crate) fn caller_here(&self) -> Option<ReplyTo> {
-        self.reply.filter(|reply| reply.at == Caller::Here)
+        self.head().reply.filter(|reply| reply.at == Caller::Here)
     }
 
     /// Turns the message into bytes. User code runs: do this outside of locks where that is possible.
     pub(crate) fn encode(&mut self) -> Result<(), String> {
-        if let Body::Work(work) = &self.body {
-            self.body = Body::Encoded(Arc::new(Encoded::of(&**work)?));
+        if let Envelope::Work(work) = self {
+            *self = Envelope::Encoded(Arc::new(Encoded::of(&**work)?));
         }
         Ok(())
     }
@@ -85,12 +116,15 @@ impl Encoded {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(format!("{} bytes are over the limit of {PAYLOAD_BYTES_MAX}", payload.len()));
         }
-        let name = |text| Name::new(text).map_err(|error| error.to_string());
+        for name in [work.kind(), work.name()] {
+            Name::check(name).map_err(|error| error.to_string())?;
+        }
         Ok(Self {
-            kind: name(work.kind())?,
-            message: name(work.name())?,
+            head: *work.head(),
+            kind: Label::Here(work.kind()),
+            message: Label::Here(work.name()),
             codec: codec::NAMED,
-            payload: Bytes::from(payload),
+            payload,
         })
     }
 }
@@ -103,18 +137,17 @@ impl std::fmt::Debug for Envelope {
 
 impl Expires for Envelope {
     fn deadline(&self) -> Option<Time> {
-        self.deadline
+        self.head().deadline
     }
 }
 
 impl Parcel for Envelope {
     fn copy(&mut self) -> Result<Self, ErrorCode> {
         self.encode().map_err(|_| ErrorCode::Codec)?;
-        let Body::Encoded(encoded) = &self.body else {
-            return Err(ErrorCode::Codec);
-        };
-        let body = Body::Encoded(encoded.clone());
-        Ok(Self { body, reply: self.reply, deadline: self.deadline, sender: self.sender })
+        match self {
+            Envelope::Encoded(encoded) => Ok(Envelope::Encoded(encoded.clone())),
+            Envelope::Work(_) => Err(ErrorCode::Codec),
+        }
     }
 }
 

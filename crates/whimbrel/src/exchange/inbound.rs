@@ -14,7 +14,7 @@ use whimbrel_core::delivery::{CallId, Lane, Packet, Signal};
 use whimbrel_core::node::Input;
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
-use super::envelope::{Body, Encoded, Envelope};
+use super::envelope::{Encoded, Envelope, Head, Label};
 use super::sweep::earlier;
 use super::{Exchange, lock};
 use crate::clock;
@@ -130,9 +130,10 @@ impl Exchange {
         let now = clock::time();
         let reply = call.map(|call| ReplyTo { at: Caller::At(from), call: CallId::from_u64(call) });
         let deadline = remaining_ms.map(|ms| now + Duration::from_millis(ms));
-        let body = Body::Encoded(Arc::new(Encoded { kind, message, codec, payload }));
-        let envelope = Envelope { body, reply, deadline, sender };
-        let packet = Packet { gate, epoch, seq, message: envelope };
+        let head = Head { reply, deadline, sender };
+        let (kind, message) = (Label::There(kind), Label::There(message));
+        let encoded = Encoded { head, kind, message, codec, payload };
+        let packet = Packet { gate, epoch, seq, message: Envelope::Encoded(Arc::new(encoded)) };
         entry.with_port(|port, here, out| port.on_packet(here, from, packet, out));
     }
 
@@ -166,7 +167,7 @@ impl Exchange {
     }
 
     fn send_signal(&self, to: Incarnation, signal: Signal) {
-        let Ok(frame) = OutFrame::message(&MessageFrame::Signal(signal)) else {
+        let Ok(frame) = OutFrame::lane(&MessageFrame::Signal(signal)) else {
             return;
         };
         match self.send_frame(to, Lane::Messages, frame) {

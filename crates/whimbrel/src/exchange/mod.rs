@@ -47,7 +47,7 @@ use whimbrel_core::view::View;
 pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
-pub(crate) use envelope::{Body, Encoded, Envelope, Failure};
+pub(crate) use envelope::{Encoded, Envelope, Failure, Head};
 pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
 
 use crate::driver::Command;

@@ -15,7 +15,6 @@ use super::{Handler, Message, Typed, Work};
 use crate::error::{CallError, CastError};
 use crate::exchange::{Entry, lock};
 use crate::process::ProcessRef;
-use crate::process::current::current;
 
 /// How long a call waits unless [`Call::deadline`] says otherwise.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
@@ -32,7 +31,7 @@ pub fn call<P: Handler<M>, M: Message>(to: &ProcessRef<P>, message: M) -> Call<M
 /// The message was not accepted, and is not executed. A message that was accepted and can not be delivered later
 /// is a dead letter.
 pub fn cast<P: Handler<M>, M: Message>(to: &ProcessRef<P>, message: M) -> Result<(), CastError> {
-    ProcessRef::entry(to).cast(Typed::<P, M>::boxed(message), current().token)
+    ProcessRef::entry(to).cast(Typed::<P, M>::boxed(message))
 }
 
 /// A call on its way: a future that ends in the reply, or in an error that says whether the message was executed.

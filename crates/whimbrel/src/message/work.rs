@@ -6,13 +6,19 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 
 use super::{Handler, Message};
+use crate::exchange::Head;
 use crate::process::Context;
+use crate::process::current::current;
 
 /// What handles one message: polled by the process's own task.
 pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A message for a process of a certain type, of which only the two ends know.
 pub(crate) trait Work: Send {
+    /// Who sends it, who waits for it, and until when.
+    fn head(&self) -> &Head;
+    /// The same, to be filled in by the sender.
+    fn head_mut(&mut self) -> &mut Head;
     /// The message's name within its kind.
     fn name(&self) -> &'static str;
     /// The kind the sender takes the process to be.
@@ -33,13 +39,15 @@ pub(crate) trait Work: Send {
 
 /// A message and the type of the process it is for.
 pub(crate) struct Typed<P, M> {
+    head: Head,
     message: M,
     process: PhantomData<fn(P)>,
 }
 
 impl<P: Handler<M>, M: Message> Typed<P, M> {
+    /// Sent by whoever runs now.
     pub(crate) fn boxed(message: M) -> Box<dyn Work> {
-        Box::new(Self { message, process: PhantomData })
+        Box::new(Self { head: Head::cast(current().token), message, process: PhantomData })
     }
 
     /// The message that these bytes hold: user code.
@@ -49,6 +57,14 @@ impl<P: Handler<M>, M: Message> Typed<P, M> {
 }
 
 impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+
     fn name(&self) -> &'static str {
         M::NAME
     }

@@ -17,7 +17,7 @@ use super::guard::{self, Guarded};
 use super::instance::Order;
 use super::{Launching, Process};
 use crate::clock;
-use crate::exchange::{Body, Encoded, Entry, Envelope, Failure};
+use crate::exchange::{Encoded, Entry, Envelope, Failure};
 use crate::message::work::Handling;
 use crate::message::{MessageList, Work};
 use crate::tasks::Tasks;
@@ -217,29 +217,24 @@ fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarde
         cx.entry.undelivered(envelope, Failure::new(ErrorCode::Deadline, Executed::No));
         return None;
     }
-    if !envelope.is_encoded() {
-        let (work, reply) = envelope.into_work();
-        cx.caller = reply;
-        return start(process, cx, work?, deadline);
-    }
-    match open(messages, &envelope) {
-        Ok(work) => {
-            cx.caller = envelope.reply;
-            start(process, cx, work, deadline)
-        }
-        Err(failure) => {
-            cx.entry.undelivered(envelope, failure);
+    cx.caller = envelope.head().reply;
+    let opened = match envelope {
+        Envelope::Work(work) => Ok(work),
+        Envelope::Encoded(encoded) => open(messages, &encoded).map_err(|failure| (encoded, failure)),
+    };
+    match opened {
+        Ok(work) => start(process, cx, work, deadline),
+        Err((encoded, failure)) => {
+            cx.caller = None;
+            cx.entry.undelivered(Envelope::Encoded(encoded), failure);
             None
         }
     }
 }
 
 /// Decodes a message of another node.
-fn open<P: Process>(messages: &MessageList<P>, envelope: &Envelope) -> Result<Box<dyn Work>, Failure> {
-    let Body::Encoded(encoded) = &envelope.body else {
-        return Err(Failure::new(ErrorCode::UnknownMessage, Executed::No));
-    };
-    let Encoded { kind, message, codec, payload } = &**encoded;
+fn open<P: Process>(messages: &MessageList<P>, encoded: &Encoded) -> Result<Box<dyn Work>, Failure> {
+    let Encoded { kind, message, codec, payload, .. } = encoded;
     if kind.as_str() != P::KIND {
         return Err(Failure::new(ErrorCode::WrongKind, Executed::No).detailed(P::KIND));
     }
@@ -250,7 +245,7 @@ fn open<P: Process>(messages: &MessageList<P>, envelope: &Envelope) -> Result<Bo
         let detail = format!("codec {codec} is not known here");
         return Err(Failure::new(ErrorCode::Codec, Executed::No).detailed(&detail));
     }
-    match guard::run(|| decode(payload.as_slice())) {
+    match guard::run(|| decode(payload)) {
         Ok(Ok(work)) => Ok(work),
         Ok(Err(detail)) => Err(Failure::new(ErrorCode::Codec, Executed::No).detailed(&detail)),
         Err(panic) => Err(Failure::new(ErrorCode::Codec, Executed::No).detailed(&panic.to_string())),

@@ -123,12 +123,21 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::any::{Any, TypeId};
 
+    use whimbrel_core::base::Token;
+
     use super::*;
+    use crate::exchange::Head;
     use crate::message::work::Handling;
 
-    struct Named(&'static str);
+    struct Named(&'static str, Head);
 
     impl Work for Named {
+        fn head(&self) -> &Head {
+            &self.1
+        }
+        fn head_mut(&mut self) -> &mut Head {
+            &mut self.1
+        }
         fn name(&self) -> &'static str {
             self.0
         }
@@ -164,9 +173,9 @@ mod tests {
     #[test]
     fn timers_fire_in_the_order_in_which_they_are_due() {
         let mut timers = Timers::default();
-        timers.add(at(20), Tick::Once(Box::new(Named("late"))));
-        timers.add(at(10), Tick::Once(Box::new(Named("early"))));
-        let cancelled = timers.add(at(5), Tick::Once(Box::new(Named("cancelled"))));
+        timers.add(at(20), Tick::Once(Box::new(Named("late", Head::cast(Token::NONE)))));
+        timers.add(at(10), Tick::Once(Box::new(Named("early", Head::cast(Token::NONE)))));
+        let cancelled = timers.add(at(5), Tick::Once(Box::new(Named("cancelled", Head::cast(Token::NONE)))));
         timers.cancel(cancelled);
         assert_eq!(due(&mut timers, 9), [] as [&str; 0]);
         assert_eq!(due(&mut timers, 30), ["early", "late"]);
@@ -177,7 +186,7 @@ mod tests {
     fn missed_ticks_merge_into_one_and_keep_the_phase() {
         let mut timers = Timers::default();
         let make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> =
-            Box::new(|| Some(Box::new(Named("tick"))));
+            Box::new(|| Some(Box::new(Named("tick", Head::cast(Token::NONE)))));
         timers.add(at(10), Tick::Every { period: Duration::from_millis(10), make });
         assert_eq!(due(&mut timers, 47), ["tick"]);
         assert_eq!(due(&mut timers, 49), [] as [&str; 0]);

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
 use whimbrel_core::delivery::{CannotResume, Receipt};
 use whimbrel_core::node::LinkLoss;
-use whimbrel_core::wire::Control;
 use whimbrel_core::wire::frame::{self, FrameError, FrameKind, MessageFrame, RawFrame};
 use whimbrel_core::wire::hello::{Greeting, Refusal};
+use whimbrel_core::wire::{Control, Names};
 
 use super::TransportEvent;
 use super::registry::Shared;
@@ -91,6 +91,7 @@ pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connecti
         buffer: connection.leftover,
         closing: closing.clone(),
         last_heard: Instant::now(),
+        names: Names::default(),
     };
     let reader_closing = closing.clone();
     shared.tasks.spawn("link reader", async move {
@@ -205,6 +206,7 @@ struct Reader {
     buffer: BytesMut,
     closing: CancellationToken,
     last_heard: Instant,
+    names: Names,
 }
 
 impl Reader {
@@ -244,23 +246,29 @@ impl Reader {
     async fn deliver_all(&mut self) -> ReadEnd {
         let mut messages = false;
         let mut taken = 0;
+        // Lent to the frames.
+        let mut buffer = std::mem::take(&mut self.buffer);
         let result = loop {
-            match frame::split(&self.buffer[taken..], FRAME_BYTES_MAX) {
+            match frame::split(&buffer[taken..], FRAME_BYTES_MAX) {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
                 Ok(Some(frame)) => {
                     taken += frame.taken;
                     match self.deliver(frame).await {
-                        Ok(message) => messages |= message,
+                        Ok(true) => messages = true,
+                        // Only what is no message can have waited.
+                        Ok(false) if self.closing.is_cancelled() => break Ok(()),
+                        Ok(false) => {}
                         Err(error) => break Err(error),
                     }
                 }
             }
-            if self.closing.is_cancelled() || self.session.is_ending() {
+            if self.session.is_ending() {
                 break Ok(());
             }
         };
-        self.buffer.advance(taken);
+        buffer.advance(taken);
+        self.buffer = buffer;
         if messages {
             self.shared.inbound.on_batch_end(self.session.peer().incarnation);
         }
@@ -268,7 +276,7 @@ impl Reader {
     }
 
     /// Delivers one frame; says whether it was one of the message lane.
-    async fn deliver(&self, frame: RawFrame<'_>) -> Result<bool, Misbehaviour> {
+    async fn deliver(&mut self, frame: RawFrame<'_>) -> Result<bool, Misbehaviour> {
         if frame.kind == FrameKind::Ack {
             self.session.on_acknowledged(frame::read_ack(frame.body)?);
             return Ok(false);
@@ -290,7 +298,7 @@ impl Reader {
             self.deliver_control(frame).await?;
             return Ok(false);
         }
-        let message = MessageFrame::from_body(frame.kind, frame.body)?;
+        let message = MessageFrame::from_body(frame.kind, frame.body, &mut self.names)?;
         let from = self.session.peer().incarnation;
         self.session.deliver(|| self.shared.inbound.on_frame(from, message));
         Ok(true)

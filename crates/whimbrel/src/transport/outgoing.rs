@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
 use whimbrel_core::wire::Control;
-use whimbrel_core::wire::frame::{BODY_BYTES_MAX, FrameKind, MessageFrame};
+use whimbrel_core::wire::frame::{BODY_BYTES_MAX, FrameKind, MessageBody, MessageFrame};
 
 /// A frame is longer than the wire allows. It was not sent; sending it again fails again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -28,8 +28,13 @@ impl OutFrame {
         Self::new(FrameKind::Control, message.to_bytes())
     }
 
+    /// A message for a name.
+    pub(crate) fn message(body: &MessageBody<'_>) -> Result<Self, FrameTooLong> {
+        Self::new(FrameKind::Message, body.to_bytes())
+    }
+
     /// A frame of the message lane.
-    pub(crate) fn message(frame: &MessageFrame) -> Result<Self, FrameTooLong> {
+    pub(crate) fn lane(frame: &MessageFrame) -> Result<Self, FrameTooLong> {
         Self::new(frame.kind(), frame.to_body())
     }
 

@@ -22,6 +22,7 @@ use whimbrel_core::base::Incarnation;
 use whimbrel_core::delivery::{CannotResume, Lane, Link, Receipt};
 use whimbrel_core::node::LinkLoss;
 use whimbrel_core::view::MemberInfo;
+use whimbrel_core::wire::Names;
 use whimbrel_core::wire::frame::{FrameKind, MessageFrame};
 
 use super::connection::{self, Connection};
@@ -62,6 +63,8 @@ pub(super) struct Session {
     up: AtomicBool,
     /// Fires when the session is to end.
     pub(super) ending: CancellationToken,
+    /// As `ending`, at the cost of a look: the reader asks for every frame.
+    ends: AtomicBool,
     /// Why it ends; set before `ending` fires.
     loss: OnceLock<LinkLoss>,
     /// Fires when its last event was sent.
@@ -141,6 +144,7 @@ pub(super) fn start(
         idle: Notify::new(),
         up: AtomicBool::new(false),
         ending: CancellationToken::new(),
+        ends: AtomicBool::new(false),
         loss: OnceLock::new(),
         ended: CancellationToken::new(),
     });
@@ -170,7 +174,7 @@ impl Session {
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        self.ending.is_cancelled()
+        self.ends.load(Ordering::Acquire)
     }
 
     pub(super) fn ended(&self) -> &CancellationToken {
@@ -192,6 +196,7 @@ impl Session {
     /// Ends it. The first reason given counts.
     pub(super) fn end(&self, loss: LinkLoss) {
         let _ = self.loss.set(loss);
+        self.ends.store(true, Ordering::Release);
         self.ending.cancel();
     }
 
@@ -399,9 +404,11 @@ impl Session {
         let queued = link.map(Link::into_unsent).unwrap_or_default();
         let frames = queued.into_iter().map(|(_, queued)| queued);
         let messages = frames.filter(|queued| queued.frame().kind() != FrameKind::Control);
-        messages
-            .filter_map(|queued| MessageFrame::from_body(queued.frame().kind(), queued.frame().body()).ok())
-            .collect()
+        let mut names = Names::default();
+        let read = |queued: Queued| {
+            MessageFrame::from_body(queued.frame().kind(), queued.frame().body(), &mut names).ok()
+        };
+        messages.filter_map(read).collect()
     }
 }
 

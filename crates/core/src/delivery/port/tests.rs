@@ -28,9 +28,15 @@ fn send(port: &mut Port<Note>, ids: std::ops::RangeInclusive<u64>) -> String {
     sent.collect::<Vec<_>>().join("; ")
 }
 
+fn take(port: &mut Port<Note>, out: &mut PortOutput<Note>) -> Option<Note> {
+    let note = port.pop(|| Time::ZERO);
+    port.refill(out);
+    note
+}
+
 fn handled(port: &mut Port<Note>) -> Vec<u64> {
     let mut out = PortOutput::default();
-    std::iter::from_fn(|| port.pop(|| Time::ZERO, &mut out)).map(|note| note.id).collect()
+    std::iter::from_fn(|| take(port, &mut out)).map(|note| note.id).collect()
 }
 
 /// Gives what one port transmits to the other, and the signals back.
@@ -100,9 +106,9 @@ fn what_was_held_enters_the_installed_mailbox_before_what_comes_later() {
     port.install(&here(&epochs, 0), inbox(5, 2), &mut out);
     assert_eq!(told(&mut out), "wake");
     assert_eq!(send(&mut port, 4..=4), "overloaded", "3 still waits for room");
-    assert_eq!(port.pop(|| Time::ZERO, &mut out).unwrap().id, 1);
+    assert_eq!(take(&mut port, &mut out).unwrap().id, 1);
     assert_eq!(send(&mut port, 5..=5), "overloaded", "3 took the room");
-    assert_eq!(port.pop(|| Time::ZERO, &mut out).unwrap().id, 2);
+    assert_eq!(take(&mut port, &mut out).unwrap().id, 2);
     assert_eq!(send(&mut port, 6..=6), "queued");
     assert_eq!(handled(&mut port), [3, 6]);
     assert!(port.route().is_none());

@@ -290,7 +290,10 @@ impl World {
         for _ in 0..self.rng.below(8) {
             let host = self.truth.host;
             let mut popped = None;
-            self.input(host, |port, here, out| popped = port.pop(|| here.now, out));
+            self.input(host, |port, here, out| {
+                popped = port.pop(|| here.now);
+                port.refill(out);
+            });
             let Some(note) = popped else { return Ok(()) };
             if faulty && self.faults.crashes && self.rng.below(60) == 0 {
                 // In hand at the crash: it may have been executed.

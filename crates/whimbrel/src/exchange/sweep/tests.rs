@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use tokio::sync::broadcast;
-use whimbrel_core::base::{Bytes, ErrorCode, Incarnation, Mutants, Name, Rng, Token};
+use whimbrel_core::base::{ErrorCode, Incarnation, Mutants, Name, Rng, Token};
 use whimbrel_core::delivery::{Here, Port, PortOutput, Sent, Whereabouts};
 
 use super::super::DeadLetter;
-use super::super::envelope::{Body, Encoded, Envelope};
+use super::super::envelope::{Encoded, Envelope, Head, Label};
 use super::*;
 use crate::process::KindTable;
 use crate::tasks::Tasks;
@@ -25,10 +25,9 @@ fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
 
 /// Sends a cast that is held until `deadline`: nobody tells where the name is, or no link leads there.
 fn hold(exchange: &Exchange, entry: &Arc<Entry>, now: Time, deadline: Time) {
-    let kind = Name::new("kind").unwrap();
-    let encoded = Encoded { message: kind.clone(), kind, codec: 1, payload: Bytes::from(vec![1]) };
-    let body = Body::Encoded(Arc::new(encoded));
-    let envelope = Envelope { body, reply: None, deadline: Some(deadline), sender: Token::NONE };
+    let head = Head { deadline: Some(deadline), ..Head::cast(Token::NONE) };
+    let (kind, message) = (Label::Here("kind"), Label::Here("message"));
+    let envelope = Envelope::Encoded(Arc::new(Encoded { head, kind, message, codec: 1, payload: vec![1] }));
     input(exchange, entry, now, |port, here, out| match port.send(envelope, now) {
         Sent::Held { .. } => {}
         Sent::Transmit { to, packet } => port.on_unsent(here, to, packet.epoch, packet.seq, out),

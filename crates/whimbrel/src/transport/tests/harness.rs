@@ -62,7 +62,7 @@ fn number_of(frame: &MessageFrame) -> u64 {
 /// A frame of the message lane that carries a number and a payload of some size.
 pub(super) fn numbered(number: u64, bytes: usize) -> OutFrame {
     let outcome = Outcome::Done { codec: 0, payload: Bytes::from(vec![0x5a; bytes]) };
-    OutFrame::message(&MessageFrame::Reply(Reply { call: number, outcome })).unwrap()
+    OutFrame::lane(&MessageFrame::Reply(Reply { call: number, outcome })).unwrap()
 }
 
 pub(super) fn config() -> TransportConfig {
