@@ -265,6 +265,8 @@ impl<M: Parcel> Port<M> {
     pub fn unseal(&mut self, out: &mut PortOutput<M>) {
         if let Some(inbox) = &mut self.inbox {
             inbox.unseal(&mut out.signals);
+            // Looking at a sealed mailbox, the process found nothing, whatever was in it.
+            out.wake |= !inbox.is_empty();
             self.refill(out);
         }
     }

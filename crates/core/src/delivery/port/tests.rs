@@ -210,6 +210,17 @@ fn a_message_for_a_sealed_gate_waits_for_the_end_of_the_move() {
 }
 
 #[test]
+fn a_process_is_woken_for_what_came_before_a_move_that_is_called_off() {
+    let (mut port, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
+    port.install(&here(&epochs, 0), inbox(5, 8), &mut out);
+    send(&mut port, 1..=1);
+    port.seal();
+    assert_eq!(handled(&mut port), [0; 0], "a sealed mailbox gives nothing away");
+    port.unseal(&mut out);
+    assert_eq!((told(&mut out).as_str(), handled(&mut port)), ("wake", vec![1]));
+}
+
+#[test]
 fn a_process_that_has_ended_answers_what_waits_and_what_comes() {
     let (mut port, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
     port.install(&here(&epochs, 0), inbox(5, 2), &mut out);
