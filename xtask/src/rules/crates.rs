@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::finding::Finding;
 
 /// Crates of the workspace that each crate may name.
-const MAY_NAME: [(&str, &str, &[&str]); 7] = [
+const MAY_NAME: [(&str, &str, &[&str]); 8] = [
     ("whimbrel-core", "crates/core", &[]),
     ("whimbrel-macros", "crates/macros", &[]),
     ("whimbrel", "crates/whimbrel", &["whimbrel-core", "whimbrel-macros"]),
     ("whimbrel-cli", "crates/cli", &["whimbrel"]),
     ("whimbrel-sim", "crates/sim", &["whimbrel-core"]),
+    ("whimbrel-loom", "crates/loom", &["whimbrel-core"]),
     ("whimbrel-examples", "examples", &["whimbrel"]),
     ("xtask", "xtask", &[]),
 ];

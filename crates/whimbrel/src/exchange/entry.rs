@@ -4,7 +4,7 @@
 //! while it is held, and user code runs outside of it, with one exception: a message that was held for an unknown
 //! host without having been encoded, because the process might have been here, is encoded when it leaves.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, N
 use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sent, Signal};
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
+use super::Exchange;
 use super::envelope::{Body, Envelope, Failure};
-use super::{Exchange, lock};
+use super::locked::{Lock, Locked};
 use crate::clock;
 use crate::error::{CallError, CastError};
 use crate::message::Work;
@@ -33,7 +34,8 @@ pub(crate) struct Entry {
     name: Name,
     naming: Naming,
     exchange: Arc<Exchange>,
-    state: Mutex<EntryState>,
+    /// The task of the process waits for it.
+    state: Locked<EntryState>,
 }
 
 /// Whether others can find the process by its name.
@@ -45,8 +47,6 @@ pub(crate) enum Naming {
 
 pub(crate) struct EntryState {
     pub(crate) port: Port<Envelope>,
-    /// Of the process's task, while it waits for a message.
-    pub(crate) waker: Option<Waker>,
     /// The instance that this name leads to on this node.
     pub(crate) instance: Option<Arc<Instance>>,
     /// The life that the instance has under this name.
@@ -73,7 +73,6 @@ impl Entry {
         let port = Port::new(exchange.mutants());
         let state = EntryState {
             port,
-            waker: None,
             instance: None,
             token: Token::NONE,
             args: None,
@@ -81,7 +80,7 @@ impl Entry {
             epoch: None,
             watched: None,
         };
-        Arc::new(Self { name, naming, exchange, state: Mutex::new(state) })
+        Arc::new(Self { name, naming, exchange, state: Locked::new(state) })
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -96,8 +95,8 @@ impl Entry {
         &self.exchange
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, EntryState> {
-        lock(&self.state)
+    pub(crate) fn lock(&self) -> Lock<'_, EntryState> {
+        self.state.lock()
     }
 
     /// Sends a message that nobody waits for.
@@ -175,11 +174,7 @@ impl Entry {
         }
         match state.port.send(envelope, now) {
             Sent::Queued => {
-                let waker = state.waker.take();
-                drop(state);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                state.wake();
                 Ok(())
             }
             Sent::Transmit { to, packet } => self.transmit_first(state, to, packet),
@@ -197,7 +192,7 @@ impl Entry {
 
     fn transmit_first(
         self: &Arc<Self>,
-        mut state: MutexGuard<'_, EntryState>,
+        mut state: Lock<'_, EntryState>,
         to: Incarnation,
         packet: Packet<Envelope>,
     ) -> Result<(), Failure> {
@@ -266,7 +261,7 @@ impl Entry {
     /// Does what a port wants done under its lock; returns what is to be done after it.
     pub(crate) fn settle(
         self: &Arc<Self>,
-        state: &mut EntryState,
+        state: &mut Lock<'_, EntryState>,
         out: &mut PortOutput<Envelope>,
     ) -> Leftovers {
         let mut left = Leftovers::default();
@@ -279,7 +274,7 @@ impl Entry {
                 self.exchange.ask_where(self);
             }
             if out.wake {
-                left.waker = left.waker.or_else(|| state.waker.take());
+                left.waker = left.waker.or_else(|| state.take_waker());
             }
             left.ended.append(&mut out.ended);
             for (to, packet) in std::mem::take(&mut out.transmit) {
@@ -337,18 +332,12 @@ impl Entry {
         waker: &Waker,
     ) -> Option<(Envelope, Time)> {
         let mut state = self.lock();
-        let mut envelope = None;
-        // Reading the clock is the dearest part of finding nothing.
-        if state.port.inbox().is_some_and(|inbox| !inbox.is_empty()) {
+        let envelope = state.find_or_wait(waker, |state| {
+            // Reading the clock is the dearest part of finding nothing.
+            state.port.inbox().filter(|inbox| !inbox.is_empty())?;
             let now = clock::time();
-            envelope = state.port.pop(now, out).map(|envelope| (envelope, now));
-        }
-        if envelope.is_none() {
-            match &mut state.waker {
-                Some(known) => known.clone_from(waker),
-                none => *none = Some(waker.clone()),
-            }
-        }
+            state.port.pop(now, out).map(|envelope| (envelope, now))
+        });
         if !out.is_empty() {
             let left = self.settle(&mut state, out);
             drop(state);
@@ -359,10 +348,7 @@ impl Entry {
 
     /// Lets the process look for orders.
     pub(crate) fn wake(&self) {
-        let waker = self.lock().waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.state.wake();
     }
 
     /// Has the sweeper look at this entry when its port is due, or earlier. The lock is held.

@@ -201,7 +201,7 @@ impl Exchange {
         let mut state = entry.lock();
         if state.instance.as_ref().is_some_and(|present| Arc::ptr_eq(present, instance)) {
             state.instance = None;
-            state.waker = None;
+            let _nobody_waits = state.take_waker();
             let mut out = PortOutput::default();
             if instance.ordered().is_some() || !entry.is_named() {
                 state.port.close(ErrorCode::Stopped, &mut out);
@@ -226,7 +226,7 @@ impl Exchange {
         let mut out = PortOutput::default();
         let mut state = name.lock();
         state.instance = None;
-        state.waker = None;
+        let _nobody_waits = state.take_waker();
         state.port.close(code, &mut out);
         // Closed before, so there is nothing in it.
         drop(state.port.uninstall(&self.here(clock::time()), &mut out));

@@ -23,7 +23,13 @@ mod entry;
 mod envelope;
 mod inbound;
 mod instances;
+mod locked;
 mod sweep;
+
+/// Where [`locked`] has its locks from; `crates/loom` gives it others.
+mod sync {
+    pub(super) use std::sync::{Mutex, MutexGuard};
+}
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
