@@ -10,7 +10,7 @@ use crate::meter::{self, Target};
 /// The packages that were built, with their versions.
 const LOCK: &str = include_str!("../Cargo.lock");
 /// The name of the process that answers.
-pub(crate) const ECHO: &str = "echo";
+const ECHO: &str = "echo";
 
 /// Where the other side of a library is to be found.
 pub(crate) enum Listening {

@@ -10,10 +10,10 @@ use ractor_cluster::node::NodeServerSessionInformation;
 use ractor_cluster::{NodeEventSubscription, NodeServer, NodeServerMessage, RactorClusterMessage};
 use tokio::sync::mpsc;
 
-use crate::library::{ECHO, Library, Listening};
+use crate::library::{Library, Listening};
 use crate::meter::Target;
 
-/// The group in which the other side finds the actor.
+/// The actor that another process calls, and the group in which it finds it.
 const GROUP: &str = "echoes";
 /// Proof that two nodes belong together.
 const COOKIE: &str = "whimbrel-bench";
@@ -80,7 +80,7 @@ impl Library for Ractor {
     }
 
     async fn listen(&self) -> Result<Listening, String> {
-        let Process(echo) = self.start(ECHO.to_owned()).await?;
+        let Process(echo) = self.start(GROUP.to_owned()).await?;
         pg::join(GROUP.to_owned(), vec![echo.get_cell()]);
         let (port, _) = node("there").await?;
         Ok(Listening::At(port))
