@@ -82,11 +82,11 @@ fn serve<L: Library>() -> std::io::Result<()> {
     let mut measured = Measured::<L>::default();
     for line in std::io::stdin().lock().lines() {
         let Request { id, command } = serde_json::from_str(&line?)?;
-        let what = format!("{command:?}");
+        let detail = format!("{command:?}");
         let working = runtime.spawn(async move { (measured.answer(command).await, measured) });
         let (answer, after) = runtime.block_on(working)?;
         measured = after;
-        let result = answer.map_err(|detail| Trouble { what, detail, environment: false });
+        let result = answer.map_err(|what| Trouble { what, detail, environment: false });
         write_answer(&Answer { id, result })?;
     }
     runtime.shutdown_background();
@@ -115,7 +115,7 @@ impl<L: Library> Measured<L> {
             Command::Idle { count } => json!(self.idle(count).await?),
             Command::Listen => match self.listen().await? {
                 Listening::At(port) => json!(port),
-                Listening::Lacks(what) => json!(what),
+                Listening::Lacks(what) => json!({ command::LACKS: what }),
             },
             Command::Connect { port } => json!(self.connect(port).await?),
             Command::CallThere { calls } => json!(self.call_there(calls).await?),

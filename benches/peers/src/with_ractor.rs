@@ -1,5 +1,5 @@
 //! ractor: an actor with a name in its registry; between processes `ractor_cluster`, where only process groups tell of
-//! actors of another node.
+//! actors of another node. The feature `cluster` is one for the whole build, so it is on for the local rows too.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Mutex;

@@ -1,9 +1,12 @@
 //! What the bench tells a process of `benches/peers`, which compiles this very file. Each command is one measurement
 //! of one round, or set-up; how each is measured stands in `meter.rs`.
 //!
-//! The answer is the figure, or a text: what the library lacks for it.
+//! The answer is the figure, or an object that says under [`LACKS`] what the library has not.
 
 use serde::{Deserialize, Serialize};
+
+/// The key of an answer that is none.
+pub(crate) const LACKS: &str = "lacks";
 
 /// One command; each is answered when it is done.
 #[derive(Clone, Debug, Serialize, Deserialize)]

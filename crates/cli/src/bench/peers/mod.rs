@@ -22,6 +22,10 @@ use super::row::{median, range, rounded};
 use crate::children::{Children, Sink};
 use crate::output::Failure;
 
+/// The process of a library that calls.
+const HERE: &str = "here";
+/// The process that is called, where it is another one.
+const THERE: &str = "there";
 /// Who is compared with. The last is tokio without any library: a task, its channel, a map.
 const LIBRARIES: [&str; 3] = ["ractor", "kameo", "tokio"];
 
@@ -32,27 +36,30 @@ pub(crate) struct Peers {
     sink: Arc<dyn Sink>,
 }
 
-/// The processes that are measured for one row.
-pub(crate) struct Beside {
-    children: Children,
-    peers: Vec<Peer>,
-}
+/// The libraries beside one row.
+pub(crate) struct Beside(Vec<Peer>);
 
+/// One library, in processes of its own: that one of them ends says nothing about another library.
 struct Peer {
     library: &'static str,
+    children: Children,
     version: String,
     figures: Vec<f64>,
-    /// What the library lacks for this row.
-    lacks: Option<String>,
+    /// Why it is not measured, or no further.
+    excuse: Option<Excuse>,
 }
+
+/// Why a library is not measured: it has no such thing, or it failed. That is said in the row, and is no failure of
+/// the bench.
+type Excuse = String;
 
 /// What a row says of one library.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Figure {
-    /// Median over the rounds; not there when the library can not do it.
+    /// Median over the rounds; not there when it was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<f64>,
-    /// Packages and ranges, or what the library lacks.
+    /// Packages and ranges, or why it was not measured.
     pub(crate) note: String,
 }
 
@@ -64,54 +71,43 @@ impl Peers {
 
     /// Starts a process of each library, and with `processes` = 2 another one that it is connected to.
     pub(crate) fn beside(&self, processes: u32) -> Result<Beside, Failure> {
-        let children = Children::new("peers", &self.dir, Arc::clone(&self.sink))?;
-        let mut beside = Beside { children, peers: Vec::new() };
-        for library in LIBRARIES {
-            self.spawn(&mut beside.children, library, library)?;
-            let version = beside.ask(library, Command::Version)?;
-            let version = version.as_str().unwrap_or_default().to_owned();
-            let mut peer = Peer { library, version, figures: Vec::new(), lacks: None };
-            if processes == 2 {
-                let there = format!("{library}-there");
-                self.spawn(&mut beside.children, library, &there)?;
-                peer.lacks = beside.connect(library, &there)?;
-            }
-            beside.peers.push(peer);
-        }
-        Ok(beside)
+        LIBRARIES
+            .into_iter()
+            .map(|library| self.peer(library, processes))
+            .collect::<Result<_, _>>()
+            .map(Beside)
     }
 
-    fn spawn(&self, children: &mut Children, library: &str, name: &str) -> Result<(), Failure> {
+    fn peer(&self, library: &'static str, processes: u32) -> Result<Peer, Failure> {
+        let children = Children::new("peers", &self.dir, Arc::clone(&self.sink))?;
+        let (version, figures) = (library.to_owned(), Vec::new());
+        let mut peer = Peer { library, children, version, figures, excuse: None };
+        self.spawn(&mut peer, HERE)?;
+        match peer.ask(HERE, Command::Version)? {
+            Ok(version) => peer.version = version.as_str().unwrap_or(library).to_owned(),
+            Err(excuse) => peer.excuse = Some(excuse),
+        }
+        if processes == 2 && peer.excuse.is_none() {
+            self.spawn(&mut peer, THERE)?;
+            peer.excuse = peer.connect()?.err();
+        }
+        Ok(peer)
+    }
+
+    fn spawn(&self, peer: &mut Peer, name: &str) -> Result<(), Failure> {
         let mut program = process::Command::new(&self.binary);
-        program.arg(library);
-        children.spawn_program(name, program).map(drop)
+        program.arg(peer.library);
+        peer.children.spawn_program(name, program).map(drop)
     }
 }
 
 impl Beside {
-    fn ask(&mut self, child: &str, command: Command) -> Result<Value, Failure> {
-        self.children.ask(child, command, WITHIN, &mut || {})
-    }
-
-    /// Connects two processes; what the library lacks for it.
-    fn connect(&mut self, library: &str, there: &str) -> Result<Option<String>, Failure> {
-        let answer = self.ask(there, Command::Listen)?;
-        let Some(port) = answer.as_u64().and_then(|port| u16::try_from(port).ok()) else {
-            return Ok(Some(answer.as_str().unwrap_or("no port").to_owned()));
-        };
-        self.ask(library, Command::Connect { port }).map(|_| None)
-    }
-
     /// Measures each library once.
     pub(crate) fn round(&mut self, command: &Command) -> Result<(), Failure> {
-        for at in 0..self.peers.len() {
-            if self.peers[at].lacks.is_some() {
-                continue;
-            }
-            let answer = self.ask(self.peers[at].library, command.clone())?;
-            match answer.as_str() {
-                Some(lacks) => self.peers[at].lacks = Some(lacks.to_owned()),
-                None => self.peers[at].figures.extend(answer.as_f64()),
+        for peer in self.0.iter_mut().filter(|peer| peer.excuse.is_none()) {
+            match peer.ask(HERE, command.clone())? {
+                Ok(figure) => peer.figures.extend(figure.as_f64()),
+                Err(excuse) => peer.excuse = Some(excuse),
             }
         }
         Ok(())
@@ -120,8 +116,9 @@ impl Beside {
     /// Goes on in fresh processes, with what was measured so far.
     pub(crate) fn afresh(&mut self, peers: &Peers) -> Result<(), Failure> {
         let mut next = peers.beside(1)?;
-        for (peer, before) in next.peers.iter_mut().zip(&mut self.peers) {
+        for (peer, before) in next.0.iter_mut().zip(&mut self.0) {
             peer.figures.append(&mut before.figures);
+            peer.excuse = before.excuse.take().or(peer.excuse.take());
         }
         *self = next;
         Ok(())
@@ -129,20 +126,44 @@ impl Beside {
 
     /// What the row says of them.
     pub(crate) fn figures(self) -> BTreeMap<&'static str, Figure> {
-        self.peers.into_iter().map(|peer| (peer.library, peer.figure())).collect()
+        let figure = |peer: Peer| (peer.library, figure(&peer.version, peer.figures, peer.excuse));
+        self.0.into_iter().map(figure).collect()
     }
 }
 
 impl Peer {
-    fn figure(mut self) -> Figure {
-        if let Some(lacks) = self.lacks {
-            return Figure { value: None, note: format!("{}: not measured: {lacks}", self.version) };
+    fn ask(&mut self, child: &str, command: Command) -> Result<Result<Value, Excuse>, Failure> {
+        match self.children.ask(child, command, WITHIN, &mut || {}) {
+            Ok(answer) => Ok(match answer.get(command::LACKS).and_then(Value::as_str) {
+                Some(lacks) => Err(lacks.to_owned()),
+                None => Ok(answer),
+            }),
+            Err(failure) if failure.is_check() => Ok(Err(failure.what().to_owned())),
+            Err(failure) => Err(failure),
         }
-        self.figures.sort_by(f64::total_cmp);
-        Figure {
-            value: median(&self.figures).map(rounded),
-            note: format!("{}: {} rounds, {}", self.version, self.figures.len(), range(&self.figures)),
+    }
+
+    /// Connects the two processes.
+    fn connect(&mut self) -> Result<Result<Value, Excuse>, Failure> {
+        let port = match self.ask(THERE, Command::Listen)? {
+            Ok(port) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
+            Err(excuse) => return Ok(Err(excuse)),
+        };
+        match port {
+            Some(port) => self.ask(HERE, Command::Connect { port }),
+            None => Ok(Err("it told no port".to_owned())),
         }
+    }
+}
+
+fn figure(version: &str, mut figures: Vec<f64>, excuse: Option<Excuse>) -> Figure {
+    if let Some(excuse) = excuse {
+        return Figure { value: None, note: format!("{version}: not measured: {excuse}") };
+    }
+    figures.sort_by(f64::total_cmp);
+    Figure {
+        value: median(&figures).map(rounded),
+        note: format!("{version}: {} rounds, {}", figures.len(), range(&figures)),
     }
 }
 
@@ -150,23 +171,57 @@ impl Peer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn peer(figures: &[f64], lacks: Option<&str>) -> Peer {
-        let (version, lacks) = ("b 1.2".to_owned(), lacks.map(str::to_owned));
-        Peer { library: "b", version, figures: figures.to_vec(), lacks }
-    }
+    use crate::bench::NoEvidence;
+    use crate::temp::WorkDir;
 
     #[test]
     fn a_figure_is_the_median_and_says_of_what() {
-        let figure = peer(&[3.0, 1.0, 2.0], None).figure();
+        let figure = figure("b 1.2", vec![3.0, 1.0, 2.0], None);
         assert_eq!(figure.value, Some(2.0));
         assert_eq!(figure.note, "b 1.2: 3 rounds, 1 to 3");
     }
 
     #[test]
-    fn what_a_library_lacks_has_a_note_and_no_value() {
-        let figure = serde_json::to_value(peer(&[], Some("no sockets")).figure()).unwrap();
+    fn what_was_not_measured_has_a_note_and_no_value() {
+        let figure = figure("b 1.2", vec![1.0], Some("no sockets".to_owned()));
+        let figure = serde_json::to_value(figure).unwrap();
         assert_eq!(figure.get("value"), None);
         assert_eq!(figure["note"], "b 1.2: not measured: no sockets");
+    }
+
+    /// One library ends at once, one has nothing to listen with, one answers 2 to everything.
+    const PROGRAM: &str = r#"#!/bin/sh
+[ "$1" != ractor ] || exit 1
+while read -r line; do
+    id=${line#*:}
+    answer=2
+    case "$1 $line" in kameo*listen*) answer='{"lacks":"sockets"}' ;; esac
+    printf 'a{"id":%s,"result":{"Ok":%s}}\n' "${id%%,*}" "$answer"
+done
+"#;
+
+    #[test]
+    fn a_library_that_fails_or_lacks_something_keeps_no_other_from_being_measured() {
+        let dir = WorkDir::temporary("peers").unwrap();
+        let binary = dir.path().join("program");
+        // By another process: a file that this one has open for writing while another test forks could not be run.
+        let mut shell = process::Command::new("sh");
+        shell.args(["-c", r#"printf %s "$1" >"$0" && chmod 700 "$0""#]).arg(&binary).arg(PROGRAM);
+        assert!(shell.status().unwrap().success());
+        let peers = Peers { binary, dir: dir.path().to_owned(), sink: Arc::new(NoEvidence) };
+
+        let mut beside = peers.beside(2).unwrap();
+        beside.round(&Command::CallThere { calls: 1 }).unwrap();
+        let figures = beside.figures();
+        assert_eq!(figures["ractor"].note, "ractor: not measured: the process of here ended by itself");
+        assert_eq!(figures["kameo"].note, "kameo: not measured: sockets");
+        assert_eq!(figures["tokio"].value, Some(2.0));
+
+        let mut beside = peers.beside(1).unwrap();
+        beside.round(&Command::Idle { count: 1 }).unwrap();
+        beside.afresh(&peers).unwrap();
+        beside.round(&Command::Idle { count: 1 }).unwrap();
+        let figures = beside.figures();
+        assert_eq!(figures["kameo"].note, "kameo: 2 rounds, 2 to 2");
     }
 }
