@@ -141,7 +141,7 @@ where
     let mut targets = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     // Written to, so that the list is resident before what it will hold.
     targets.resize(targets.capacity(), None);
-    let Some(before) = resident_bytes() else { return Ok(None) };
+    let Some(before) = resident_bytes_of(std::process::id()) else { return Ok(None) };
     for (at, place) in (0..).zip(&mut targets) {
         let target = start(name_of("idle-process", at)).await?;
         target.call(payload()).await?;
@@ -168,12 +168,12 @@ where
 /// Growth of the resident memory since `before`, for each of `count`.
 #[allow(clippy::cast_precision_loss)]
 fn each_bytes(before: u64, count: u64) -> Option<f64> {
-    Some(resident_bytes()?.saturating_sub(before) as f64 / count as f64)
+    Some(resident_bytes_of(std::process::id())?.saturating_sub(before) as f64 / count as f64)
 }
 
-/// Resident memory of this process, where the system tells it.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// Resident memory of a process of this user, where the system tells it.
+pub(crate) fn resident_bytes_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1_024)
