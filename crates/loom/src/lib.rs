@@ -2,7 +2,7 @@
 //! take. Tests only.
 //!
 //! What is tried is what runs: `exchange/locked.rs` of the library is compiled here a second time, with the locks of
-//! `loom`, and the state in it is the real `Port` of the core. Around them stands [`entry`], which repeats in a few
+//! `loom`, and the state in it is the real `Port` of the core. Around them stands `entry.rs`, which repeats in a few
 //! lines what the library does around them: a send, an input of the port, the wait of a process.
 //!
 //! A schedule in which nobody can go on is a lost wake-up; loom finds it as a deadlock. Schedules with more than three
