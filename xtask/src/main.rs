@@ -60,7 +60,7 @@ fn tidy(repository: &Repository) -> Result<ExitCode, String> {
 
 fn all_findings(repository: &Repository) -> Result<Vec<Finding>, String> {
     let lock = repository.text("Cargo.lock").ok_or("there is no Cargo.lock")?;
-    let foreign = rules::lock::check(lock);
+    let foreign = rules::lock::check("Cargo.lock", lock);
     if !foreign.is_empty() {
         // Cargo would have to reach these sources before it could tell us anything.
         return Ok(foreign);
@@ -79,8 +79,11 @@ fn all_findings(repository: &Repository) -> Result<Vec<Finding>, String> {
     findings.extend(ratchet.check(&rules::size::measure(&sources)));
     for (path, text) in repository.texts() {
         findings.extend(rules::words::check(path, text));
-        if path.ends_with("Cargo.toml") && path != "Cargo.toml" {
+        if path.ends_with("/Cargo.toml") {
             findings.extend(rules::manifest::check(path, text));
+        }
+        if path.ends_with("/Cargo.lock") {
+            findings.extend(rules::lock::check(path, text));
         }
     }
     if let (Some(readme), Some(example)) =

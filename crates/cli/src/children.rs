@@ -94,17 +94,17 @@ impl Children {
 
     /// Starts a child called `name`.
     pub(crate) fn spawn(&mut self, name: &str) -> Result<u32, Failure> {
-        let failed = |what: &str, error: std::io::Error| {
-            Failure::environment(format!("can not start a child process: {what}"))
-                .detail(error)
-                .hint("look at `ulimit -u`, `ulimit -n` and the room in the temporary directory")
-        };
-        let binary = std::env::current_exe().map_err(|error| failed("own path", error))?;
+        let binary = std::env::current_exe().map_err(|error| not_started("own path", error))?;
+        let mut program = Command::new(binary);
+        program.args(["child", self.role, "--name", name, "--parent"]).arg(std::process::id().to_string());
+        self.spawn_program(name, program)
+    }
+
+    /// Starts a child that is another program, which answers commands as our own children do.
+    pub(crate) fn spawn_program(&mut self, name: &str, mut program: Command) -> Result<u32, Failure> {
         let starting = self.dir.join(format!("{name}.starting.log"));
-        let log = File::create(&starting).map_err(|error| failed("log file", error))?;
-        let mut process = Command::new(binary)
-            .args(["child", self.role, "--name", name, "--parent"])
-            .arg(std::process::id().to_string())
+        let log = File::create(&starting).map_err(|error| not_started("log file", error))?;
+        let mut process = program
             .env(crate::demo::NODE_VARIABLE, name)
             // A panic of the demo is told on purpose: its trace would cost more time than the restart.
             .env_remove("RUST_BACKTRACE")
@@ -114,12 +114,12 @@ impl Children {
             // Ctrl-C goes to the whole foreground group; children end when the parent says so.
             .process_group(0)
             .spawn()
-            .map_err(|error| failed("spawn", error))?;
+            .map_err(|error| not_started("spawn", error))?;
         let pid = process.id();
         let log = self.dir.join(format!("{pid}.log"));
-        std::fs::rename(&starting, &log).map_err(|error| failed("log file", error))?;
+        std::fs::rename(&starting, &log).map_err(|error| not_started("log file", error))?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err(failed("pipes", ErrorKind::BrokenPipe.into()));
+            return Err(not_started("pipes", ErrorKind::BrokenPipe.into()));
         };
         let (sink, sender, reader_name) = (Arc::clone(&self.sink), self.sender.clone(), name.to_owned());
         let reader = std::thread::spawn(move || read_lines(&reader_name, output, &*sink, &sender));
@@ -295,6 +295,12 @@ fn reap(mut child: Running) -> Result<ExitLine, Failure> {
         signal: status.signal(),
         code: status.code(),
     })
+}
+
+fn not_started(what: &str, error: std::io::Error) -> Failure {
+    Failure::environment(format!("can not start a child process: {what}"))
+        .detail(error)
+        .hint("look at `ulimit -u`, `ulimit -n` and the room in the temporary directory")
 }
 
 fn ended_unasked(name: &str, log: &Path) -> Failure {

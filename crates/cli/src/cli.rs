@@ -84,6 +84,9 @@ pub(crate) struct BenchArgs {
     /// Only rows whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
+    /// Measure other libraries in the same run; builds them first, from the source tree
+    #[arg(long)]
+    pub(crate) peers: bool,
     /// Rounds of each measurement; the values are medians
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub(crate) rounds: u32,

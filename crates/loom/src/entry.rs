@@ -133,6 +133,18 @@ impl Entry {
         note
     }
 
+    /// The process has crashed: as `forget_instance` of the library.
+    pub(crate) fn crash(&self) {
+        let mut state = self.state.lock();
+        let _nobody_waits = state.take_waker();
+        state.inbox_mut().unwrap().suspend();
+    }
+
+    /// It runs again in the same place.
+    pub(crate) fn restart(&self) {
+        self.input(|port, _, _| port.inbox_mut().unwrap().restart(Token::from_u64(2)));
+    }
+
     /// Tells the process to stop.
     pub(crate) fn order_stop(&self) {
         self.version.fetch_add(1, Ordering::Release);
@@ -154,6 +166,25 @@ impl Entry {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// A process of two names, as `Sources` of `process/run.rs`: handles this many messages.
+    pub(crate) async fn handle_both(names: [&Self; 2], most: usize) -> Vec<Note> {
+        let (mut handled, mut next) = (Vec::new(), 0);
+        while handled.len() < most {
+            let found = poll_fn(|task| {
+                for _ in 0..names.len() {
+                    let at = next % names.len();
+                    next = at + 1;
+                    if let Some(note) = names[at].pop(task.waker()) {
+                        return Poll::Ready(note);
+                    }
+                }
+                Poll::Pending
+            });
+            handled.push(found.await);
+        }
+        handled
     }
 
     /// The process: handles this many messages, or all that come until it is told to stop.

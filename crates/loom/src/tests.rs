@@ -140,7 +140,39 @@ fn an_order_that_is_looked_for_before_the_mailbox_only_is_found() {
     outcomes(stop_races_pushes(Planted::OrderLookedForOnce));
 }
 
-/// SCENARIOS: local_push_races_capture.
+#[test]
+fn a_process_of_two_names_is_woken_through_either() {
+    let orders = outcomes(|| {
+        let names = [1, 2].map(|_| Entry::with_room_for(ROOM, Planted::No));
+        let senders = [sending(&names[0], 1, 2), sending(&names[1], 2, 2)];
+        let both = [&*names[0], &*names[1]];
+        let mut handled = block_on(Entry::handle_both(both, 2));
+        // Under another waker; the old one may have been left at the name that gave nothing.
+        handled.extend(block_on(Entry::handle_both(both, 2)));
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        assert_eq!((of(1, &handled), of(2, &handled)), (vec![1, 2], vec![1, 2]));
+        handled.iter().map(|note| note.sender).collect::<Vec<_>>()
+    });
+    assert!(orders.len() > 1, "{orders:?}");
+}
+
+#[test]
+fn a_restart_in_place_that_races_pushes_keeps_what_is_unread() {
+    outcomes(|| {
+        let entry = Entry::with_room_for(ROOM, Planted::No);
+        let sender = sending(&entry, 1, 3);
+        let mut handled = block_on(entry.handle(1));
+        entry.crash();
+        entry.restart();
+        handled.extend(block_on(entry.handle(2)));
+        assert_eq!(sender.join().unwrap(), (vec![1, 2, 3], Vec::new()));
+        assert_eq!(of(1, &handled), [1, 2, 3]);
+    });
+}
+
+/// SCENARIOS, local_push_races_capture.
 #[test]
 fn a_local_push_that_races_the_capture_is_captured_or_waits_for_the_new_host() {
     let ends = outcomes(|| {

@@ -4,14 +4,12 @@ use crate::finding::Finding;
 
 const REGISTRY: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
 
-pub(crate) fn check(lock: &str) -> Vec<Finding> {
+pub(crate) fn check(path: &str, lock: &str) -> Vec<Finding> {
     let foreign = |line: &str| line.starts_with("source = ") && line.trim_end() != REGISTRY;
     lock.lines()
         .enumerate()
         .filter(|(_, line)| foreign(line))
-        .map(|(at, line)| {
-            Finding::new("Cargo.lock", at + 1, "lock", format!("not the public registry: {line}"))
-        })
+        .map(|(at, line)| Finding::new(path, at + 1, "lock", format!("not the public registry: {line}")))
         .collect()
 }
 
@@ -29,7 +27,7 @@ mod tests {
     fn a_foreign_source_is_found() {
         let lock =
             format!("name = \"a\"\n{REGISTRY}\nname = \"b\"\nsource = \"git+https://example.org/b\"\n");
-        let lines: Vec<_> = check(&lock).iter().map(|finding| finding.line).collect();
+        let lines: Vec<_> = check("Cargo.lock", &lock).iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [4]);
         assert_eq!(line_of(&lock, "b"), 3);
     }

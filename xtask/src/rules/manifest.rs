@@ -11,6 +11,8 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
             section = line.trim_matches(['[', ']']);
         } else if section == "lints" {
             has_lints |= line.replace(' ', "") == "workspace=true";
+        } else if section == "workspace.dependencies" {
+            // A package that is a workspace of its own chooses for itself.
         } else if section.ends_with("dependencies") && !line.is_empty() && !line.starts_with('#') {
             findings.extend(dependency(line).map(|text| Finding::new(path, at + 1, "manifest", text)));
         }
@@ -40,6 +42,8 @@ mod tests {
         let good = "[package]\nname = \"a\"\n[dependencies]\n# why\na.workspace = true\n\
                     whimbrel-core = { workspace = true, features = [\"mutants\"] }\n[lints]\nworkspace = true\n";
         assert!(check("a/Cargo.toml", good).is_empty());
+        let own = format!("[workspace.dependencies]\na = \"1\"\n{good}");
+        assert!(check("b/Cargo.toml", &own).is_empty());
 
         let bad = "[dependencies]\na = \"1\"\nb = { workspace = true, features = [\"x\"] }\n";
         let lines: Vec<_> = check("a/Cargo.toml", bad).iter().map(|finding| finding.line).collect();

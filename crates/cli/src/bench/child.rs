@@ -1,5 +1,6 @@
 //! One process of the bench: a node with echoes on it, and the floors beside it.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -7,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use whimbrel::{
     Cluster, Context, ExitReason, KindOptions, Placement, Process, ProcessRef, StaticList, handlers,
 };
 
 use super::command::{Command, What};
-use super::floor::{self, Floor, PAYLOAD_BYTES};
-use super::local::{self, each_bytes, each_ns, per_second, resident_bytes};
+use super::floor::{self, Floor};
+use super::local::{self, Names, Task};
+use super::meter::{self, Target, name_of, per_second};
 use crate::control::{self, Trouble};
 use crate::os;
 
-/// Casts of one burst.
-const BURST: u64 = 1_024;
 /// How long a cluster may take to form.
 const MEMBERS_WITHIN: Duration = Duration::from_secs(20);
 /// Pause after a failed try to reach a name.
@@ -59,6 +60,9 @@ impl Echo {
 struct Bench {
     cluster: OnceLock<Cluster>,
     floor: OnceLock<Floor>,
+    /// A node without others, on first use.
+    alone: OnceCell<Cluster>,
+    names: Names,
 }
 
 /// Runs the process until the parent has no more commands.
@@ -67,15 +71,11 @@ pub(crate) async fn run(parent: u32) {
     control::serve(parent, move |command| answer(Arc::clone(&bench), command)).await;
 }
 
-fn payload() -> String {
-    "x".repeat(PAYLOAD_BYTES)
-}
-
 async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
     let value = match command {
         Command::Join { seeds, members } => return bench.join(seeds, members).await,
         Command::WaitMembers { count } => return bench.wait_members(count).await,
-        Command::FloorListen => json!(floor::listen().await.map_err(no_floor)?),
+        Command::FloorListen => json!(floor::listen().await?),
         Command::FloorConnect { port } => return bench.connect(port).await,
         Command::FloorClosed => {
             bench.floor()?.closed().await;
@@ -89,6 +89,12 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
             json!(bench.whereis(&prefix, names, what, Duration::from_millis(millis)).await?)
         }
         Command::CallHere { name, what, calls } => json!(bench.call_here(&name, what, calls).await?),
+        Command::CallHereMany { name, what, tasks, millis } => {
+            json!(bench.call_here_many(&name, what, tasks, Duration::from_millis(millis)).await?)
+        }
+        Command::StartsHere { prefix, what, tasks, count } => {
+            json!(bench.starts_here(&prefix, what, tasks, count).await?)
+        }
         Command::CastHere { name, what, casts } => json!(bench.cast_here(&name, what, casts).await?),
         Command::CallThere { name, what, calls } => json!(bench.call_there(&name, what, calls).await?),
         Command::CallThereMany { name, what, tasks, millis } => {
@@ -96,8 +102,7 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         }
         Command::CastThere { name, what, bursts } => json!(bench.cast_there(&name, what, bursts).await?),
         Command::ReachAll { prefix, names } => json!(bench.reach_all(&prefix, names).await?),
-        Command::Idle { what: What::Floor, count } => json!(local::idle_bytes(count).await),
-        Command::Idle { what: What::Ours, count } => json!(idle_bytes(count).await?),
+        Command::Idle { what, count } => json!(bench.idle_bytes(what, count).await?),
     };
     Ok(value)
 }
@@ -138,7 +143,7 @@ impl Bench {
     }
 
     async fn connect(&self, port: u16) -> Result<Value, Trouble> {
-        let _ = self.floor.set(Floor::connect(port).await.map_err(no_floor)?);
+        let _ = self.floor.set(Floor::connect(port).await?);
         Ok(Value::Null)
     }
 
@@ -181,58 +186,49 @@ impl Bench {
     }
 
     async fn call_here(&self, name: &str, what: What, calls: u64) -> Result<f64, Trouble> {
-        if what == What::Floor {
-            return spawned(async move { Ok(local::call_ns(calls, &payload()).await) }).await;
-        }
-        let echo = self.echo(name)?;
-        spawned(async move {
-            let payload = payload();
-            let began = Instant::now();
-            for _ in 0..calls {
-                echo.echo(payload.clone()).await.map_err(no_reply)?;
+        match what {
+            What::Floor => spawned(async move { meter::call_ns(&Task::start(), calls).await }).await,
+            What::Ours => {
+                let echo = self.echo(name)?;
+                spawned(async move { meter::call_ns(&echo, calls).await }).await
             }
-            Ok(each_ns(began.elapsed(), calls))
-        })
-        .await
+        }
+    }
+
+    async fn call_here_many(
+        &self,
+        name: &str,
+        what: What,
+        tasks: u32,
+        during: Duration,
+    ) -> Result<f64, Trouble> {
+        match what {
+            What::Floor => Ok(meter::calls_per_s(&Task::start(), tasks, during).await?),
+            What::Ours => meter::calls_per_s(&self.echo(name)?, tasks, during).await,
+        }
     }
 
     async fn cast_here(&self, name: &str, what: What, casts: u64) -> Result<f64, Trouble> {
-        if what == What::Floor {
-            return spawned(async move { Ok(local::cast_per_s(casts, &payload()).await) }).await;
-        }
-        let echo = self.echo(name)?;
-        spawned(async move {
-            let payload = payload();
-            let began = Instant::now();
-            cast_all(&echo, casts, &payload).await;
-            echo.echo(payload).await.map_err(no_reply)?;
-            Ok(per_second(casts, began.elapsed()))
-        })
-        .await
-    }
-
-    /// Who answers on the other node.
-    fn there(&self, name: &str, what: What) -> Result<There, Trouble> {
         match what {
-            What::Ours => self.echo(name).map(There::Ours),
-            What::Floor => self.floor().cloned().map(There::Floor),
+            What::Floor => spawned(async move { meter::casts_per_s(&Task::start(), casts).await }).await,
+            What::Ours => {
+                let echo = self.echo(name)?;
+                spawned(async move { meter::casts_per_s(&echo, casts).await }).await
+            }
         }
     }
 
     async fn call_there(&self, name: &str, what: What, calls: u64) -> Result<f64, Trouble> {
-        let there = self.there(name, what)?;
-        spawned(async move {
-            let payload = payload();
-            let mut each = Vec::with_capacity(usize::try_from(calls).unwrap_or(0));
-            for _ in 0..calls {
-                let began = Instant::now();
-                there.call(&payload).await?;
-                each.push(each_ns(began.elapsed(), 1_000));
+        match what {
+            What::Floor => {
+                let floor = self.floor()?.clone();
+                spawned(async move { meter::call_p50_us(&floor, calls).await }).await
             }
-            each.sort_by(f64::total_cmp);
-            Ok(crate::verify::percentile(&each, 50).unwrap_or(f64::NAN))
-        })
-        .await
+            What::Ours => {
+                let echo = self.echo(name)?;
+                spawned(async move { meter::call_p50_us(&echo, calls).await }).await
+            }
+        }
     }
 
     async fn call_there_many(
@@ -242,39 +238,65 @@ impl Bench {
         tasks: u32,
         during: Duration,
     ) -> Result<f64, Trouble> {
-        let began = Instant::now();
-        let mut running = tokio::task::JoinSet::new();
-        for _ in 0..tasks {
-            let there = self.there(name, what)?;
-            running.spawn(async move {
-                let payload = payload();
-                let mut calls = 0;
-                while began.elapsed() < during {
-                    there.call(&payload).await?;
-                    calls += 1;
-                }
-                Ok::<u64, Trouble>(calls)
-            });
+        match what {
+            What::Floor => Ok(meter::calls_per_s(self.floor()?, tasks, during).await?),
+            What::Ours => meter::calls_per_s(&self.echo(name)?, tasks, during).await,
         }
-        let mut calls = 0;
-        while let Some(done) = running.join_next().await {
-            calls += done.map_err(|error| Trouble::new("a task failed", error))??;
-        }
-        Ok(per_second(calls, began.elapsed()))
     }
 
     async fn cast_there(&self, name: &str, what: What, bursts: u64) -> Result<f64, Trouble> {
-        let there = self.there(name, what)?;
-        spawned(async move {
-            let payload = payload();
-            let began = Instant::now();
-            for _ in 0..bursts {
-                there.burst(&payload).await?;
-                there.call(&payload).await?;
+        match what {
+            What::Floor => {
+                let floor = self.floor()?.clone();
+                spawned(async move { meter::bursts_per_s(&floor, bursts).await }).await
             }
-            Ok(per_second(bursts * BURST, began.elapsed()))
-        })
-        .await
+            What::Ours => {
+                let echo = self.echo(name)?;
+                spawned(async move { meter::bursts_per_s(&echo, bursts).await }).await
+            }
+        }
+    }
+
+    /// A node that is alone: what is measured on it waits for no other.
+    async fn alone(&self) -> Result<Cluster, Trouble> {
+        let local = || Cluster::local().kind::<Echo>(KindOptions::default()).join();
+        let cluster = self.alone.get_or_try_init(local).await;
+        cluster.cloned().map_err(|error| Trouble::new("a local node does not start", error))
+    }
+
+    async fn starts_here(&self, prefix: &str, what: What, tasks: u32, count: u64) -> Result<f64, Trouble> {
+        match what {
+            What::Floor => {
+                let names = self.names.clone();
+                let start = move |name| {
+                    drop(names.start(name));
+                    std::future::ready(Ok::<(), Infallible>(()))
+                };
+                Ok(meter::starts_per_s(prefix, tasks, count, start).await?)
+            }
+            What::Ours => {
+                let cluster = self.alone().await?;
+                let start = move |name| {
+                    let cluster = cluster.clone();
+                    async move { start_on(cluster, name).await.map(drop) }
+                };
+                meter::starts_per_s(prefix, tasks, count, start).await
+            }
+        }
+    }
+
+    /// Bytes of an idle process.
+    async fn idle_bytes(&self, what: What, count: u64) -> Result<Option<f64>, Trouble> {
+        match what {
+            What::Floor => {
+                let start = |name| std::future::ready(Ok(self.names.start(name)));
+                Ok(meter::idle_bytes(count, start).await?)
+            }
+            What::Ours => {
+                let cluster = self.alone().await?;
+                meter::idle_bytes(count, |name| start_on(cluster.clone(), name)).await
+            }
+        }
     }
 
     async fn reach_all(&self, prefix: &str, names: u64) -> Result<u64, Trouble> {
@@ -298,74 +320,52 @@ impl Bench {
     }
 }
 
-/// Who is measured on the other node.
-#[derive(Clone, Debug)]
-enum There {
-    Ours(ProcessRef<Echo>),
-    Floor(Floor),
-}
+impl Target for ProcessRef<Echo> {
+    type Error = Trouble;
 
-impl There {
-    async fn call(&self, payload: &str) -> Result<(), Trouble> {
-        match self {
-            There::Ours(echo) => echo.echo(payload.to_owned()).await.map(drop).map_err(no_reply),
-            There::Floor(floor) => floor.call().await.map_err(no_floor),
-        }
+    async fn call(&self, text: String) -> Result<(), Trouble> {
+        self.echo(text).await.map(drop).map_err(no_reply)
     }
 
-    async fn burst(&self, payload: &str) -> Result<(), Trouble> {
-        match self {
-            There::Ours(echo) => cast_all(echo, BURST, payload).await,
-            There::Floor(floor) => {
-                for _ in 0..BURST {
-                    floor.cast().await.map_err(no_floor)?;
-                }
-            }
+    /// A full mailbox or route is waited for.
+    async fn cast(&self, text: String) -> Result<(), Trouble> {
+        let mut text = text;
+        while self.count(text).is_err() {
+            text = meter::payload();
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
 }
 
-/// Casts; a full mailbox or route is waited for.
-async fn cast_all(echo: &ProcessRef<Echo>, casts: u64, payload: &str) {
-    for _ in 0..casts {
-        while echo.count(payload.to_owned()).is_err() {
-            tokio::task::yield_now().await;
-        }
-    }
+/// Starts an echo on this node.
+async fn start_on(cluster: Cluster, name: String) -> Result<ProcessRef<Echo>, Trouble> {
+    let started = cluster.start::<Echo>(&name, ()).await;
+    Ok(started.map_err(|error| Trouble::new("a start failed", error))?.process)
 }
 
 /// Runs on a worker, where user code runs, not in the task that reads commands.
-async fn spawned<F>(work: F) -> Result<f64, Trouble>
+async fn spawned<F, E>(work: F) -> Result<f64, Trouble>
 where
-    F: Future<Output = Result<f64, Trouble>> + Send + 'static,
+    F: Future<Output = Result<f64, E>> + Send + 'static,
+    E: Into<Trouble> + Send + 'static,
 {
-    tokio::spawn(work).await.map_err(|error| Trouble::new("a task failed", error))?
-}
-
-/// Bytes of an idle process without a name, on a node of its own.
-async fn idle_bytes(count: u64) -> Result<Option<f64>, Trouble> {
-    let local = Cluster::local().kind::<Echo>(KindOptions::default()).join().await;
-    let cluster = local.map_err(|error| Trouble::new("a local node does not start", error))?;
-    let Some(before) = resident_bytes() else { return Ok(None) };
-    let mut echoes = Vec::new();
-    for _ in 0..count {
-        let echo = cluster.spawn::<Echo>(()).await;
-        echoes.push(echo.map_err(|error| Trouble::new("a process does not start", error))?);
-    }
-    let bytes = each_bytes(before, count);
-    drop(echoes);
-    Ok(bytes)
-}
-
-fn name_of(prefix: &str, at: u64) -> String {
-    format!("{prefix}-{at:06}")
-}
-
-fn no_floor(error: io::Error) -> Trouble {
-    Trouble::environment("the floor can not be measured over loopback", error)
+    let done = tokio::spawn(work).await.map_err(|error| Trouble::new("a task failed", error))?;
+    done.map_err(Into::into)
 }
 
 fn no_reply(error: whimbrel::CallError) -> Trouble {
     Trouble::new("a call failed", error)
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::environment("the floor can not be measured over loopback", error)
+    }
+}
+
+impl From<Infallible> for Trouble {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }

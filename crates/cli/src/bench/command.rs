@@ -64,6 +64,28 @@ pub(crate) enum Command {
         /// How many calls.
         calls: u64,
     },
+    /// Call a process on this node from many tasks; answered with how many a second.
+    CallHereMany {
+        /// Its name.
+        name: String,
+        /// Whom to measure.
+        what: What,
+        /// Tasks.
+        tasks: u32,
+        /// For how long.
+        millis: u64,
+    },
+    /// Start named processes on a node that is alone, from many tasks; answered with how many a second.
+    StartsHere {
+        /// Front part of the names.
+        prefix: String,
+        /// Whom to measure.
+        what: What,
+        /// Tasks.
+        tasks: u32,
+        /// How many processes.
+        count: u64,
+    },
     /// Cast to a process on this node until all were handled; answered with how many a second.
     CastHere {
         /// Its name.
@@ -109,7 +131,7 @@ pub(crate) enum Command {
         /// How many names there are.
         names: u64,
     },
-    /// Make idle processes; answered with bytes each.
+    /// Start named processes on a node that is alone, call each once; answered with bytes each.
     Idle {
         /// Whom to measure.
         what: What,

@@ -11,10 +11,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::meter::{PAYLOAD_BYTES, Target};
+
 /// Bytes of a frame in front of its payload: u32 length of the rest, u64 id.
 const HEADER_BYTES: usize = 12;
-/// Bytes of a payload.
-pub(crate) const PAYLOAD_BYTES: usize = 64;
 const FRAME_BYTES: usize = HEADER_BYTES + PAYLOAD_BYTES;
 /// Frames that wait for a writer.
 const QUEUE_FRAMES: usize = 4_096;
@@ -79,8 +79,16 @@ impl Floor {
         Ok(Self { frames, pending })
     }
 
-    /// Sends a payload and waits for it to come back.
-    pub(crate) async fn call(&self) -> io::Result<()> {
+    /// Returns when the connection has closed.
+    pub(crate) async fn closed(&self) {
+        self.pending.closed.notified().await;
+    }
+}
+
+impl Target for Floor {
+    type Error = io::Error;
+
+    async fn call(&self, _text: String) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
         let id = self.pending.insert(sender);
         let sent = self.frames.send(Frame { id, payload: [7; PAYLOAD_BYTES] }).await;
@@ -88,13 +96,7 @@ impl Floor {
         receiver.await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Returns when the connection has closed.
-    pub(crate) async fn closed(&self) {
-        self.pending.closed.notified().await;
-    }
-
-    /// Sends a payload.
-    pub(crate) async fn cast(&self) -> io::Result<()> {
+    async fn cast(&self, _text: String) -> io::Result<()> {
         let sent = self.frames.send(Frame { id: CAST, payload: [7; PAYLOAD_BYTES] }).await;
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
@@ -221,8 +223,8 @@ mod tests {
             let floor = floor.clone();
             callers.spawn(async move {
                 for _ in 0..50 {
-                    floor.cast().await.unwrap();
-                    floor.call().await.unwrap();
+                    floor.cast(String::new()).await.unwrap();
+                    floor.call(String::new()).await.unwrap();
                 }
             });
         }

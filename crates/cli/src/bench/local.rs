@@ -1,20 +1,23 @@
 //! The floors inside one process: what tokio and the standard library need for the same.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hint::black_box;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Mailbox of the floor's task.
-const QUEUE_MESSAGES: usize = 16_384;
+use super::meter::{Target, per_second};
+
+/// Mailbox of the floor's task: as large as that of a process.
+pub(crate) const QUEUE_MESSAGES: usize = 16_384;
 /// Lookups between two looks at the clock.
 const LOOKUPS: u64 = 1_024;
 
 /// A task with a queue: the least that can be called.
 #[derive(Clone, Debug)]
-struct Task(mpsc::Sender<Message>);
+pub(crate) struct Task(mpsc::Sender<Message>);
 
 #[derive(Debug)]
 enum Message {
@@ -23,7 +26,7 @@ enum Message {
 }
 
 impl Task {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (sender, mut queue) = mpsc::channel(QUEUE_MESSAGES);
         tokio::spawn(async move {
             let mut seen = 0_u64;
@@ -38,35 +41,36 @@ impl Task {
         });
         Self(sender)
     }
+}
 
-    async fn call(&self, text: String) {
+impl Target for Task {
+    // It ends with its last sender, and we are one.
+    type Error = Infallible;
+
+    async fn call(&self, text: String) -> Result<(), Infallible> {
         let (reply, answer) = oneshot::channel();
         if self.0.send(Message::Call(text, reply)).await.is_ok() {
             let _ = black_box(answer.await);
         }
+        Ok(())
+    }
+
+    async fn cast(&self, text: String) -> Result<(), Infallible> {
+        let _ = self.0.send(Message::Cast(text)).await;
+        Ok(())
     }
 }
 
-/// Nanoseconds of a call.
-pub(crate) async fn call_ns(calls: u64, payload: &str) -> f64 {
-    let task = Task::start();
-    task.call(payload.to_owned()).await;
-    let began = Instant::now();
-    for _ in 0..calls {
-        task.call(payload.to_owned()).await;
-    }
-    each_ns(began.elapsed(), calls)
-}
+/// Tasks by their names, in a locked map: the least that can be started and found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names(Arc<RwLock<HashMap<String, Task>>>);
 
-/// Casts a second.
-pub(crate) async fn cast_per_s(casts: u64, payload: &str) -> f64 {
-    let task = Task::start();
-    let began = Instant::now();
-    for _ in 0..casts {
-        let _ = task.0.send(Message::Cast(payload.to_owned())).await;
+impl Names {
+    pub(crate) fn start(&self, name: String) -> Task {
+        let task = Task::start();
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, task.clone());
+        task
     }
-    task.call(payload.to_owned()).await;
-    per_second(casts, began.elapsed())
 }
 
 /// Lookups a second in a locked map.
@@ -91,54 +95,31 @@ pub(crate) fn lookups(names: &[String], during: Duration, find: impl Fn(&str) ->
     per_second(done, began.elapsed())
 }
 
-/// Bytes of a task that waits for its queue.
-pub(crate) async fn idle_bytes(count: u64) -> Option<f64> {
-    let before = resident_bytes()?;
-    let mut tasks = Vec::new();
-    for _ in 0..count {
-        tasks.push(Task::start());
-    }
-    tokio::task::yield_now().await;
-    let bytes = each_bytes(before, count);
-    drop(tasks);
-    bytes
-}
-
-/// Growth of the resident memory since `before`, for each of `count`.
-#[allow(clippy::cast_precision_loss)]
-pub(crate) fn each_bytes(before: u64, count: u64) -> Option<f64> {
-    Some(resident_bytes()?.saturating_sub(before) as f64 / count as f64)
-}
-
-/// Resident memory of this process, where the system tells it.
-pub(crate) fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1_024)
-}
-
-/// Rate.
-#[allow(clippy::cast_precision_loss)]
-pub(crate) fn per_second(count: u64, during: Duration) -> f64 {
-    count as f64 / during.as_secs_f64().max(1e-9)
-}
-
-/// Duration of one of many.
-#[allow(clippy::cast_precision_loss)]
-pub(crate) fn each_ns(during: Duration, count: u64) -> f64 {
-    during.as_nanos() as f64 / count.max(1) as f64
-}
-
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::meter;
     use super::*;
 
     #[tokio::test]
     async fn the_floors_measure_something() {
-        assert!(call_ns(100, "x").await > 0.0);
-        assert!(cast_per_s(1_000, "x").await > 0.0);
+        let task = Task::start();
+        assert!(meter::call_ns(&task, 100).await.unwrap() > 0.0);
+        assert!(meter::casts_per_s(&task, 1_000).await.unwrap() > 0.0);
+        assert!(meter::calls_per_s(&task, 4, Duration::from_millis(2)).await.unwrap() > 0.0);
         let names: Vec<String> = (0..10).map(|at| at.to_string()).collect();
         assert!(lookup_per_s(&names, Duration::from_millis(2)) > 0.0);
+    }
+
+    #[tokio::test]
+    async fn so_many_are_started_as_are_asked_for() {
+        let names = Names::default();
+        let known = names.clone();
+        let start = move |name| {
+            names.start(name);
+            std::future::ready(Ok::<(), Infallible>(()))
+        };
+        meter::starts_per_s("a", 3, 10, start).await.unwrap();
+        assert_eq!(known.0.read().unwrap().len(), 10);
     }
 }

@@ -1,5 +1,7 @@
 //! `whimbrel bench`: what things cost, next to what the machine needs for the same without Whimbrel.
 //!
+//! With `--peers` other libraries are measured in the same run, row by row: see [`peers`].
+//!
 //! Ours and the floor alternate within the same two processes, since on a machine with few cores only that makes
 //! their ratio mean something. Values are medians over the rounds.
 
@@ -7,6 +9,8 @@ mod child;
 mod command;
 mod floor;
 mod local;
+mod meter;
+mod peers;
 mod plan;
 mod row;
 
@@ -21,6 +25,7 @@ use crate::demo::check_loopback;
 use crate::demo::evidence::Channel;
 use crate::output::{self, Failure};
 use crate::temp::WorkDir;
+use peers::Figure;
 use plan::Plan;
 use row::Row;
 
@@ -92,5 +97,23 @@ fn print_table(rows: &[Row]) {
             ratio,
             row.note
         ));
+        for (library, figure) in &row.peers {
+            print_peer(row, library, figure);
+        }
     }
+}
+
+/// A library below our row; the ratio is ours to it.
+fn print_peer(row: &Row, library: &str, figure: &Figure) {
+    let ratio =
+        row.value.zip(figure.value).map_or_else(String::new, |(ours, its)| format!("{:.2}", ours / its));
+    output::print_line(&format!(
+        "{:<24}{:>12}{:>12} {:<6} {:>7}  {}",
+        format!("  {library}"),
+        figure.value.map_or_else(|| "-".to_owned(), |value| format!("{value}")),
+        "",
+        row.unit,
+        ratio,
+        figure.note
+    ));
 }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::command::{Command, What};
-use super::floor::PAYLOAD_BYTES;
+use super::meter::PAYLOAD_BYTES;
+use super::peers::{self, Beside, Peers};
 use super::row::{Rounds, Row};
 use crate::children::{Children, Sink};
 use crate::cli::BenchArgs;
 use crate::output::Failure;
 
 /// How long one command may take.
-const WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 /// Rounds of rows that need a new cluster each.
 const FAILOVER_ROUNDS: u32 = 5;
 /// Quiet time between the forming of a cluster and the kill.
@@ -23,6 +24,20 @@ const SETTLE: Duration = Duration::from_secs(1);
 const LOOKUP_NAMES: u64 = 10_000;
 /// Idle processes that are made.
 const IDLE: u64 = 100_000;
+/// Calls of one round on one node.
+const CALLS_HERE: u64 = 50_000;
+/// Casts of one round on one node.
+const CASTS_HERE: u64 = 200_000;
+/// Processes started in one round on one node.
+const STARTS_HERE: u64 = 10_000;
+/// Calls of one round to another node.
+const CALLS_THERE: u64 = 8_000;
+/// Bursts of one round to another node.
+const BURSTS_THERE: u64 = 100;
+/// How long many callers call in one round.
+const MANY_MILLIS: u64 = 400;
+/// Callers at the same time, where there are many.
+const MANY: u32 = 64;
 
 /// The bench under way.
 pub(crate) struct Plan {
@@ -30,6 +45,8 @@ pub(crate) struct Plan {
     sink: Arc<dyn Sink>,
     rounds: u32,
     only: Option<String>,
+    /// Other libraries, if they are asked for.
+    peers: Option<Peers>,
 }
 
 /// Children, and how to talk to them.
@@ -48,12 +65,14 @@ impl Crew {
 impl Plan {
     /// A plan that keeps its logs in `dir`.
     pub(crate) fn new(dir: &Path, sink: Arc<dyn Sink>, args: &BenchArgs) -> Result<Self, Failure> {
-        Ok(Self { dir: dir.to_owned(), sink, rounds: args.rounds, only: args.only.clone() })
+        let peers = args.peers.then(|| Peers::new(dir, Arc::clone(&sink))).transpose()?;
+        Ok(Self { dir: dir.to_owned(), sink, rounds: args.rounds, only: args.only.clone(), peers })
     }
 
     /// Measures the rows that are wanted.
     pub(crate) fn rows(&mut self) -> Result<Vec<Row>, Failure> {
         let mut rows = self.cluster_rows()?;
+        rows.extend(self.lone_rows()?);
         for (name, names) in [("failover_ms_1000", 1_000), ("failover_ms_10000", 10_000)] {
             if self.wanted(name) {
                 rows.push(self.failover(name, names)?);
@@ -92,7 +111,7 @@ impl Plan {
     }
 
     fn cluster_rows(&self) -> Result<Vec<Row>, Failure> {
-        let wanted: Vec<Spec> = specs().into_iter().filter(|spec| self.wanted(spec.row.name)).collect();
+        let wanted = self.wanted_of(cluster_specs());
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -107,15 +126,36 @@ impl Plan {
         wanted.into_iter().map(|spec| self.alternate(&mut crew, spec)).collect()
     }
 
-    /// A B A B: ours and the floor in turn, in the same processes.
+    /// Rows of a node without others.
+    fn lone_rows(&self) -> Result<Vec<Row>, Failure> {
+        let measured = self.wanted_of(lone_specs()).into_iter().map(|spec| {
+            let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
+            crew.0.spawn("a")?;
+            self.alternate(&mut crew, spec)
+        });
+        measured.collect()
+    }
+
+    fn wanted_of(&self, specs: Vec<Spec>) -> Vec<Spec> {
+        specs.into_iter().filter(|spec| self.wanted(spec.row.name)).collect()
+    }
+
+    /// A B A B: ours and the floor in turn, in the same processes; then each peer, in its own.
     fn alternate(&self, crew: &mut Crew, spec: Spec) -> Result<Row, Failure> {
         eprintln!("bench: {}", spec.row.name);
         let mut rounds = Rounds::default();
+        let peers = self.peers.as_ref().zip(spec.peers);
+        let mut beside = peers.map(|(peers, _)| peers.beside(spec.row.processes)).transpose()?;
         for round in 0..self.rounds {
             rounds.ours.extend(crew.number("a", (spec.command)(What::Ours, round))?);
             rounds.floor.extend(crew.number("a", (spec.command)(What::Floor, round))?);
+            if let (Some(beside), Some((_, command))) = (&mut beside, peers) {
+                beside.round(&command(round))?;
+            }
         }
-        Ok(rounds.fill(spec.row))
+        let mut row = rounds.fill(spec.row);
+        row.peers = beside.map(Beside::figures).unwrap_or_default();
+        Ok(row)
     }
 
     /// kill -9 of one of three nodes, until every name has answered a survivor.
@@ -142,22 +182,15 @@ impl Plan {
             rounds.ours.extend(since.next().flatten());
             rounds.floor.extend(since.next().flatten());
         }
-        Ok(rounds.fill(Row {
-            name,
-            value: None,
-            unit: "ms",
-            floor: None,
-            processes: 3,
-            callers: u32::try_from(names).unwrap_or(u32::MAX),
-            payload_bytes: 0,
-            note:
-                "kill(2) returned until every name answered; floor: until a plain TCP connection saw the end"
-                    .into(),
-        }))
+        let note =
+            "kill(2) returned until every name answered; floor: until a plain TCP connection saw the end";
+        let callers = u32::try_from(names).unwrap_or(u32::MAX);
+        Ok(rounds.fill(Row::new(name, "ms", (3, callers), 0, note)))
     }
 
     fn idle(&self) -> Result<Row, Failure> {
         let mut rounds = Rounds::default();
+        let mut beside = self.peers.as_ref().map(|peers| peers.beside(1)).transpose()?;
         for round in 0..self.rounds.min(FAILOVER_ROUNDS) {
             eprintln!("bench: bytes_per_idle_process, round {}", round + 1);
             for what in [What::Ours, What::Floor] {
@@ -170,19 +203,19 @@ impl Plan {
                     What::Floor => rounds.floor.extend(bytes),
                 }
             }
+            if let (Some(beside), Some(peers)) = (&mut beside, &self.peers) {
+                if round > 0 {
+                    beside.afresh(peers)?;
+                }
+                beside.round(&peers::Command::Idle { count: IDLE })?;
+            }
         }
-        Ok(rounds.fill(Row {
-            name: "bytes_per_idle_process",
-            value: None,
-            unit: "bytes",
-            floor: None,
-            processes: 1,
-            callers: 0,
-            payload_bytes: 0,
-            note: format!(
-                "growth of the resident memory by {IDLE}; floor: a tokio task with a bounded channel"
-            ),
-        }))
+        let note = format!(
+            "{IDLE} named ones, each called once, on one node; floor: a tokio task, its channel, a map of names"
+        );
+        let mut row = rounds.fill(Row::new("bytes_per_idle_process", "bytes", (1, 0), 0, note));
+        row.peers = beside.map(Beside::figures).unwrap_or_default();
+        Ok(row)
     }
 }
 
@@ -196,79 +229,144 @@ const HERE: &str = "echo-here";
 /// The echo on the other node.
 const THERE: &str = "echo-there";
 
-/// A row, and the command that measures one round of it.
+/// A row, and the commands that measure one round of it.
 struct Spec {
     row: Row,
     command: fn(What, u32) -> Command,
+    /// For other libraries, where they have such a thing.
+    peers: Option<fn(u32) -> peers::Command>,
 }
 
-fn specs() -> Vec<Spec> {
-    let row = |name, unit, processes, callers, payload_bytes, note: &str| Row {
-        name,
-        value: None,
-        unit,
-        floor: None,
-        processes,
-        callers,
-        payload_bytes,
-        note: note.to_owned(),
-    };
-    let payload = PAYLOAD_BYTES;
-    vec![
+/// What is measured on three nodes.
+fn cluster_specs() -> Vec<Spec> {
+    let mut specs = vec![
         Spec {
-            row: row(
+            row: Row::new(
                 "start_register_per_s_64",
                 "1/s",
-                3,
-                64,
+                (3, MANY),
                 0,
                 "R = 2; floor: one round trip of multiplexed TCP",
             ),
             command: |what, round| match what {
                 What::Ours => Command::Starts {
                     prefix: format!("start{round}"),
-                    tasks: 64,
+                    tasks: MANY,
                     millis: 700,
                     most: u64::MAX,
                 },
-                What::Floor => Command::CallThereMany { name: THERE.into(), what, tasks: 64, millis: 300 },
+                What::Floor => Command::CallThereMany { name: THERE.into(), what, tasks: MANY, millis: 300 },
             },
+            peers: None,
         },
         Spec {
-            row: row("whereis_per_s", "1/s", 1, 1, 0, "10,000 names; floor: a map behind one RwLock"),
+            row: Row::new("whereis_per_s", "1/s", (1, 1), 0, "10,000 names; floor: a map behind one RwLock"),
             command: |what, _| Command::Whereis {
                 prefix: "lookup".into(),
                 names: LOOKUP_NAMES,
                 what,
                 millis: 200,
             },
+            peers: None,
         },
+    ];
+    specs.extend(specs_here());
+    specs.extend(specs_there());
+    specs
+}
+
+/// Messages that stay on their node.
+fn specs_here() -> [Spec; 3] {
+    [
         Spec {
-            row: row("call_local_ns", "ns", 1, 1, payload, "floor: a tokio task with mpsc and oneshot"),
-            command: |what, _| Command::CallHere { name: HERE.into(), what, calls: 50_000 },
-        },
-        Spec {
-            row: row("cast_local_per_s", "1/s", 1, 1, payload, "until handled; floor: tokio mpsc"),
-            command: |what, _| Command::CastHere { name: HERE.into(), what, casts: 200_000 },
-        },
-        Spec {
-            row: row("call_remote_p50_us", "us", 2, 1, payload, "floor: multiplexed TCP, same processes"),
-            command: |what, _| Command::CallThere { name: THERE.into(), what, calls: 8_000 },
-        },
-        Spec {
-            row: row("call_remote_per_s_64", "1/s", 2, 64, payload, "floor: multiplexed TCP, same processes"),
-            command: |what, _| Command::CallThereMany { name: THERE.into(), what, tasks: 64, millis: 400 },
-        },
-        Spec {
-            row: row(
-                "cast_remote_per_s",
-                "1/s",
-                2,
-                1,
-                payload,
-                "bursts of 1,024, each until handled; floor: the same",
+            row: Row::new(
+                "call_local_ns",
+                "ns",
+                (1, 1),
+                PAYLOAD_BYTES,
+                "floor: a tokio task with mpsc and oneshot",
             ),
-            command: |what, _| Command::CastThere { name: THERE.into(), what, bursts: 100 },
+            command: |what, _| Command::CallHere { name: HERE.into(), what, calls: CALLS_HERE },
+            peers: Some(|_| peers::Command::CallHere { calls: CALLS_HERE }),
+        },
+        Spec {
+            row: Row::new(
+                "call_local_per_s_64",
+                "1/s",
+                (1, MANY),
+                PAYLOAD_BYTES,
+                "floor: a tokio task with mpsc and oneshot",
+            ),
+            command: |what, _| Command::CallHereMany {
+                name: HERE.into(),
+                what,
+                tasks: MANY,
+                millis: MANY_MILLIS,
+            },
+            peers: Some(|_| peers::Command::CallHereMany { tasks: MANY, millis: MANY_MILLIS }),
+        },
+        Spec {
+            row: Row::new(
+                "cast_local_per_s",
+                "1/s",
+                (1, 1),
+                PAYLOAD_BYTES,
+                "until handled; floor: tokio mpsc",
+            ),
+            command: |what, _| Command::CastHere { name: HERE.into(), what, casts: CASTS_HERE },
+            peers: Some(|_| peers::Command::CastHere { casts: CASTS_HERE }),
         },
     ]
+}
+
+/// Messages to another node.
+fn specs_there() -> [Spec; 3] {
+    let floor = "floor: multiplexed TCP, same processes";
+    [
+        Spec {
+            row: Row::new("call_remote_p50_us", "us", (2, 1), PAYLOAD_BYTES, floor),
+            command: |what, _| Command::CallThere { name: THERE.into(), what, calls: CALLS_THERE },
+            peers: Some(|_| peers::Command::CallThere { calls: CALLS_THERE }),
+        },
+        Spec {
+            row: Row::new("call_remote_per_s_64", "1/s", (2, MANY), PAYLOAD_BYTES, floor),
+            command: |what, _| Command::CallThereMany {
+                name: THERE.into(),
+                what,
+                tasks: MANY,
+                millis: MANY_MILLIS,
+            },
+            peers: Some(|_| peers::Command::CallThereMany { tasks: MANY, millis: MANY_MILLIS }),
+        },
+        Spec {
+            row: Row::new(
+                "cast_remote_per_s",
+                "1/s",
+                (2, 1),
+                PAYLOAD_BYTES,
+                "bursts of 1,024, each until handled; floor: the same",
+            ),
+            command: |what, _| Command::CastThere { name: THERE.into(), what, bursts: BURSTS_THERE },
+            peers: Some(|_| peers::Command::CastThere { bursts: BURSTS_THERE }),
+        },
+    ]
+}
+
+/// What is measured on a node without others.
+fn lone_specs() -> Vec<Spec> {
+    let note = "one node; floor: a tokio task with its channel, entered into a locked map";
+    vec![Spec {
+        row: Row::new("start_local_per_s_64", "1/s", (1, MANY), 0, note),
+        command: |what, round| Command::StartsHere {
+            prefix: format!("start{round}"),
+            what,
+            tasks: MANY,
+            count: STARTS_HERE,
+        },
+        peers: Some(|round| peers::Command::StartsHere {
+            prefix: format!("start{round}"),
+            tasks: MANY,
+            count: STARTS_HERE,
+        }),
+    }]
 }

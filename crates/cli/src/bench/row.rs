@@ -1,6 +1,10 @@
 //! A row of the bench: a value beside its floor.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+
+use super::peers::Figure;
 
 /// One measured thing.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +25,23 @@ pub(crate) struct Row {
     pub(crate) payload_bytes: usize,
     /// Ranges, and what the floor is.
     pub(crate) note: String,
+    /// Other libraries, where they were asked for and have such a thing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) peers: BTreeMap<&'static str, Figure>,
+}
+
+impl Row {
+    /// A row that is still to be measured.
+    pub(crate) fn new(
+        name: &'static str,
+        unit: &'static str,
+        (processes, callers): (u32, u32),
+        payload_bytes: usize,
+        note: impl Into<String>,
+    ) -> Self {
+        let (value, floor, peers) = (None, None, BTreeMap::new());
+        Self { name, value, unit, floor, processes, callers, payload_bytes, note: note.into(), peers }
+    }
 }
 
 /// What every measurement of a row found.
@@ -51,7 +72,7 @@ impl Rounds {
 }
 
 /// Median of sorted values.
-fn median(sorted: &[f64]) -> Option<f64> {
+pub(crate) fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;
     if sorted.len() % 2 == 1 {
@@ -60,7 +81,7 @@ fn median(sorted: &[f64]) -> Option<f64> {
     Some(f64::midpoint(sorted[middle - 1], upper))
 }
 
-fn range(sorted: &[f64]) -> String {
+pub(crate) fn range(sorted: &[f64]) -> String {
     match (sorted.first(), sorted.last()) {
         (Some(least), Some(most)) => format!("{} to {}", rounded(*least), rounded(*most)),
         _ => "not measured".to_owned(),
@@ -68,7 +89,7 @@ fn range(sorted: &[f64]) -> String {
 }
 
 /// Three digits are more than the spread allows.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     if value.abs() >= 1_000.0 { value.round() } else { (value * 100.0).round() / 100.0 }
 }
 
@@ -78,16 +99,7 @@ mod tests {
 
     #[test]
     fn a_row_has_medians_and_ranges() {
-        let row = Row {
-            name: "x",
-            value: None,
-            unit: "us",
-            floor: None,
-            processes: 2,
-            callers: 1,
-            payload_bytes: 64,
-            note: "TCP".into(),
-        };
+        let row = Row::new("x", "us", (2, 1), 64, "TCP");
         let rounds = Rounds { ours: vec![3.0, 1.0, 2.0], floor: vec![1.0, 2.0] };
         let row = rounds.fill(row);
         assert_eq!((row.value, row.floor), (Some(2.0), Some(1.5)));

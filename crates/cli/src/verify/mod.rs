@@ -25,7 +25,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(crate) use interval::percentile;
 pub(crate) use report::Report;
 pub(crate) use table::{grouped, print_table};
 
