@@ -219,11 +219,16 @@ mod tests {
     async fn holds_the_contract(discovery: &dyn Discovery) {
         let here = here();
         discovery.check(&here).unwrap();
-        drop(discovery.discover(&here));
+        tokio::select! {
+            biased;
+            _ = discovery.discover(&here) => {}
+            // It was begun, and is dropped.
+            () = std::future::ready(()) => {}
+        }
         let first = discovery.discover(&here).await.unwrap();
         assert_eq!(discovery.discover(&here).await.unwrap(), first);
         assert!(discovery.finds_others() || first.is_empty());
-        assert!(discovery.pause() > Duration::ZERO && !discovery.name().is_empty());
+        assert!(!discovery.name().is_empty());
     }
 
     #[tokio::test]

@@ -50,6 +50,7 @@ async fn nodes_of_one_cluster_and_secret_find_each_other_and_no_others() {
     let found =
         async { tokio::join!(find(&a, &nodes[0], 2), find(&b, &nodes[1], 2), find(&c, &nodes[2], 2)) };
     tokio::select! {
+        biased;
         found = found => assert_eq!(
             found,
             (vec!["b:1".into(), "c:1".into()], vec!["a:1".into(), "c:1".into()], vec!["a:1".into(), "b:1".into()])
