@@ -39,12 +39,17 @@ pub(super) struct Counts([AtomicU64; FATES]);
 impl Counts {
     pub(super) fn add(&self, fate: PacketFate) {
         let before = self.0[fate as usize].fetch_add(1, Ordering::Relaxed);
+        if before > 0 {
+            return;
+        }
         // One line of its kind, for whoever wonders why nobody is found; a stranger can not fill the log.
-        if before == 0 && !matches!(fate, PacketFate::Accepted | PacketFate::Own) {
-            tracing::debug!(
-                ?fate,
-                "multicast packets are dropped; further ones of this kind are only counted"
-            );
+        match fate {
+            PacketFate::Accepted | PacketFate::Own => {}
+            PacketFate::Old => tracing::warn!(
+                "a multicast packet of this cluster is more than a minute old or early: is a clock wrong? Further \
+                 ones are only counted"
+            ),
+            fate => tracing::debug!(?fate, "a multicast packet is dropped; further ones are only counted"),
         }
     }
 

@@ -25,7 +25,7 @@ const SENDERS_MAX: usize = 1_024;
 pub(super) enum News {
     /// It is this node's own.
     Own,
-    /// Its sender was never heard before.
+    /// Its sender was never heard before, or not from there.
     Newcomer,
     /// Its sender is still there.
     Known,
@@ -72,8 +72,9 @@ impl Heard {
         match self.senders.get_mut(&packet.sender) {
             Some(known) if packet.sent_ms <= known.sent_ms => Err(PacketFate::Replayed),
             Some(known) => {
+                let same = known.address == last.address;
                 *known = last;
-                Ok(News::Known)
+                Ok(if same { News::Known } else { News::Newcomer })
             }
             None => {
                 if self.senders.len() >= SENDERS_MAX {
@@ -123,7 +124,8 @@ mod tests {
         let mut heard = Heard::new([0; 16]);
         assert_eq!(heard.take(packet(1, START_MS, "a:1"), after(0)), Ok(News::Newcomer));
         assert_eq!(heard.take(packet(1, START_MS, "a:1"), after(1)), Err(PacketFate::Replayed));
-        assert_eq!(heard.take(packet(1, START_MS + 5_000, "b:1"), after(5_000)), Ok(News::Known));
+        assert_eq!(heard.take(packet(1, START_MS + 4_000, "a:1"), after(4_000)), Ok(News::Known));
+        assert_eq!(heard.take(packet(1, START_MS + 5_000, "b:1"), after(5_000)), Ok(News::Newcomer));
         assert_eq!(heard.take(packet(1, START_MS, "a:1"), after(5_001)), Err(PacketFate::Replayed));
         assert_eq!(heard.addresses(), [Address::from("b:1")]);
     }

@@ -35,7 +35,7 @@ use crate::clock;
 use crate::secret::Secret;
 use counts::Counts;
 use heard::{Heard, News};
-use packet::{PACKET_BYTES_MAX, Packet, Seal};
+use packet::{ADDRESS_BYTES_MAX, PACKET_BYTES_MAX, Packet, Seal};
 use rhythm::{Allowance, Rhythm};
 use socket::{Place, Sockets};
 
@@ -176,6 +176,9 @@ impl Discovery for Multicast {
         if self.port == 0 {
             return refuse("port 0 can not be shared: choose one, the same on all nodes".to_owned());
         }
+        if here.address().len() > ADDRESS_BYTES_MAX {
+            return refuse(format!("the address of this node has more than {ADDRESS_BYTES_MAX} bytes"));
+        }
         match self.interface {
             Some(ip) if ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified() => {
                 refuse(format!("interface {ip} is no address of an interface"))
@@ -190,7 +193,9 @@ impl Discovery for Multicast {
 
 fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-    host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()) || host == "[::1]"
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+        || host == "[::1]"
 }
 
 /// Open sockets, and what was heard on them.
@@ -206,6 +211,8 @@ struct Open {
     unheard: u32,
     /// What the last answer said; none before the first.
     answered: Option<Vec<Address>>,
+    /// Whether something was heard since that the next answer may say.
+    news: bool,
 }
 
 impl Open {
@@ -221,6 +228,7 @@ impl Open {
             allowance: Allowance::default(),
             unheard: 0,
             answered: None,
+            news: false,
         })
     }
 
@@ -261,11 +269,15 @@ impl Open {
         match &self.answered {
             // It must have been shown that packets arrive at all.
             None if !is_due || self.unheard > 0 => return None,
-            Some(last) if !is_due && *last == self.heard.addresses() => return None,
+            Some(_) if !is_due && !self.news => return None,
             None | Some(_) => {}
         }
         self.heard.forget(now);
         let answer = self.heard.addresses();
+        self.news = false;
+        if !is_due && self.answered.as_ref() == Some(&answer) {
+            return None;
+        }
         self.answered = Some(answer.clone());
         Some(answer)
     }
@@ -278,9 +290,11 @@ impl Open {
         let sender = self.heard.own_sender(now).map_err(DiscoveryError::new)?;
         let packet = Packet { sender, sent_ms: now.wall_ms, address: self.address.clone() };
         let random = getrandom::u32().map_err(DiscoveryError::new)?;
+        // Dropped in this await, nothing was sent and nothing is noted: the next question begins with it.
+        self.sockets.send(&self.seal.write(&packet)).await.map_err(DiscoveryError::new)?;
         self.rhythm.told(now.time, random);
         self.unheard += 1;
-        self.sockets.send(&self.seal.write(&packet)).await.map_err(DiscoveryError::new)
+        Ok(())
     }
 
     fn take(&mut self, bytes: &[u8], now: Now) -> PacketFate {
@@ -295,6 +309,7 @@ impl Open {
                 PacketFate::Own
             }
             Ok(News::Newcomer) => {
+                self.news = true;
                 self.rhythm.hurry(now.time);
                 PacketFate::Accepted
             }

@@ -27,8 +27,10 @@ const SENDER_BYTES: usize = 16;
 const PROOF_BYTES: usize = 32;
 /// Bytes before the address.
 const HEAD_BYTES: usize = 4 + 1 + CLUSTER_BYTES + SENDER_BYTES + 8 + 1;
-/// Longest packet; an address has at most 255 bytes here, since one byte tells its length.
-pub(super) const PACKET_BYTES_MAX: usize = HEAD_BYTES + u8::MAX as usize + PROOF_BYTES;
+/// Longest address: one byte tells its length.
+pub(super) const ADDRESS_BYTES_MAX: usize = u8::MAX as usize;
+/// Longest packet.
+pub(super) const PACKET_BYTES_MAX: usize = HEAD_BYTES + ADDRESS_BYTES_MAX + PROOF_BYTES;
 
 /// One life of a node's sockets.
 pub(super) type Sender = [u8; SENDER_BYTES];
@@ -208,7 +210,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(seal().read(&bytes[..length]), Err(PacketFate::Malformed), "{length}");
         }
-        let mut longer = bytes.clone();
+        let mut longer = bytes;
         longer.push(0);
         assert_eq!(seal().read(&longer), Err(PacketFate::Malformed));
         longer.resize(PACKET_BYTES_MAX + 1, 0);
