@@ -1,7 +1,7 @@
 //! The binary as a new user meets it: wrong flags, missing files, a taken port, Ctrl-C.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -93,6 +93,9 @@ fn a_node_runs_until_it_is_told_to_end() {
 
 #[test]
 fn nodes_that_are_told_to_search_the_network_find_each_other() {
+    if !has_multicast("nodes_that_are_told_to_search_the_network_find_each_other", Ipv4Addr::LOCALHOST) {
+        return;
+    }
     let dir = scratch("multicast");
     // A port of this run's own; without a secret nothing leaves the machine.
     let port = 40_000 + std::process::id() % 5_000;
@@ -159,6 +162,24 @@ fn nodes_die_with_a_demo_that_is_killed() {
         assert!(Instant::now() < until, "a node outlived the demo");
         std::thread::yield_now();
     }
+}
+
+/// Whether this machine carries multicast on that interface, found out without what is tested here.
+fn has_multicast(test: &str, interface: Ipv4Addr) -> bool {
+    let carries = || -> std::io::Result<()> {
+        let group = Ipv4Addr::new(233, 252, 1, 32);
+        let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        receiver.set_read_timeout(Some(Duration::from_secs(5)))?;
+        receiver.join_multicast_v4(&group, &interface)?;
+        let sender = UdpSocket::bind((interface, 0))?;
+        sender.send_to(b"probe", (group, receiver.local_addr()?.port()))?;
+        receiver.recv(&mut [0; 8]).map(|_| ())
+    };
+    carries()
+        .map_err(|error| {
+            let _ = writeln!(std::io::stderr(), "skipped: {test}: no multicast on {interface}: {error}");
+        })
+        .is_ok()
 }
 
 /// A process that does not outlive its test.

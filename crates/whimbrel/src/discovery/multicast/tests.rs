@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use std::io::Write;
 use std::net::UdpSocket as Raw;
 use std::process;
 
@@ -11,6 +12,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A port of this run's own: other runs on this machine do not disturb it.
 pub(in crate::discovery) fn port() -> u16 {
     20_000 + (process::id() % 10_000) as u16
+}
+
+/// Whether this machine carries multicast on that interface, found out without what is tested here.
+pub(in crate::discovery) fn has_multicast(test: &str, interface: Ipv4Addr) -> bool {
+    let carries = || -> std::io::Result<()> {
+        let group = Ipv4Addr::new(233, 252, 1, 32);
+        let receiver = Raw::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        receiver.set_read_timeout(Some(Duration::from_secs(5)))?;
+        receiver.join_multicast_v4(&group, &interface)?;
+        let sender = Raw::bind((interface, 0))?;
+        sender.send_to(b"probe", (group, receiver.local_addr()?.port()))?;
+        receiver.recv(&mut [0; 8]).map(|_| ())
+    };
+    carries()
+        .map_err(|error| {
+            let _ = writeln!(std::io::stderr(), "skipped: {test}: no multicast on {interface}: {error}");
+        })
+        .is_ok()
 }
 
 fn here(cluster: &str, address: &str, secret: Option<&str>) -> Here {
@@ -36,6 +55,9 @@ async fn find(multicast: &Multicast, here: &Here, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn nodes_of_one_cluster_and_secret_find_each_other_and_no_others() {
+    if !has_multicast("nodes_of_one_cluster_and_secret_find_each_other_and_no_others", Ipv4Addr::LOCALHOST) {
+        return;
+    }
     let key = Some("0123456789abcdef");
     let nodes = [here("find", "a:1", key), here("find", "b:1", key), here("find", "c:1", key)];
     let strangers = [
@@ -62,6 +84,9 @@ async fn nodes_of_one_cluster_and_secret_find_each_other_and_no_others() {
 
 #[tokio::test]
 async fn a_newcomer_is_heard_by_those_who_are_there_and_hears_them() {
+    if !has_multicast("a_newcomer_is_heard_by_those_who_are_there_and_hears_them", Ipv4Addr::LOCALHOST) {
+        return;
+    }
     let (first, second) = (local(), local());
     let (a, b) = (here("newcomer", "a:1", None), here("newcomer", "b:1", None));
     assert_eq!(find(&first, &a, 0).await, [""; 0]);
@@ -71,6 +96,9 @@ async fn a_newcomer_is_heard_by_those_who_are_there_and_hears_them() {
 
 #[tokio::test]
 async fn who_does_not_listen_for_connections_finds_and_is_not_found() {
+    if !has_multicast("who_does_not_listen_for_connections_finds_and_is_not_found", Ipv4Addr::LOCALHOST) {
+        return;
+    }
     let (listener, silent) = (local(), local());
     let (a, nobody) = (here("silent", "a:1", None), here("silent", "", None));
     let search = find(&silent, &nobody, 1);
@@ -81,6 +109,9 @@ async fn who_does_not_listen_for_connections_finds_and_is_not_found() {
 
 #[tokio::test]
 async fn packets_of_strangers_are_dropped_and_counted() {
+    if !has_multicast("packets_of_strangers_are_dropped_and_counted", Ipv4Addr::LOCALHOST) {
+        return;
+    }
     let (multicast, me) = (local(), here("strangers", "a:1", Some("0123456789abcdef")));
     // The first answer: from here on the socket is open.
     find(&multicast, &me, 0).await;
@@ -125,6 +156,9 @@ async fn packets_of_strangers_are_dropped_and_counted() {
 
 #[tokio::test]
 async fn a_node_that_does_not_hear_itself_says_so() {
+    if !has_multicast("a_node_that_does_not_hear_itself_says_so", Ipv4Addr::LOCALHOST) {
+        return;
+    }
     let multicast = local();
     let me = here("deaf", "a:1", None);
     let mut open = Open::new(multicast.place(&me), &me).unwrap();
