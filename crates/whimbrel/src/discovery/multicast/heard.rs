@@ -1,8 +1,8 @@
 //! Who was heard, and which genuine packets count.
 //!
 //! A recorded packet is genuine too, so each counts once: it must be within a minute of this node's clock, and newer
-//! than the last one of its sender. A sender is remembered for ten minutes, which is longer than a packet can be
-//! played again, so no other memory is needed and what there is has a limit. A full table refuses new senders instead
+//! than the last one of its sender. A sender is remembered for longer than its packets can be played again, so no
+//! other memory is needed and what there is has a limit. A full table refuses new senders instead
 //! of forgetting old ones: nobody can make room for a replay.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,9 @@ use super::packet::{Packet, Sender, new_sender};
 
 /// How far the clock of a sender may be from this node's.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How long a silent sender is remembered: longer than two windows.
+/// How long after it was heard a packet may still pass for new: its sender's clock may have been a window ahead.
+const REPLAYABLE: Duration = Duration::from_secs(2 * WINDOW.as_secs());
+/// How long a silent sender is remembered.
 const KEPT: Duration = Duration::from_secs(600);
 /// Senders that are remembered.
 const SENDERS_MAX: usize = 1_024;
@@ -54,7 +56,7 @@ impl Heard {
     /// Under which sender a packet goes out now. A clock that was set back begins another: under the old one others
     /// would take the packet for a replay.
     pub(super) fn own_sender(&mut self, now: Now) -> Result<Sender, getrandom::Error> {
-        if now.wall_ms <= self.own_sent_ms {
+        if now.wall_ms < self.own_sent_ms {
             self.own = new_sender()?;
         }
         self.own_sent_ms = now.wall_ms;
@@ -89,9 +91,18 @@ impl Heard {
         }
     }
 
-    /// Forgets who was silent for long.
+    /// Forgets who was silent for long. Of several at one address, such as the lives of a program that is started
+    /// again and again, the others than the last go as soon as none of their packets can be played again.
     pub(super) fn forget(&mut self, now: Time) {
-        self.senders.retain(|_, last| now.since(last.heard) < KEPT);
+        let mut newest: BTreeMap<Address, Time> = BTreeMap::new();
+        for last in self.senders.values() {
+            let newest = newest.entry(last.address.clone()).or_default();
+            *newest = last.heard.max(*newest);
+        }
+        self.senders.retain(|_, last| {
+            let is_newest = newest.get(&last.address) == Some(&last.heard);
+            now.since(last.heard) < if is_newest { KEPT } else { REPLAYABLE }
+        });
     }
 
     /// Where nodes are, in order.
@@ -152,6 +163,21 @@ mod tests {
             heard.take(packet(1, ahead, "a:1"), after(ms)).unwrap_err();
         }
         assert_eq!(heard.addresses(), [], "silent for ten minutes");
+    }
+
+    #[test]
+    fn of_many_lives_at_one_address_only_those_that_could_be_played_again_are_remembered() {
+        let mut heard = Heard::new([0; 16]);
+        heard.take(packet(0, START_MS, "b:1"), after(0)).unwrap();
+        for life in 1..50 {
+            let ms = u64::from(life) * 10_000;
+            heard.take(packet(life, START_MS + ms, "a:1"), after(ms)).unwrap();
+            heard.forget(after(ms).time);
+            assert!(heard.senders.len() <= 1 + 12, "{}", heard.senders.len());
+        }
+        assert_eq!(heard.addresses(), [Address::from("a:1"), Address::from("b:1")]);
+        let replayed = heard.take(packet(49, START_MS + 490_000, "a:1"), after(490_000));
+        assert_eq!(replayed, Err(PacketFate::Replayed));
     }
 
     #[test]

@@ -74,12 +74,12 @@ pub struct Multicast {
     interface: Option<Ipv4Addr>,
     counts: Arc<Counts>,
     /// Held while one question is answered; questions of one node come one after the other.
-    open: Mutex<Option<Open>>,
+    search: Mutex<Option<Search>>,
 }
 
 impl Clone for Multicast {
     fn clone(&self) -> Self {
-        Self { counts: self.counts.clone(), open: Mutex::default(), ..*self }
+        Self { counts: self.counts.clone(), search: Mutex::default(), ..*self }
     }
 }
 
@@ -91,7 +91,7 @@ impl Default for Multicast {
             ttl: TTL,
             interface: None,
             counts: Arc::default(),
-            open: Mutex::default(),
+            search: Mutex::default(),
         }
     }
 }
@@ -143,16 +143,12 @@ impl Multicast {
 impl Discovery for Multicast {
     fn discover<'a>(&'a self, here: &'a Here) -> Discovered<'a> {
         Box::pin(async {
-            let mut open = self.open.lock().await;
-            let listening = match &mut *open {
-                Some(listening) => listening,
-                closed => closed.insert(Open::new(self.place(here), here)?),
+            let mut search = self.search.lock().await;
+            let search = match &mut *search {
+                Some(search) => search,
+                none => none.insert(Search::new(here)?),
             };
-            let answer = listening.listen(&self.counts).await;
-            if answer.is_err() {
-                *open = None;
-            }
-            answer
+            search.ask(self.place(here), &self.counts).await
         })
     }
 
@@ -198,42 +194,60 @@ fn is_loopback(address: &str) -> bool {
         || host == "[::1]"
 }
 
-/// Open sockets, and what was heard on them.
+/// What a node knows of the network. It outlives its sockets, so that no packet counts twice.
 #[derive(Debug)]
-struct Open {
-    sockets: Sockets,
+struct Search {
     seal: Seal,
     address: Address,
     heard: Heard,
     rhythm: Rhythm,
     allowance: Allowance,
-    /// Own packets that were sent since one came back.
+    /// None before the first question and after an error: the next question opens them anew.
+    sockets: Option<Arc<Sockets>>,
+    /// Own packets that were sent on these sockets since one came back.
     unheard: u32,
-    /// What the last answer said; none before the first.
+    /// The last answer that came from these sockets.
     answered: Option<Vec<Address>>,
     /// Whether something was heard since that the next answer may say.
     news: bool,
 }
 
-impl Open {
-    fn new(place: Place, here: &Here) -> Result<Self, DiscoveryError> {
+impl Search {
+    fn new(here: &Here) -> Result<Self, DiscoveryError> {
         let sender = packet::new_sender().map_err(DiscoveryError::new)?;
-        let secret = here.secret.as_ref().map(Secret::as_bytes);
         Ok(Self {
-            sockets: Sockets::open(place).map_err(DiscoveryError::new)?,
-            seal: Seal::new(here.cluster(), secret),
+            seal: Seal::new(here.cluster(), here.secret.as_ref().map(Secret::as_bytes)),
             address: here.address.clone(),
             heard: Heard::new(sender),
             rhythm: Rhythm::new(clock::time()),
             allowance: Allowance::default(),
+            sockets: None,
             unheard: 0,
             answered: None,
             news: false,
         })
     }
 
+    /// One question; an error closes the sockets.
+    async fn ask(&mut self, place: Place, counts: &Counts) -> Result<Vec<Address>, DiscoveryError> {
+        let sockets = match &self.sockets {
+            Some(sockets) => sockets.clone(),
+            None => {
+                let opened = Arc::new(Sockets::open(place).map_err(DiscoveryError::new)?);
+                self.rhythm = Rhythm::new(clock::time());
+                (self.unheard, self.answered) = (0, None);
+                self.sockets.insert(opened).clone()
+            }
+        };
+        let answer = self.listen(&sockets, counts).await;
+        if answer.is_err() {
+            self.sockets = None;
+        }
+        answer
+    }
+
     /// Tells where this node is and listens, until there is something new or the time of an answer has come.
-    async fn listen(&mut self, counts: &Counts) -> Result<Vec<Address>, DiscoveryError> {
+    async fn listen(&mut self, sockets: &Sockets, counts: &Counts) -> Result<Vec<Address>, DiscoveryError> {
         let wait = if self.answered.is_some() { ANSWER_EVERY } else { FIRST_ANSWER_AFTER };
         let answer_at = clock::time() + wait;
         // One byte more than allowed shows that a packet is too long.
@@ -241,7 +255,7 @@ impl Open {
         loop {
             let now = clock::now();
             if self.rhythm.is_due(now.time) {
-                self.tell(now).await?;
+                self.tell(sockets, now).await?;
             }
             if let Some(answer) = self.answer(now.time, answer_at) {
                 return Ok(answer);
@@ -255,7 +269,7 @@ impl Open {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(wake.since(now.time)) => {}
-                length = self.sockets.receive(&mut buffer), if free.is_none() => {
+                length = sockets.receive(&mut buffer), if free.is_none() => {
                     let fate = self.take(&buffer[..length.map_err(DiscoveryError::new)?], clock::now());
                     counts.add(fate);
                 }
@@ -282,7 +296,7 @@ impl Open {
         Some(answer)
     }
 
-    async fn tell(&mut self, now: Now) -> Result<(), DiscoveryError> {
+    async fn tell(&mut self, sockets: &Sockets, now: Now) -> Result<(), DiscoveryError> {
         if self.unheard >= UNHEARD_MAX {
             let text = "own packets do not come back: is UDP to the group let through, is the interface still there?";
             return Err(DiscoveryError::new(text));
@@ -291,7 +305,7 @@ impl Open {
         let packet = Packet { sender, sent_ms: now.wall_ms, address: self.address.clone() };
         let random = getrandom::u32().map_err(DiscoveryError::new)?;
         // Dropped in this await, nothing was sent and nothing is noted: the next question begins with it.
-        self.sockets.send(&self.seal.write(&packet)).await.map_err(DiscoveryError::new)?;
+        sockets.send(&self.seal.write(&packet)).await.map_err(DiscoveryError::new)?;
         self.rhythm.told(now.time, random);
         self.unheard += 1;
         Ok(())

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! *cluster* is a digest of the cluster's name under the secret, so that packets of other clusters are told apart
-//! without showing the name. *sender* is random, drawn anew whenever a node opens its sockets or its clock was set
+//! without showing the name. *sender* is random, drawn anew when a node starts or its clock was set
 //! back: within one sender the time rises, so no two packets are equal and each is good once ([`super::heard`]).
 //! *proof* is HMAC-SHA256 under the secret over a label and all bytes before it. Big-endian; the length of a packet
 //! is exact.

@@ -161,14 +161,20 @@ async fn a_node_that_does_not_hear_itself_says_so() {
     }
     let multicast = local();
     let me = here("deaf", "a:1", None);
-    let mut open = Open::new(multicast.place(&me), &me).unwrap();
-    open.unheard = UNHEARD_MAX;
-    let error = open.listen(&multicast.counts).await.unwrap_err().to_string();
-    assert!(error.contains("do not come back"), "{error}");
-    // The next question opens the sockets anew.
-    *multicast.open.lock().await = Some(open);
-    assert!(multicast.discover(&me).await.is_err());
     assert_eq!(find(&multicast, &me, 0).await, [""; 0]);
+    let first = {
+        let mut search = multicast.search.lock().await;
+        let search = search.as_mut().unwrap();
+        // As if nothing had come back, and it is time to tell again.
+        (search.unheard, search.rhythm) = (UNHEARD_MAX, Rhythm::new(clock::time()));
+        search.heard.own_sender(clock::now()).unwrap()
+    };
+    let error = multicast.discover(&me).await.unwrap_err().to_string();
+    assert!(error.contains("do not come back"), "{error}");
+    // The next question opens the sockets anew; to others it is the same sender.
+    assert_eq!(find(&multicast, &me, 0).await, [""; 0]);
+    let mut search = multicast.search.lock().await;
+    assert_eq!(search.as_mut().unwrap().heard.own_sender(clock::now()).unwrap(), first);
 }
 
 #[tokio::test]
