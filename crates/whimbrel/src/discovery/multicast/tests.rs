@@ -177,6 +177,20 @@ async fn a_node_that_does_not_hear_itself_says_so() {
     assert_eq!(search.as_mut().unwrap().heard.own_sender(clock::now()).unwrap(), first);
 }
 
+#[test]
+fn before_an_own_packet_came_back_there_is_no_answer() {
+    let mut search = Search::new(&here("shop", "a:1", None)).unwrap();
+    let (early, late) = (Time::from_micros(1), Time::from_micros(2));
+    search.unheard = 1;
+    assert_eq!(search.answer(late, early), None);
+    search.unheard = 0;
+    assert_eq!(search.answer(early, late), None, "others may still tell where they are");
+    assert_eq!(search.answer(late, early), Some(Vec::new()));
+    search.unheard = 1;
+    assert_eq!(search.answer(early, late), None);
+    assert_eq!(search.answer(late, early), Some(Vec::new()), "one lost packet is no news");
+}
+
 #[tokio::test]
 async fn an_interface_that_is_not_there_is_an_error_that_names_it() {
     let key = Some("0123456789abcdef");

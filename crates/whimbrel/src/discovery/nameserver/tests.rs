@@ -72,10 +72,15 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
         let question = &buffer[..length];
         let manner = zone.lock().unwrap().manner;
         if manner == Manner::NoiseFirst {
-            let mut other_id = answer(question, &zone, Manner::Plain);
+            // Right in everything but what binds it to the question: the targets must not get through.
+            let wrong = Mutex::new(Zone { manner, records: BTreeMap::new() });
+            for name in ["nodes.test", "other.test"] {
+                wrong.lock().unwrap().records.insert(name.to_owned(), vec!["wrong.test:1".to_owned()]);
+            }
+            let mut other_id = answer(question, &wrong, Manner::Plain);
             other_id[0] ^= 1;
-            let other_name =
-                answer(&self::question(id_of(question), "other.test").unwrap(), &zone, Manner::Plain);
+            let other_question = self::question(id_of(question), "other.test").unwrap();
+            let other_name = answer(&other_question, &wrong, Manner::Plain);
             for noise in [&b"noise"[..], &other_id, &other_name, question] {
                 socket.send_to(noise, from).await.unwrap();
             }
