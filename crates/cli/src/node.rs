@@ -5,19 +5,16 @@
 
 use std::process::ExitCode;
 
-use whimbrel::{Cluster, StaticList};
+use whimbrel::{Builder, Cluster, Dns, JoinError, Multicast, SeedsFile, Srv, StaticList};
 
 use crate::cli::NodeArgs;
-use crate::node_config::NodeConfig;
+use crate::node_config::{MulticastConfig, NodeConfig};
 use crate::output::Failure;
 
 /// Runs the node.
 pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     let config = NodeConfig::read(&args.config)?;
-    let mut builder = Cluster::builder(&config.cluster)
-        .listen(&config.listen)
-        .weight(config.weight)
-        .discovery(StaticList::new(config.seeds.clone()));
+    let mut builder = Cluster::builder(&config.cluster).listen(&config.listen).weight(config.weight);
     if let Some(address) = &config.advertise {
         builder = builder.advertise(address);
     }
@@ -27,15 +24,60 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &config.secret_file {
         builder = builder.secret_file(file);
     }
-    let cluster = builder.join().await.map_err(|error| {
-        Failure::environment(format!("the node can not join cluster {:?}", config.cluster))
-            .detail(error)
-            .hint(format!("is {} free and yours to listen on, and does `secret_file` exist?", config.listen))
-    })?;
+    let cluster = with_discovery(builder, &config).join().await.map_err(|error| refused(&config, &error))?;
     let ended = cluster.run_until_signal();
     let name = cluster.node_name().to_owned();
     eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
     ended.await;
     eprintln!("node {name} has left");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds every way to find others that the configuration names.
+fn with_discovery(builder: Builder, config: &NodeConfig) -> Builder {
+    let mut builder = builder.discovery(StaticList::new(config.seeds.clone()));
+    if let Some(file) = &config.seeds_file {
+        builder = builder.discovery(SeedsFile::new(file));
+    }
+    for name in &config.dns {
+        builder = builder.discovery(Dns::new(name));
+    }
+    for name in &config.srv {
+        builder = builder.discovery(Srv::new(name));
+    }
+    match &config.multicast {
+        Some(settings) => builder.discovery(multicast(settings)),
+        None => builder,
+    }
+}
+
+fn multicast(settings: &MulticastConfig) -> Multicast {
+    let mut multicast = Multicast::default();
+    if let Some(group) = settings.group {
+        multicast = multicast.group(group);
+    }
+    if let Some(port) = settings.port {
+        multicast = multicast.port(port);
+    }
+    if let Some(interface) = settings.interface {
+        multicast = multicast.interface(interface);
+    }
+    if let Some(ttl) = settings.ttl {
+        multicast = multicast.ttl(ttl);
+    }
+    multicast
+}
+
+/// A setting that can never work is the user's to mend, anything else is the machine's or the network's.
+fn refused(config: &NodeConfig, error: &JoinError) -> Failure {
+    let what = format!("the node can not join cluster {:?}", config.cluster);
+    match error {
+        JoinError::BadSetting { .. } => Failure::usage(what).detail(error).hint("put that setting right"),
+        JoinError::Deadline => Failure::environment(what).detail(error).hint(
+            "a node founds no cluster before each way to find others has answered once: do the lines above name one that fails?",
+        ),
+        error => Failure::environment(what)
+            .detail(error)
+            .hint(format!("is {} free and yours to listen on, and does `secret_file` exist?", config.listen)),
+    }
 }

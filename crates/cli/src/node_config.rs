@@ -3,30 +3,46 @@
 //! An unknown key is refused with the nearest known one: a misspelt `seeds` that is ignored would leave a node
 //! alone without a word.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use toml::Table;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use toml::{Table, Value};
 
 use crate::output::Failure;
 
-/// Every key, with what it is for.
-const KEYS: [(&str, &str); 11] = [
+/// A key, with what it is for.
+type Key = (&'static str, &'static str);
+
+/// Every key.
+const KEYS: [Key; 14] = [
     ("cluster", "name of the cluster"),
     ("name", "stable name of this node; the advertised address by default"),
     ("listen", "address to listen on, as \"0.0.0.0:4100\""),
     ("advertise", "address under which others reach this node; `listen` by default"),
     ("secret_file", "file with the cluster's secret; needed beyond loopback"),
     ("seeds", "addresses of other nodes"),
-    ("multicast", "find others on the local network"),
+    ("seeds_file", "file with one address on each line, read again when it changes"),
+    ("dns", "names and ports whose A and AAAA records are other nodes, as [\"nodes.internal:4100\"]"),
+    ("srv", "names whose SRV records are other nodes, as [\"_whimbrel._tcp.nodes.internal\"]"),
+    ("multicast", "find others on the local network: true, or a table of group, port, interface, ttl"),
     ("labels", "words that placement may ask for"),
     ("weight", "share of the work relative to other nodes, 100 by default"),
     ("mode", "\"available\" or \"strict\""),
     ("data_dir", "directory for what must survive a restart"),
 ];
 
+/// Every key of the table `multicast`.
+const MULTICAST_KEYS: [Key; 4] = [
+    ("group", "address of the multicast group, \"233.252.1.32\" by default"),
+    ("port", "UDP port, 45892 by default"),
+    ("interface", "address of the interface to search on; the system's choice by default"),
+    ("ttl", "networks that packets may cross, 1 by default"),
+];
+
 /// Keys that are known but not built yet: said so instead of ignored.
-const LATER: [&str; 3] = ["multicast", "labels", "data_dir"];
+const LATER: [&str; 2] = ["labels", "data_dir"];
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -44,6 +60,17 @@ pub(crate) struct NodeConfig {
     /// Other nodes.
     #[serde(default)]
     pub(crate) seeds: Vec<String>,
+    /// File with other nodes.
+    pub(crate) seeds_file: Option<PathBuf>,
+    /// Names of other nodes, with a port.
+    #[serde(default)]
+    pub(crate) dns: Vec<String>,
+    /// Names of SRV records of other nodes.
+    #[serde(default)]
+    pub(crate) srv: Vec<String>,
+    /// How to search the local network.
+    #[serde(default, deserialize_with = "multicast")]
+    pub(crate) multicast: Option<MulticastConfig>,
     /// Share of the work.
     #[serde(default = "default_weight")]
     pub(crate) weight: u32,
@@ -53,17 +80,43 @@ const fn default_weight() -> u32 {
     100
 }
 
+/// How the local network is searched, where it is not by the defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct MulticastConfig {
+    /// The multicast group.
+    pub(crate) group: Option<Ipv4Addr>,
+    /// The UDP port.
+    pub(crate) port: Option<u16>,
+    /// The address of the interface.
+    pub(crate) interface: Option<Ipv4Addr>,
+    /// How many networks packets may cross.
+    pub(crate) ttl: Option<u8>,
+}
+
+/// A switch, or a table that says more.
+fn multicast<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MulticastConfig>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Boolean(on) => Ok(on.then(MulticastConfig::default)),
+        Value::Table(table) => {
+            table.try_into().map(Some).map_err(|error| D::Error::custom(format!("multicast: {error}")))
+        }
+        _ => Err(D::Error::custom("multicast is true, false, or a table of group, port, interface, ttl")),
+    }
+}
+
 impl NodeConfig {
-    /// Reads and checks the file. A relative `secret_file` is looked for beside it.
+    /// Reads and checks the file. A relative `secret_file` or `seeds_file` is looked for beside it.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::usage(format!("can not read the configuration {}", path.display())).detail(error)
         })?;
         let mut config = Self::parse(&text).map_err(|failure| failure.in_file(path))?;
-        if let (Some(file), Some(dir)) = (&config.secret_file, path.parent())
-            && file.is_relative()
-        {
-            config.secret_file = Some(dir.join(file));
+        for file in [&mut config.secret_file, &mut config.seeds_file].into_iter().flatten() {
+            if let Some(dir) = path.parent()
+                && file.is_relative()
+            {
+                *file = dir.join(&file);
+            }
         }
         Ok(config)
     }
@@ -71,7 +124,10 @@ impl NodeConfig {
     fn parse(text: &str) -> Result<Self, Failure> {
         let table: Table =
             text.parse().map_err(|error| Failure::usage("the configuration is not TOML").detail(error))?;
-        check_keys(&table)?;
+        check_keys(&table, &KEYS)?;
+        if let Some(Value::Table(multicast)) = table.get("multicast") {
+            check_keys(multicast, &MULTICAST_KEYS)?;
+        }
         check_mode(&table)?;
         let config: NodeConfig = toml::from_str(text).map_err(|error| {
             Failure::usage("the configuration is not complete or a value has the wrong type")
@@ -82,19 +138,21 @@ impl NodeConfig {
             return Err(Failure::usage(format!("weight = {} is out of range", config.weight))
                 .hint("weight goes from 1 to 1000; 100 is the default"));
         }
-        for address in std::iter::once(&config.listen).chain(&config.advertise).chain(&config.seeds) {
+        let dialled = config.advertise.iter().chain(&config.seeds).chain(&config.dns);
+        for address in std::iter::once(&config.listen).chain(dialled) {
             check_address(address)?;
         }
         Ok(config)
     }
 }
 
-fn check_keys(table: &Table) -> Result<(), Failure> {
+fn check_keys(table: &Table, keys: &[Key]) -> Result<(), Failure> {
     for key in table.keys() {
-        let Some((known, purpose)) = KEYS.iter().find(|(known, _)| known == key) else {
-            let (nearest, purpose) = nearest_key(key);
+        let Some((known, purpose)) = keys.iter().find(|(known, _)| known == key) else {
+            let (nearest, purpose) = nearest_key(key, keys);
+            let all: Vec<&str> = keys.iter().map(|(known, _)| *known).collect();
             return Err(Failure::usage(format!("unknown key `{}` in the configuration", key.escape_debug()))
-                .detail(format!("known keys: {}", KEYS.map(|(known, _)| known).join(", ")))
+                .detail(format!("known keys: {}", all.join(", ")))
                 .hint(format!("did you mean `{nearest}` ({purpose})?")));
         };
         if LATER.contains(known) {
@@ -124,9 +182,9 @@ fn check_address(address: &str) -> Result<(), Failure> {
     }
 }
 
-fn nearest_key(key: &str) -> (&'static str, &'static str) {
+fn nearest_key(key: &str, keys: &[Key]) -> Key {
     let lowered = key.to_lowercase();
-    KEYS.into_iter().min_by_key(|(known, _)| distance(&lowered, known)).unwrap_or(KEYS[0])
+    keys.iter().copied().min_by_key(|(known, _)| distance(&lowered, known)).unwrap_or(KEYS[0])
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) from one word to the other.
@@ -189,7 +247,14 @@ mod tests {
             ("weight = \"much\"", "weight"),
             ("mode = \"strict\"", "strict"),
             ("mode = 3", "mode"),
-            ("multicast = true", "multicast"),
+            ("multicast = 3", "multicast is true, false"),
+            ("multicast = { group = \"here\" }", "multicast"),
+            ("multicast = { port = 70000 }", "multicast"),
+            ("multicast = { grup = \"233.252.1.32\" }", "did you mean `group`"),
+            ("multicast = { intreface = \"10.0.0.7\" }", "did you mean `interface`"),
+            ("dns = [\"nodes.internal\"]", "nodes.internal"),
+            ("srv = \"nodes.internal\"", "srv"),
+            ("labels = {}", "labels"),
             ("seeds = [\"nohost\"]", "nohost"),
             ("advertise = \":1\"", ":1"),
             ("seeds = [", "TOML"),
@@ -202,11 +267,30 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_looked_for_beside_the_file() {
+    fn all_ways_to_find_others_can_be_named_at_once() {
+        let config = NodeConfig::parse(&format!(
+            "{SMALL}seeds = [\"b:1\"]\nseeds_file = \"nodes.txt\"\ndns = [\"nodes.internal:4100\"]\n\
+             srv = [\"_whimbrel._tcp.nodes.internal\"]\nmulticast = true\n"
+        ))
+        .unwrap();
+        assert_eq!((config.dns.len(), config.srv.len()), (1, 1));
+        assert_eq!(config.multicast, Some(MulticastConfig::default()));
+        let table = format!("{SMALL}[multicast]\ninterface = \"10.0.0.7\"\nttl = 2\n");
+        let multicast = NodeConfig::parse(&table).unwrap().multicast.unwrap();
+        assert_eq!((multicast.interface, multicast.ttl), (Some([10, 0, 0, 7].into()), Some(2)));
+        assert_eq!((multicast.group, multicast.port), (None, None));
+        assert_eq!(NodeConfig::parse(&format!("{SMALL}multicast = false\n")).unwrap().multicast, None);
+    }
+
+    #[test]
+    fn files_are_looked_for_beside_the_configuration() {
         let dir = crate::temp::WorkDir::temporary("config-test").unwrap();
         let file = dir.path().join("node.toml");
-        std::fs::write(&file, format!("{SMALL}secret_file = \"cluster.key\"\n")).unwrap();
-        assert_eq!(NodeConfig::read(&file).unwrap().secret_file, Some(dir.path().join("cluster.key")));
+        let files = "secret_file = \"cluster.key\"\nseeds_file = \"nodes.txt\"\n";
+        std::fs::write(&file, format!("{SMALL}{files}")).unwrap();
+        let config = NodeConfig::read(&file).unwrap();
+        assert_eq!(config.secret_file, Some(dir.path().join("cluster.key")));
+        assert_eq!(config.seeds_file, Some(dir.path().join("nodes.txt")));
         assert!(NodeConfig::read(&dir.path().join("none")).is_err());
     }
 

@@ -41,13 +41,16 @@ impl Net {
     }
 
     fn boot(&mut self, name: &str, seeds: &[&str]) {
+        self.boot_with(name, Input::Discovered(addresses(seeds)));
+    }
+
+    fn boot_with(&mut self, name: &str, discovered: Input) {
         let mut config = Config::new(Name::new(name).unwrap(), Arc::from(name), self.numbers + 77);
         self.numbers += 1;
         config.slots = 64;
         config.kinds = vec![Name::new("counter").unwrap()];
         self.nodes.insert(name.into(), Node::new(config, self.now));
-        let seeds = seeds.iter().map(|s| Arc::from(*s)).collect();
-        self.queue.push_back((name.into(), Input::Discovered(seeds)));
+        self.queue.push_back((name.into(), discovered));
         self.settle();
     }
 
@@ -228,6 +231,10 @@ impl Net {
     }
 }
 
+fn addresses(seeds: &[&str]) -> Vec<Arc<str>> {
+    seeds.iter().map(|seed| Arc::from(*seed)).collect()
+}
+
 fn three() -> Net {
     let mut net = Net::new();
     for name in ["a", "b", "c"] {
@@ -245,6 +252,21 @@ fn three_nodes_share_one_view_and_serve_every_slot() {
     assert!(views.iter().all(|view| *view == views[0]));
     let serving: usize = ["a", "b", "c"].map(|n| net.snapshot(n).slots_serving).iter().sum();
     assert_eq!(serving, 64);
+}
+
+#[test]
+fn a_node_whose_discovery_is_not_complete_joins_a_line_and_founds_none() {
+    let mut net = Net::new();
+    net.boot_with("a", Input::DiscoveredInPart(addresses(&["a", "b"])));
+    net.run(10_000);
+    assert_eq!(net.snapshot("a").view, None, "the source that has not answered may know a line");
+    net.queue.push_back(("a".into(), Input::Discovered(addresses(&["a"]))));
+    net.run(10_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 1);
+    net.boot_with("c", Input::DiscoveredInPart(addresses(&["a"])));
+    net.run(3_000);
+    assert_eq!(net.snapshot("c").view, net.snapshot("a").view);
+    assert_eq!(net.snapshot("c").view.unwrap().members.len(), 2);
 }
 
 #[test]

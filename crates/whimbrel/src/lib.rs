@@ -67,7 +67,10 @@ pub use error::{CallError, CastError, JoinError, LocateError, RegisterError, Req
 pub use events::{DeadLetterStream, Events};
 pub use exchange::DeadLetter;
 
-pub use discovery::{Discovered, Discovery, DiscoveryError, NoDiscovery, StaticList};
+pub use discovery::{
+    Discovered, Discovery, DiscoveryError, Dns, Here, Multicast, NoDiscovery, PacketFate, SeedsFile, Srv,
+    StaticList,
+};
 pub use secret::{Secret, SecretError};
 
 pub use whimbrel_core::base::{

@@ -1,7 +1,7 @@
 //! The binary as a new user meets it: wrong flags, missing files, a taken port, Ctrl-C.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -92,6 +92,51 @@ fn a_node_runs_until_it_is_told_to_end() {
 }
 
 #[test]
+fn nodes_that_are_told_to_search_the_network_find_each_other() {
+    if !has_multicast("nodes_that_are_told_to_search_the_network_find_each_other", Ipv4Addr::LOCALHOST) {
+        return;
+    }
+    let dir = scratch("multicast");
+    // A port of this run's own; without a secret nothing leaves the machine.
+    let port = 40_000 + std::process::id() % 5_000;
+    let start = |name: &str| {
+        let file = dir.join(format!("{name}.toml"));
+        let config = format!(
+            "cluster = \"multicast\"\nname = \"{name}\"\nlisten = \"127.0.0.1:0\"\nmulticast = {{ port = {port} }}\n"
+        );
+        std::fs::write(&file, config).unwrap();
+        let mut node = Command::new(env!("CARGO_BIN_EXE_whimbrel"))
+            .args(["node", "--config", file.to_str().unwrap()])
+            .env("WHIMBREL_LOG", "whimbrel=debug")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(node.stderr.take().unwrap());
+        (Started(node), log)
+    };
+    let mut nodes = ["a", "b", "c"].map(start);
+    for (_, log) in &mut nodes {
+        read_until(log, "members=3");
+    }
+}
+
+#[test]
+fn a_way_to_find_others_that_can_not_work_is_a_usage_error() {
+    let file = scratch("discovery").join("node.toml");
+    for (line, words) in [
+        ("multicast = { group = \"10.0.0.7\" }", "no multicast address"),
+        ("multicast = { interface = \"10.0.0.7\" }", "needs a secret"),
+        ("srv = [\"nodes.internal:4100\"]", "not a name in DNS"),
+    ] {
+        std::fs::write(&file, format!("cluster = \"shop\"\nlisten = \"127.0.0.1:0\"\n{line}\n")).unwrap();
+        let output = whimbrel(&["node", "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        says(&output, &["discovery", words, "hint:"]);
+    }
+}
+
+#[test]
 fn ctrl_c_ends_the_demo_and_leaves_nothing() {
     let temporary = scratch("interrupted");
     let (mut demo, mut log) = demo_with_nodes(&temporary);
@@ -117,6 +162,24 @@ fn nodes_die_with_a_demo_that_is_killed() {
         assert!(Instant::now() < until, "a node outlived the demo");
         std::thread::yield_now();
     }
+}
+
+/// Whether this machine carries multicast on that interface, found out without what is tested here.
+fn has_multicast(test: &str, interface: Ipv4Addr) -> bool {
+    let carries = || -> std::io::Result<()> {
+        let group = Ipv4Addr::new(233, 252, 1, 32);
+        let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        receiver.set_read_timeout(Some(Duration::from_secs(5)))?;
+        receiver.join_multicast_v4(&group, &interface)?;
+        let sender = UdpSocket::bind((interface, 0))?;
+        sender.send_to(b"probe", (group, receiver.local_addr()?.port()))?;
+        receiver.recv(&mut [0; 8]).map(|_| ())
+    };
+    carries()
+        .map_err(|error| {
+            let _ = writeln!(std::io::stderr(), "skipped: {test}: no multicast on {interface}: {error}");
+        })
+        .is_ok()
 }
 
 /// A process that does not outlive its test.

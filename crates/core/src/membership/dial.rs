@@ -37,9 +37,13 @@ pub(super) struct Dial {
 }
 
 impl Dial {
+    /// Every source of discovery has answered: a line may be founded once all addresses were tried.
+    pub(super) fn discovery_answered(&mut self) {
+        self.discovery_answered = true;
+    }
+
     /// The whole list that discovery has found.
     pub(super) fn discovered(&mut self, addresses: Vec<Address>, now: Time) {
-        self.discovery_answered = true;
         for target in self.targets.values_mut() {
             target.discovered = false;
         }

@@ -187,6 +187,13 @@ impl Membership {
     /// Addresses that discovery has found.
     pub fn handle_discovered(&mut self, addresses: Vec<Address>, now: Now) {
         self.dial.discovered(addresses, now.time);
+        self.dial.discovery_answered();
+        self.step(now);
+    }
+
+    /// Addresses that a part of discovery has found, before all of it has answered.
+    pub fn handle_discovered_in_part(&mut self, addresses: Vec<Address>, now: Now) {
+        self.dial.discovered(addresses, now.time);
         self.step(now);
     }
 

@@ -76,6 +76,9 @@ pub enum Input {
     Wake,
     /// Addresses that discovery has found; the whole list each time. An error of discovery keeps the last one.
     Discovered(Vec<Address>),
+    /// Addresses that some sources of discovery have found, while another has never answered: they are dialled, and
+    /// no line is founded before [`Input::Discovered`]. The whole list each time.
+    DiscoveredInPart(Vec<Address>),
     /// A session with this incarnation is authenticated and can carry control messages.
     SessionUp(Box<MemberInfo>),
     /// That session is over.

@@ -159,6 +159,7 @@ impl Node {
                 self.directory.handle_wake(now.time);
             }
             Input::Discovered(addresses) => self.membership.handle_discovered(addresses, now),
+            Input::DiscoveredInPart(addresses) => self.membership.handle_discovered_in_part(addresses, now),
             Input::SessionUp(info) => self.membership.handle_session_up(*info, now),
             Input::SessionDown { peer, loss } => {
                 let gone = matches!(loss, LinkLoss::Refused | LinkLoss::Replaced);

@@ -402,7 +402,7 @@ impl World {
 fn tag_of(input: &Input) -> u64 {
     match input {
         Input::Wake => 1,
-        Input::Discovered(_) => 2,
+        Input::Discovered(_) | Input::DiscoveredInPart(_) => 2,
         Input::SessionUp(_) => 3,
         Input::SessionDown { .. } => 4,
         Input::ConnectFailed(_) => 5,

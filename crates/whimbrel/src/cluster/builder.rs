@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, watch};
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::RestartIntensity;
-use whimbrel_core::node::{Config, Input, Node};
+use whimbrel_core::node::{Config, Node};
 use whimbrel_core::wire::hello::Mode;
 
-use super::{Cluster, Shared};
+use super::{Cluster, Shared, advertise};
 use crate::clock;
-use crate::discovery::{Discovery, NoDiscovery};
+use crate::discovery::{Discovery, Here, Sources};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
 use crate::error::JoinError;
 use crate::events::BEHIND_MAX;
@@ -27,8 +27,6 @@ use crate::transport::{Timings, Transport, TransportConfig};
 
 /// How long `join` waits for a view unless it says otherwise.
 const JOIN_MAX: Duration = Duration::from_secs(60);
-/// Pause between two questions to discovery.
-const DISCOVER_EVERY: Duration = Duration::from_secs(5);
 /// Bits of the optional parts of the protocol: none so far.
 const FEATURES: u64 = 0;
 
@@ -55,7 +53,7 @@ pub struct Builder {
     advertise: Option<String>,
     node_name: Option<String>,
     secret: SecretSource,
-    discovery: Arc<dyn Discovery>,
+    discovery: Vec<Arc<dyn Discovery>>,
     join_within: Duration,
     on_abort: OnAbort,
     common: Common,
@@ -180,7 +178,7 @@ impl LocalBuilder {
         config.replicas = 1;
         config.found_alone_after = Duration::ZERO;
         let parts = Parts::new(kinds, hook, config.mutants);
-        parts.run(config, None, Address::from(""), Arc::new(NoDiscovery), JOIN_MAX).await
+        parts.run(config, None, Address::from(""), None, JOIN_MAX).await
     }
 }
 
@@ -192,7 +190,7 @@ impl Builder {
             advertise: None,
             node_name: None,
             secret: SecretSource::None,
-            discovery: Arc::new(NoDiscovery),
+            discovery: Vec::new(),
             join_within: JOIN_MAX,
             on_abort: OnAbort::Refuse,
             common: Common::new(),
@@ -206,7 +204,8 @@ impl Builder {
         self
     }
 
-    /// Where others dial this node, as `host:port`; default where it listens.
+    /// Where others dial this node, as `host:port`; default where it listens. If that is every interface (`0.0.0.0`)
+    /// the default is the address from which this machine reaches others.
     pub fn advertise(mut self, address: &str) -> Self {
         self.advertise = Some(address.to_owned());
         self
@@ -231,9 +230,10 @@ impl Builder {
     }
 
     /// How other nodes are found; default not at all, which makes this node a cluster of its own until others
-    /// dial it.
+    /// dial it. Called again it adds another way, up to 64: what they find is put together, and one that fails
+    /// keeps its last answer.
     pub fn discovery(mut self, discovery: impl Discovery) -> Self {
-        self.discovery = Arc::new(discovery);
+        self.discovery.push(Arc::new(discovery));
         self
     }
 
@@ -294,8 +294,8 @@ impl Builder {
         };
         let parts = Parts::new(kinds, hook, config.mutants);
         let transport_config = TransportConfig {
-            cluster: self.cluster,
-            secret,
+            cluster: self.cluster.clone(),
+            secret: secret.clone(),
             listen: self.listen,
             mode: Mode::default(),
             slots: config.slots,
@@ -318,24 +318,28 @@ impl Builder {
                 return Err(transport_error(&error));
             }
         };
-        let bound = bound.map(|address| address.to_string());
+        let bound = bound.map(|address| advertise::reachable(address).to_string());
         let address = self.advertise.or(bound).unwrap_or_default();
         let named = self
             .node_name
             .unwrap_or_else(|| if address.is_empty() { random_name() } else { address.clone() });
         config.address = Address::from(address.as_str());
-        config.discovery = self.discovery.finds_others();
-        let name = NodeName::new(&named);
-        let name = name.map_err(|error| bad("node_name", error.to_string()));
-        match name {
-            Ok(name) => config.name = name,
+        let here = Here::new(&self.cluster, &address, secret);
+        let name = NodeName::new(&named).map_err(|error| bad("node_name", error.to_string()));
+        let sources = Sources::new(self.discovery, here).map_err(|rule| bad("discovery", rule));
+        let sources = match name.and_then(|name| Ok((name, sources?))) {
+            Ok((name, sources)) => {
+                config.name = name;
+                sources
+            }
             Err(error) => {
                 parts.tasks.stop();
                 return Err(error);
             }
-        }
+        };
+        config.discovery = sources.find_others();
         parts.exchange.set_transport(transport.clone());
-        parts.run(config, Some(transport), Address::from(address), self.discovery, self.join_within).await
+        parts.run(config, Some(transport), Address::from(address), Some(sources), self.join_within).await
     }
 }
 
@@ -402,7 +406,7 @@ impl Parts {
         mut config: Config,
         transport: Option<Transport>,
         address: Address,
-        discovery: Arc<dyn Discovery>,
+        sources: Option<Sources>,
         join_within: Duration,
     ) -> Result<Cluster, JoinError> {
         let Parts { tasks, exchange, control, commands, transport_events, .. } = self;
@@ -435,27 +439,12 @@ impl Parts {
         };
         tasks.spawn_until_stopped("driver", driver.run());
         tasks.spawn_until_stopped("sweeper", exchange.sweep());
-        if discovery.finds_others() {
-            tasks.spawn_until_stopped("discovery", discover(discovery, control));
+        if let Some(sources) = sources.filter(Sources::find_others) {
+            sources.start(&tasks, control);
         }
         match cluster.wait_for_members(1, join_within).await {
             Ok(_) => Ok(cluster),
             Err(_) => Err(JoinError::Deadline),
         }
-    }
-}
-
-/// Asks discovery again and again: what it finds is tried for ever, which is how splits heal.
-async fn discover(discovery: Arc<dyn Discovery>, control: mpsc::Sender<Command>) {
-    loop {
-        match discovery.discover().await {
-            Ok(addresses) => {
-                if control.send(Command::Input(Input::Discovered(addresses))).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "the last addresses are kept"),
-        }
-        tokio::time::sleep(DISCOVER_EVERY).await;
     }
 }

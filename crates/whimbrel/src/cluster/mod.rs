@@ -4,6 +4,7 @@
 //! without [`Cluster::leave`], connections close and processes are aborted: to the others this is a crash. What a
 //! process gets from its context is the same handle, but does not keep the node alive.
 
+mod advertise;
 mod builder;
 mod client;
 mod names;

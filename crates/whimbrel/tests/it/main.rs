@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod kinds;
+mod discovery;
 mod local;
 mod lives;
 mod nodes;
