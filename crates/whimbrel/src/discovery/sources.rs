@@ -24,6 +24,7 @@ use super::{
 };
 use crate::clock;
 use crate::driver::Command;
+use crate::process::current::Current;
 use crate::process::guard::{self, Guarded};
 use crate::tasks::Tasks;
 
@@ -137,7 +138,7 @@ async fn ask(at: usize, source: Arc<dyn Discovery>, here: Arc<Here>, answers: mp
 async fn question(source: &dyn Discovery, here: &Here) -> Result<Vec<Address>, DiscoveryError> {
     let panicked = |reason: ExitReason| DiscoveryError::new(reason.to_string());
     let answer = guard::run(|| source.discover(here)).map_err(panicked)?;
-    Guarded::new(answer).await.map_err(panicked)?
+    Guarded::new(Current::NOBODY, answer).await.map_err(panicked)?
 }
 
 /// The first in their order, so that nodes with the same answer keep the same; and how many are left out.

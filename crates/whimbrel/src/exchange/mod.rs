@@ -32,11 +32,6 @@ mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
 
-/// Where [`locked`] has its locks from; `crates/loom` gives it others.
-mod sync {
-    pub(super) use std::sync::{Mutex, MutexGuard};
-}
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};

@@ -26,14 +26,14 @@ pub(crate) struct Current {
     pub(crate) deadline: Option<Time>,
 }
 
-/// Code that belongs to no process.
-const NOBODY: Current = Current { id: None, token: Token::NONE, deadline: None };
-
 thread_local! {
-    static CURRENT: Cell<Current> = const { Cell::new(NOBODY) };
+    static CURRENT: Cell<Current> = const { Cell::new(Current::NOBODY) };
 }
 
 impl Current {
+    /// Code that belongs to no process.
+    pub(crate) const NOBODY: Self = Self { id: None, token: Token::NONE, deadline: None };
+
     /// Runs code as this: what is sent inside is its sending.
     pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {
         /// What was there before comes back, also after a panic.
