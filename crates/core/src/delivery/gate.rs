@@ -14,7 +14,7 @@
 //! ```
 
 use crate::base::limits::CHAIN_VIEWS_MAX;
-use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
+use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// Excluded node lives that are remembered: one may come back if this node changes to its line.
@@ -89,14 +89,14 @@ pub struct Gate {
     state: GateState,
     suspend_at: Option<Time>,
     /// By incarnation; at most one entry per member, and few others.
-    senders: Vec<Sender>,
+    senders: Few<Sender>,
     mutants: Mutants,
 }
 
 impl Gate {
     /// An open gate that has admitted nothing.
     pub fn new(token: Token, mutants: Mutants) -> Self {
-        Self { token, state: GateState::Open, suspend_at: None, senders: Vec::new(), mutants }
+        Self { token, state: GateState::Open, suspend_at: None, senders: Few::default(), mutants }
     }
 
     /// The token of the life it was made for: its identity.
@@ -226,22 +226,24 @@ impl Gate {
         let newly =
             |sender: &Sender| sender.standing == Standing::Member && !view.contains(sender.incarnation);
         let excluded = self.senders.iter().filter(|sender| newly(sender)).count();
-        self.senders.retain_mut(|sender| match (view.contains(sender.incarnation), &mut sender.standing) {
-            (true, standing) => {
-                *standing = Standing::Member;
-                true
-            }
-            (false, standing @ Standing::Member) => {
-                *standing = Standing::Excluded { since: 0 };
-                true
-            }
-            (false, Standing::Excluded { since }) => {
-                *since += excluded;
-                *since < EXCLUDED_MAX
-            }
-            (false, Standing::NotYet { views }) => {
-                *views += 1;
-                *views <= CHAIN_VIEWS_MAX
+        self.senders.retain_mut(|sender: &mut Sender| {
+            match (view.contains(sender.incarnation), &mut sender.standing) {
+                (true, standing) => {
+                    *standing = Standing::Member;
+                    true
+                }
+                (false, standing @ Standing::Member) => {
+                    *standing = Standing::Excluded { since: 0 };
+                    true
+                }
+                (false, Standing::Excluded { since }) => {
+                    *since += excluded;
+                    *since < EXCLUDED_MAX
+                }
+                (false, Standing::NotYet { views }) => {
+                    *views += 1;
+                    *views <= CHAIN_VIEWS_MAX
+                }
             }
         });
     }

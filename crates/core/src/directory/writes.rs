@@ -165,7 +165,7 @@ impl Directory {
     pub(super) fn repair_backups(&mut self, now: Time) -> bool {
         let mut behind = Vec::new();
         let mut pending = false;
-        for (slot, owned) in &self.owned {
+        for (slot, owned) in self.owned.iter() {
             let Some(oldest) = owned.pending.front() else { continue };
             pending = true;
             let age = now.since(oldest.since);

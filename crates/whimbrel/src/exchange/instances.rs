@@ -1,6 +1,6 @@
 //! Instances on this node: launched, told to stop, ended.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(crate) const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_s
 #[derive(Default)]
 pub(super) struct Instances {
     last: AtomicU64,
-    alive: Mutex<BTreeMap<u64, Alive>>,
+    alive: Mutex<HashMap<u64, Alive>>,
     none_alive: Notify,
     leaving: AtomicBool,
 }
@@ -96,7 +96,7 @@ impl Exchange {
         }
         state.instance = Some(instance.clone());
         state.token = record.token;
-        state.args = Some(record.args.clone());
+        state.args = kind.stays().then(|| Box::new(record.args.clone()));
         state.kind = Some(record.kind.clone());
         let left = entry.settle(&mut state, &mut out);
         drop(state);

@@ -13,11 +13,14 @@ use whimbrel_core::base::{Time, Token};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InstanceId(pub(crate) u64);
 
+/// No instance: they are counted from 1.
+const NOBODY: InstanceId = InstanceId(0);
+
 /// The handler in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Current {
-    /// None in a task that the instance owns: it may call its own process.
-    id: Option<InstanceId>,
+    /// [`NOBODY`] in a task that the instance owns: it may call its own process.
+    id: InstanceId,
     token: Cell<Token>,
     deadline: Cell<Option<Time>>,
 }
@@ -30,13 +33,12 @@ tokio::task_local! {
 ///
 /// The future is handed on as it is: an async function around it would hold it twice, and there is one per process.
 pub(crate) fn within<F: Future>(id: InstanceId, token: Token, future: F) -> impl Future<Output = F::Output> {
-    let id = Some(id);
     CURRENT.scope(Current { id, token: Cell::new(token), deadline: Cell::new(None) }, future)
 }
 
 /// Runs a task that an instance owns.
 pub(crate) fn within_task<F: Future>(token: Token, future: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(Current { id: None, token: Cell::new(token), deadline: Cell::new(None) }, future)
+    CURRENT.scope(Current { id: NOBODY, token: Cell::new(token), deadline: Cell::new(None) }, future)
 }
 
 /// From now on the task works on a message with this deadline.
@@ -54,9 +56,9 @@ pub(crate) fn token() -> Token {
 
 /// The instance and the deadline that a call inherits.
 pub(crate) fn caller() -> (Option<InstanceId>, Token, Option<Time>) {
-    CURRENT.try_with(|current| (current.id, current.token.get(), current.deadline.get())).unwrap_or((
-        None,
-        Token::NONE,
-        None,
-    ))
+    CURRENT
+        .try_with(|current| {
+            (Some(current.id).filter(|id| *id != NOBODY), current.token.get(), current.deadline.get())
+        })
+        .unwrap_or((None, Token::NONE, None))
 }
