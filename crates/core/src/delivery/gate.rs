@@ -22,6 +22,9 @@ const EXCLUDED_MAX: usize = 16;
 /// Runs of refused numbers that are remembered per sending node life.
 const REFUSALS_MAX: usize = 256;
 
+/// After every time that a clock tells.
+const NEVER: Time = Time::from_micros(u64::MAX);
+
 /// What the gate lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateState {
@@ -87,7 +90,8 @@ struct Refusals {
 pub struct Gate {
     token: Token,
     state: GateState,
-    suspend_at: Option<Time>,
+    /// [`NEVER`] without such a time.
+    suspend_at: Time,
     /// By incarnation; at most one entry per member, and few others.
     senders: Few<Sender>,
     mutants: Mutants,
@@ -96,7 +100,7 @@ pub struct Gate {
 impl Gate {
     /// An open gate that has admitted nothing.
     pub fn new(token: Token, mutants: Mutants) -> Self {
-        Self { token, state: GateState::Open, suspend_at: None, senders: Few::default(), mutants }
+        Self { token, state: GateState::Open, suspend_at: NEVER, senders: Few::default(), mutants }
     }
 
     /// The token of the life it was made for: its identity.
@@ -116,7 +120,7 @@ impl Gate {
 
     /// Whether a message may be handed to the process at this time.
     pub fn may_dispatch(&self, now: Time) -> bool {
-        self.state == GateState::Open && self.suspend_at.is_none_or(|at| now < at)
+        self.state == GateState::Open && now < self.suspend_at
     }
 
     /// Changes what it lets through.
@@ -126,7 +130,7 @@ impl Gate {
 
     /// The absolute time from which nothing is dispatched, whatever else happens; none without such a time.
     pub fn suspend_at(&mut self, at: Option<Time>) {
-        self.suspend_at = at;
+        self.suspend_at = at.unwrap_or(NEVER);
     }
 
     /// Judges a packet. Changes nothing.

@@ -38,6 +38,10 @@ impl<T: Named> ByName<T> {
         match self.find(it.name()) {
             Ok(at) => Some(std::mem::replace(&mut self.0[at], it)),
             Err(at) => {
+                if self.0.len() == self.0.capacity() {
+                    // Less ahead than a vector takes by itself: there is one of these for every slot.
+                    self.0.reserve_exact(self.0.len() / 4 + 2);
+                }
                 self.0.insert(at, it);
                 None
             }

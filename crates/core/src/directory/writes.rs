@@ -88,6 +88,10 @@ impl Directory {
             after
         };
         let Some(owned) = self.owned.get_mut(&slot) else { return };
+        if owned.pending.capacity() == 0 {
+            // Most often one is written down before the next one comes, and there are many slots.
+            owned.pending.reserve_exact(1);
+        }
         owned.pending.push_back(Pending { seq, name, since: now, after });
         self.retry_at.get_or_insert(now + REPEAT);
         self.settle(slot, now);

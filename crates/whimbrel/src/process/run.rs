@@ -326,3 +326,32 @@ async fn join_all(tasks: &mut JoinSet<()>) {
         log_panic(ended);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use whimbrel_core::base::Token;
+
+    use super::current::InstanceId;
+    use super::*;
+
+    struct Small(#[allow(dead_code)] u64);
+
+    impl Process for Small {
+        const KIND: &'static str = "small";
+        type Args = u64;
+        async fn init(args: u64, _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+            Ok(Small(args))
+        }
+    }
+
+    fn bytes_of<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The runtime rounds the memory of a task up to a multiple of 128 bytes, 112 of which are its own.
+    #[test]
+    fn the_task_of_a_small_process_takes_three_times_128_bytes() {
+        let life = bytes_of(|birth| current::within(InstanceId(1), Token::NONE, live::<Small>(birth)));
+        assert!(life + 112 <= 3 * 128, "{life} bytes");
+    }
+}
