@@ -52,6 +52,9 @@ impl CallId {
     }
 }
 
+/// Deadlines of calls that are over which a table keeps, however few wait.
+const SLACK: usize = 128;
+
 /// Too many calls are pending; the waiter comes back. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallsFull<W>(pub W);
@@ -180,7 +183,7 @@ impl<W> Calls<W> {
 
     /// Calls usually end long before their deadline. Keeps the heap within a small multiple of what waits.
     fn sweep(&mut self) {
-        if self.deadlines.len() > 4 * self.len() + 1024 {
+        if self.deadlines.len() > 4 * self.len() + SLACK {
             let places = &self.places;
             self.deadlines.retain(|Reverse((_, id))| {
                 places.get(id.index()).is_some_and(|p| p.pending.is_some() && p.generation == id.generation())
@@ -255,7 +258,7 @@ mod tests {
                 2 | 3 => calls.expire(at(n as u64)).into_iter().for_each(|(_, n)| outcomes[n] += 1),
                 _ => calls.take(*ids.last().unwrap()).into_iter().for_each(|n| outcomes[n] += 1),
             }
-            assert!(calls.len() <= 500 && calls.deadlines.len() <= 4 * 500 + 1024 + 500);
+            assert!(calls.len() <= 500 && calls.deadlines.len() <= 4 * 500 + SLACK + 500);
         }
         calls.expire(at(u64::MAX)).into_iter().for_each(|(_, n)| outcomes[n] += 1);
         assert!(calls.is_empty() && calls.next_deadline().is_none());

@@ -66,6 +66,7 @@ pub struct Inbox<M> {
     token: Token,
     limit: usize,
     /// From the process to itself, ahead of the mailbox.
+    #[allow(clippy::box_collection, reason = "most inboxes never have one, and there are very many")]
     notices: Option<Box<VecDeque<M>>>,
     mailbox: VecDeque<M>,
     held: Held<M>,
