@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, Now, Time};
-use whimbrel_core::directory::{Answer, Ask, Filter, Placement, RecordState, RestartPolicy};
+use whimbrel_core::directory::{Answer, Ask, Filter, Message, Placement, RecordState, RestartPolicy};
 use whimbrel_core::node::{Config, Effect, Input, LinkLoss, Node, Snapshot};
+use whimbrel_core::wire::{Body, Control};
 
 struct Net {
     now: Now,
@@ -217,13 +218,7 @@ impl Net {
     }
 
     fn start(&mut self, at: &str, name: &str) -> Answer {
-        let ask = Ask::Start {
-            kind: Name::new("counter").unwrap(),
-            args: Bytes::default(),
-            policy: RestartPolicy::Permanent,
-            placement: Placement::Hash,
-        };
-        self.ask(at, name, ask)
+        self.ask(at, name, start())
     }
 
     fn snapshot(&self, name: &str) -> Snapshot {
@@ -233,6 +228,15 @@ impl Net {
 
 fn addresses(seeds: &[&str]) -> Vec<Arc<str>> {
     seeds.iter().map(|seed| Arc::from(*seed)).collect()
+}
+
+fn start() -> Ask {
+    Ask::Start {
+        kind: Name::new("counter").unwrap(),
+        args: Bytes::default(),
+        policy: RestartPolicy::Permanent,
+        placement: Placement::Hash,
+    }
 }
 
 fn three() -> Net {
@@ -283,6 +287,34 @@ fn a_name_is_started_once_and_found_from_everywhere() {
     assert_eq!(net.ask("a", "basket:1", Ask::Locate), Answer::NotFound);
     let Answer::Started { located: again, .. } = net.start("a", "basket:1") else { panic!("not started") };
     assert!(again.token > located.token);
+}
+
+#[test]
+fn what_the_starts_of_one_turn_write_goes_to_each_backup_in_one_message() {
+    let mut net = three();
+    let (now, deadline) = (net.now, Duration::from_secs(5));
+    let node = net.nodes.get_mut("a").unwrap();
+    for number in 1_000..1_064 {
+        let name = Name::new(&format!("basket:{number}")).unwrap();
+        node.handle(now, Input::Request { number, name, ask: start(), deadline });
+    }
+    let effects: Vec<Effect> = std::iter::from_fn(|| node.poll_effect()).collect();
+    let mut writes: BTreeMap<Incarnation, Vec<usize>> = BTreeMap::new();
+    for effect in &effects {
+        if let Effect::Send { to, message: Control { body: Body::Directory(Message::Write(all)), .. } } =
+            effect
+        {
+            writes.entry(*to).or_default().push(all.len());
+        }
+    }
+    assert!(writes.values().all(|messages| messages.len() == 1), "{writes:?}");
+    assert!(writes.values().flatten().any(|together| *together > 1), "{writes:?}");
+    for effect in effects {
+        net.carry_out("a", effect);
+    }
+    net.settle();
+    let started = net.answers.iter().filter(|(_, _, answer)| matches!(answer, Answer::Started { .. }));
+    assert_eq!(started.count(), 64);
 }
 
 #[test]

@@ -15,10 +15,20 @@ impl<T> Few<T> {
         self.0.get_or_insert_default().push(item);
     }
 
+    /// Puts one at this place; those from there on move up.
+    pub fn insert(&mut self, index: usize, item: T) {
+        self.0.get_or_insert_default().insert(index, item);
+    }
+
     /// Drops those that are not to be kept.
-    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.retain_mut(|item| keep(item));
+    }
+
+    /// Drops those that are not to be kept.
+    pub fn retain_mut(&mut self, keep: impl FnMut(&mut T) -> bool) {
         if let Some(items) = &mut self.0 {
-            items.retain(keep);
+            items.retain_mut(keep);
         }
         self.shrink();
     }

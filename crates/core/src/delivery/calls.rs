@@ -52,6 +52,9 @@ impl CallId {
     }
 }
 
+/// Deadlines of calls that are over which a table keeps, however few wait.
+const SLACK: usize = 128;
+
 /// Too many calls are pending; the waiter comes back. Nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallsFull<W>(pub W);
@@ -220,7 +223,7 @@ impl<W> Calls<W> {
     /// Calls usually end long before their deadline. Keeps what is remembered of them within a small multiple of what
     /// waits.
     fn sweep(&mut self) {
-        if self.in_order.len() + self.out_of_order.len() > 4 * self.len() + 1024 {
+        if self.in_order.len() + self.out_of_order.len() > 4 * self.len() + SLACK {
             let mut in_order = std::mem::take(&mut self.in_order);
             in_order.retain(|(_, id)| self.waits(*id));
             self.in_order = in_order;
@@ -298,7 +301,8 @@ mod tests {
                 _ => calls.take(*ids.last().unwrap()).into_iter().for_each(|n| outcomes[n] += 1),
             }
             assert!(
-                calls.len() <= 500 && calls.in_order.len() + calls.out_of_order.len() <= 4 * 500 + 1024 + 500
+                calls.len() <= 500
+                    && calls.in_order.len() + calls.out_of_order.len() <= 4 * 500 + SLACK + 500
             );
         }
         calls.expire(at(u64::MAX)).into_iter().for_each(|(_, n)| outcomes[n] += 1);

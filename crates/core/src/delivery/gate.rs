@@ -14,13 +14,16 @@
 //! ```
 
 use crate::base::limits::CHAIN_VIEWS_MAX;
-use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
+use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// Excluded node lives that are remembered: one may come back if this node changes to its line.
 const EXCLUDED_MAX: usize = 16;
 /// Runs of refused numbers that are remembered per sending node life.
 const REFUSALS_MAX: usize = 256;
+
+/// After every time that a clock tells.
+const NEVER: Time = Time::from_micros(u64::MAX);
 
 /// What the gate lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,16 +90,17 @@ struct Refusals {
 pub struct Gate {
     token: Token,
     state: GateState,
-    suspend_at: Option<Time>,
+    /// [`NEVER`] without such a time.
+    suspend_at: Time,
     /// By incarnation; at most one entry per member, and few others.
-    senders: Vec<Sender>,
+    senders: Few<Sender>,
     mutants: Mutants,
 }
 
 impl Gate {
     /// An open gate that has admitted nothing.
     pub fn new(token: Token, mutants: Mutants) -> Self {
-        Self { token, state: GateState::Open, suspend_at: None, senders: Vec::new(), mutants }
+        Self { token, state: GateState::Open, suspend_at: NEVER, senders: Few::default(), mutants }
     }
 
     /// The token of the life it was made for: its identity.
@@ -116,7 +120,7 @@ impl Gate {
 
     /// Whether a message may be handed to the process now. The clock is read only where that matters.
     pub fn may_dispatch(&self, clock: impl FnOnce() -> Time) -> bool {
-        self.state == GateState::Open && self.suspend_at.is_none_or(|at| clock() < at)
+        self.state == GateState::Open && (self.suspend_at == NEVER || clock() < self.suspend_at)
     }
 
     /// Changes what it lets through.
@@ -126,7 +130,7 @@ impl Gate {
 
     /// The absolute time from which nothing is dispatched, whatever else happens; none without such a time.
     pub fn suspend_at(&mut self, at: Option<Time>) {
-        self.suspend_at = at;
+        self.suspend_at = at.unwrap_or(NEVER);
     }
 
     /// Judges a packet. Changes nothing.
@@ -226,22 +230,24 @@ impl Gate {
         let newly =
             |sender: &Sender| sender.standing == Standing::Member && !view.contains(sender.incarnation);
         let excluded = self.senders.iter().filter(|sender| newly(sender)).count();
-        self.senders.retain_mut(|sender| match (view.contains(sender.incarnation), &mut sender.standing) {
-            (true, standing) => {
-                *standing = Standing::Member;
-                true
-            }
-            (false, standing @ Standing::Member) => {
-                *standing = Standing::Excluded { since: 0 };
-                true
-            }
-            (false, Standing::Excluded { since }) => {
-                *since += excluded;
-                *since < EXCLUDED_MAX
-            }
-            (false, Standing::NotYet { views }) => {
-                *views += 1;
-                *views <= CHAIN_VIEWS_MAX
+        self.senders.retain_mut(|sender: &mut Sender| {
+            match (view.contains(sender.incarnation), &mut sender.standing) {
+                (true, standing) => {
+                    *standing = Standing::Member;
+                    true
+                }
+                (false, standing @ Standing::Member) => {
+                    *standing = Standing::Excluded { since: 0 };
+                    true
+                }
+                (false, Standing::Excluded { since }) => {
+                    *since += excluded;
+                    *since < EXCLUDED_MAX
+                }
+                (false, Standing::NotYet { views }) => {
+                    *views += 1;
+                    *views <= CHAIN_VIEWS_MAX
+                }
             }
         });
     }

@@ -48,19 +48,19 @@ pub enum Admission {
     TurnedAway,
 }
 
-/// What happened at an inbox, counted over its life.
+/// What happened at an inbox, counted over its life; begins anew after 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxCounts {
     /// Messages that entered the mailbox.
-    pub admitted: u64,
+    pub admitted: u32,
     /// Messages refused, local ones too.
-    pub refused: u64,
+    pub refused: u32,
     /// Packets that were decided before.
-    pub duplicates: u64,
+    pub duplicates: u32,
     /// Packets of an epoch that is over.
-    pub stale: u64,
+    pub stale: u32,
     /// Packets that came before one that was missing.
-    pub gaps: u64,
+    pub gaps: u32,
 }
 
 /// Gate, mailbox and held packets of one process.
@@ -70,7 +70,7 @@ pub struct Inbox<M> {
     token: Token,
     limit: usize,
     /// From the process to itself, ahead of the mailbox.
-    #[allow(clippy::box_collection, reason = "one word in each of very many mailboxes")]
+    #[allow(clippy::box_collection, reason = "most inboxes never have one, and there are very many")]
     notices: Option<Box<VecDeque<M>>>,
     mailbox: VecDeque<M>,
     held: Held<M>,
@@ -203,14 +203,14 @@ impl<M> Inbox<M> {
                     self.mailbox.reserve_exact(1);
                 }
                 self.mailbox.push_back(message);
-                self.counts.admitted += 1;
+                self.counts.admitted = self.counts.admitted.wrapping_add(1);
                 return Ok(());
             }
             GateState::Open | GateState::Suspended => ErrorCode::Overloaded,
             GateState::Sealed => ErrorCode::Moving,
             GateState::Closed(code) => code,
         };
-        self.counts.refused += 1;
+        self.counts.refused = self.counts.refused.wrapping_add(1);
         Err(InboxRefused { message, code })
     }
 
@@ -247,14 +247,14 @@ impl<M> Inbox<M> {
                 admission
             }
             GateVerdict::Duplicate => {
-                self.counts.duplicates += 1;
+                self.counts.duplicates = self.counts.duplicates.wrapping_add(1);
                 let code = self.gate.refusal(from, seq);
                 let admitted = self.admitted(from, epoch, seq);
                 signals.push((from, code.map_or(admitted, |code| Signal::Refused { epoch, seq, code })));
                 Admission::Duplicate
             }
             GateVerdict::StaleEpoch => {
-                self.counts.stale += 1;
+                self.counts.stale = self.counts.stale.wrapping_add(1);
                 Admission::Dropped
             }
             GateVerdict::WrongGate => {
@@ -262,7 +262,7 @@ impl<M> Inbox<M> {
                 Admission::WrongGate
             }
             GateVerdict::Gap => {
-                self.counts.gaps += 1;
+                self.counts.gaps = self.counts.gaps.wrapping_add(1);
                 self.gate.note(from);
                 match self.held.hold(from, epoch, seq, message, now) {
                     Kept::Held => Admission::Held,
@@ -289,7 +289,7 @@ impl<M> Inbox<M> {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
                 self.mailbox.push_back(message);
-                self.counts.admitted += 1;
+                self.counts.admitted = self.counts.admitted.wrapping_add(1);
                 Homecoming::Admitted
             }
             GateVerdict::Duplicate => match self.gate.refusal(me, seq) {

@@ -16,7 +16,7 @@ struct Asked {
     ask: Ask,
     due: Time,
     /// The owners it was sent to: any of them may still have it.
-    sent_to: BTreeSet<Incarnation>,
+    sent_to: Few<Incarnation>,
     /// How often it was sent.
     copies: u32,
     again_at: Time,
@@ -58,10 +58,9 @@ impl Directory {
             return;
         }
         let due = now + deadline;
-        let asked = Asked { name, ask, due, sent_to: BTreeSet::new(), copies: 0, again_at: now + REPEAT };
+        let asked = Asked { name, ask, due, sent_to: Few::default(), copies: 0, again_at: now + REPEAT };
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
-        self.asks.repeats.insert((now + REPEAT, request));
         self.ask(request, now);
         self.finish(now);
     }
@@ -74,7 +73,9 @@ impl Directory {
         asked.again_at = now + REPEAT;
         self.asks.repeats.insert((asked.again_at, request));
         if let Some(owner) = owner {
-            asked.sent_to.insert(owner);
+            if !asked.sent_to.contains(&owner) {
+                asked.sent_to.push(owner);
+            }
             asked.copies += 1;
             let ask = asked.ask.clone();
             self.send(owner, Message::Request { request, name, ask });
@@ -112,7 +113,7 @@ impl Directory {
         let Some(asked) = self.asks.take(request) else { return };
         if asked.copies > 1 && asked.ask.changes() {
             // On the same link, and so behind the copy that it is about.
-            for owner in &asked.sent_to {
+            for owner in asked.sent_to.iter() {
                 self.send(*owner, Message::Forget(vec![(name.clone(), request)]));
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
+use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
 use super::record::{Record, StartOutcome, Tombstone};
 use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
@@ -40,13 +41,19 @@ pub(super) struct Entry {
     pub(super) at: Time,
 }
 
+impl Named for Entry {
+    fn name(&self) -> &Name {
+        &self.record.name
+    }
+}
+
 /// The records of one slot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Copy {
     /// What this copy holds.
     pub mark: Mark,
     /// Names in use.
-    pub(super) entries: BTreeMap<Name, Entry>,
+    pub(super) entries: ByName<Entry>,
     tombstones: BTreeMap<Name, (Tombstone, Time)>,
     /// Removals in order, so that the oldest tombstone is found without a search.
     removals: VecDeque<(Time, Name)>,
@@ -62,7 +69,7 @@ impl Copy {
         match change {
             Change::Put(record) => {
                 self.tombstones.remove(&record.name);
-                self.entries.insert(record.name.clone(), Entry { record: Arc::new(record), at: now });
+                self.entries.insert(Entry { record: Arc::new(record), at: now });
             }
             Change::Remove(name, tombstone) => {
                 self.entries.remove(&name);
@@ -164,7 +171,7 @@ impl Copy {
         }
         let Some(staging) = &mut self.staging else { return false };
         for record in fill.records {
-            staging.entries.insert(record.name.clone(), Entry { record: Arc::new(record), at: now });
+            staging.entries.insert(Entry { record: Arc::new(record), at: now });
         }
         for (name, tombstone) in fill.tombstones {
             staging.removals.push_back((now, name.clone()));

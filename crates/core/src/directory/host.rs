@@ -14,6 +14,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::by_name::{ByName, Named};
+use super::by_slot::BySlot;
 use super::message::{Message, News};
 use super::record::{Record, RecordState};
 use super::request::Launch;
@@ -46,6 +48,12 @@ struct Hosted {
     next: Option<Box<Record>>,
 }
 
+impl Named for Hosted {
+    fn name(&self) -> &Name {
+        &self.record.name
+    }
+}
+
 impl Hosted {
     fn new(record: Arc<Record>, phase: Phase) -> Self {
         Self { record, phase, unreported: None, offered: false, next: None }
@@ -61,7 +69,7 @@ impl Hosted {
 #[derive(Debug, Default)]
 pub(super) struct Host {
     /// By slot: an owner asks for those of its slots. No slot is here without a name.
-    slots: BTreeMap<SlotId, BTreeMap<Name, Hosted>>,
+    slots: BySlot<ByName<Hosted>>,
     orphans: BTreeMap<Name, Record>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
@@ -82,11 +90,11 @@ impl Host {
     }
 
     fn all(&self) -> impl Iterator<Item = (&Name, &Hosted)> {
-        self.slots.values().flatten()
+        self.slots.values().flat_map(ByName::values).map(|hosted| (&hosted.record.name, hosted))
     }
 
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Hosted> {
-        self.slots.values_mut().flat_map(BTreeMap::values_mut)
+        self.slots.values_mut().flat_map(ByName::values_mut)
     }
 
     fn get(&self, slot: SlotId, name: &Name) -> Option<&Hosted> {
@@ -99,11 +107,11 @@ impl Host {
 
     /// Records of the names in this slot.
     pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
-        self.slots.get(&slot).into_iter().flatten().map(|(_, hosted)| &*hosted.record)
+        self.slots.get(&slot).into_iter().flat_map(ByName::values).map(|hosted| &*hosted.record)
     }
 
     fn insert(&mut self, slot: SlotId, hosted: Hosted) {
-        self.slots.entry(slot).or_default().insert(hosted.record.name.clone(), hosted);
+        self.slots.or_default(slot).insert(hosted);
     }
 
     fn remove(&mut self, slot: SlotId, name: &Name) -> Option<Hosted> {
@@ -398,10 +406,10 @@ impl Directory {
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
         let (mut told, mut lives) = (Vec::new(), Vec::new());
         for slot in slots {
-            for (name, hosted) in self.host.slots.get(slot).into_iter().flatten() {
+            for hosted in self.host.slots.get(slot).into_iter().flat_map(ByName::values) {
                 // What is offered is judged as an offer.
                 let judged = hosted.phase != Phase::Ended && !hosted.offered;
-                lives.push((name.clone(), hosted.record.token, judged));
+                lives.push((hosted.record.name.clone(), hosted.record.token, judged));
             }
             told.push(*slot);
             if lives.len() > LIVES_PER_MESSAGE {

@@ -10,6 +10,8 @@
 //! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
 
 mod asks;
+mod by_name;
+mod by_slot;
 mod copy;
 mod host;
 mod listing;
@@ -37,6 +39,7 @@ use crate::base::{ErrorCode, ExitReason, Incarnation, Mutants, Name, RequestId, 
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
+use by_slot::BySlot;
 use copy::Copy;
 use host::Host;
 use listing::Listings;
@@ -120,8 +123,8 @@ pub struct Directory {
     settings: Settings,
     rng: Rng,
     line: Option<Line>,
-    copies: BTreeMap<SlotId, Copy>,
-    owned: BTreeMap<SlotId, Owned>,
+    copies: BySlot<Copy>,
+    owned: BySlot<Owned>,
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
     retry_at: Option<Time>,
@@ -152,8 +155,8 @@ impl Directory {
             settings,
             rng,
             line: None,
-            copies: BTreeMap::new(),
-            owned: BTreeMap::new(),
+            copies: BySlot::default(),
+            owned: BySlot::default(),
             unsettled: BTreeSet::new(),
             retry_at: None,
             driving: BTreeMap::new(),

@@ -208,7 +208,7 @@ impl Directory {
         let replicas = Replicas::of(slot, earlier, self.settings.replicas);
         let was = replicas.iter().filter_map(|r| earlier.member(r)).any(|m| Some(&m.name) == mine.as_ref());
         if was {
-            self.copies.entry(slot).or_default().mark.opened = Some(in_view);
+            self.copies.or_default(slot).mark.opened = Some(in_view);
         }
         was
     }
@@ -266,13 +266,13 @@ impl Directory {
                 if !matches!(expected, Some(Phase::Load { from: source }) if *source == from) {
                     return;
                 }
-                if self.copies.entry(slot).or_default().fill(fill, now) {
+                if self.copies.or_default(slot).fill(fill, now) {
                     self.open(slot, now);
                 }
             }
             FillFor::Backup => {
                 let Some(view) = self.backup_view(slot, from) else { return };
-                let copy = self.copies.entry(slot).or_default();
+                let copy = self.copies.or_default(slot);
                 let target = Mark { opened: Some(view), ..fill.mark };
                 let is_news = copy.mark.opened != Some(view) || copy.mark.seq < target.seq;
                 if is_news {
@@ -301,7 +301,7 @@ impl Directory {
     /// The content is complete: brings every backup to it.
     fn open(&mut self, slot: SlotId, now: Time) {
         let Some(view) = self.view().map(|view| view.id) else { return };
-        let copy = self.copies.entry(slot).or_default();
+        let copy = self.copies.or_default(slot);
         if self.settings.mutants.has(Mutant::RecordForgotten) && copy.mark.opened.is_some_and(|v| v != view) {
             copy.entries.clear();
         }
@@ -320,7 +320,7 @@ impl Directory {
         let mut unlike = Vec::new();
         for (slot, mark) in slots {
             let Some(view) = self.backup_view(*slot, from) else { continue };
-            let copy = self.copies.entry(*slot).or_default();
+            let copy = self.copies.or_default(*slot);
             if copy.mark.opened == Some(view) || (mark.opened.is_some() && copy.mark == *mark) {
                 if copy.mark.opened != Some(view) {
                     copy.mark = Mark { opened: Some(view), seq: 0 };

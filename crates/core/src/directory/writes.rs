@@ -88,6 +88,10 @@ impl Directory {
             after
         };
         let Some(owned) = self.owned.get_mut(&slot) else { return };
+        if owned.pending.capacity() == 0 {
+            // Most often one is written down before the next one comes, and there are many slots.
+            owned.pending.reserve_exact(1);
+        }
         owned.pending.push_back(Pending { seq, name, since: now, after });
         self.retry_at.get_or_insert(now + REPEAT);
         self.settle(slot, now);
@@ -165,7 +169,7 @@ impl Directory {
     pub(super) fn repair_backups(&mut self, now: Time) -> bool {
         let mut behind = Vec::new();
         let mut pending = false;
-        for (slot, owned) in &self.owned {
+        for (slot, owned) in self.owned.iter() {
             let Some(oldest) = owned.pending.front() else { continue };
             pending = true;
             let age = now.since(oldest.since);

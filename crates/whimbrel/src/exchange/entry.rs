@@ -4,6 +4,7 @@
 //! while it is held, and user code runs outside of it, with one exception: a message that was held for an unknown
 //! host without having been encoded, because the process might have been here, is encoded when it leaves.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -51,12 +52,12 @@ pub(crate) struct EntryState {
     pub(crate) instance: Option<Arc<Instance>>,
     /// The life that the instance has under this name.
     pub(crate) token: Token,
-    /// The arguments of that life.
-    pub(crate) args: Option<Bytes>,
+    /// The arguments of that life, if its kind keeps them on this node.
+    pub(crate) args: Option<Box<Bytes>>,
     /// The kind that the owner has told.
     pub(crate) kind: Option<Name>,
     /// The epoch under which signals find this entry.
-    epoch: Option<u64>,
+    epoch: Option<NonZeroU64>,
     /// When the sweeper will look at it: not after the port's deadline, perhaps before it.
     pub(super) watched: Option<Time>,
 }
@@ -101,7 +102,8 @@ impl Entry {
 
     /// Sends a message that nobody waits for.
     pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>) -> Result<(), CastError> {
-        self.send(Envelope::Work(work), None).map_err(|failure| CastError::from_call(failure.into()))
+        self.send(Envelope::Work(work), InstanceId::NOBODY)
+            .map_err(|failure| CastError::from_call(failure.into()))
     }
 
     /// Sends a message whose outcome `waiter` is told, once.
@@ -139,7 +141,7 @@ impl Entry {
         (std::ptr::from_ref(self).addr() >> 7) & (super::CALL_SHARDS - 1)
     }
 
-    fn send(self: &Arc<Self>, mut envelope: Envelope, caller: Option<InstanceId>) -> Result<(), Failure> {
+    fn send(self: &Arc<Self>, mut envelope: Envelope, caller: InstanceId) -> Result<(), Failure> {
         if self.exchange.is_closed() {
             return Err(Failure::new(ErrorCode::NodeLost, Executed::No));
         }
@@ -165,9 +167,9 @@ impl Entry {
             }
             state = self.lock();
         }
-        if caller.is_some()
+        if caller != InstanceId::NOBODY
             && envelope.head().reply.is_some()
-            && state.instance.as_ref().map(|instance| instance.id) == caller
+            && state.instance.as_ref().map(|instance| instance.id) == Some(caller)
         {
             return Err(Failure::new(ErrorCode::WouldDeadlock, Executed::No));
         }
@@ -228,8 +230,9 @@ impl Entry {
             // `Parcel::copy` encodes.
             return Err(SendError::NoSession);
         };
-        if state.epoch != Some(epoch) {
-            self.exchange.route_of(state.epoch.replace(epoch), epoch, self);
+        if state.epoch.map(NonZeroU64::get) != Some(epoch) {
+            let before = std::mem::replace(&mut state.epoch, NonZeroU64::new(epoch));
+            self.exchange.route_of(before.map(NonZeroU64::get), epoch, self);
         }
         let remaining_ms = message
             .call_deadline()
@@ -382,7 +385,7 @@ impl Entry {
 
     /// The epoch to forget when the entry goes.
     pub(crate) fn epoch(&self) -> Option<u64> {
-        self.lock().epoch
+        self.lock().epoch.map(NonZeroU64::get)
     }
 
     /// A message will not be handled: its caller is told, or it is a dead letter.

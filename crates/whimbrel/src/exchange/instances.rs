@@ -1,12 +1,13 @@
 //! Instances on this node: launched, told to stop, ended.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{ErrorCode, ExitReason, Name, Token};
 use whimbrel_core::delivery::{Inbox, PortOutput};
 use whimbrel_core::directory::{Launch, Located, Record, RecordState};
@@ -30,13 +31,18 @@ pub(crate) const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_s
 #[derive(Default)]
 pub(super) struct Instances {
     last: AtomicU64,
-    alive: Mutex<BTreeMap<u64, Alive>>,
+    alive: Mutex<HashTable<Alive>>,
     none_alive: Notify,
     leaving: AtomicBool,
 }
 
 /// An instance and the entry that it was launched at.
 type Alive = (Arc<Entry>, Arc<Instance>);
+
+// This program gives the numbers: nobody can choose them so that they collide.
+fn hash(id: InstanceId) -> u64 {
+    mix(id.0)
+}
 
 impl Exchange {
     fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
@@ -51,7 +57,11 @@ impl Exchange {
         instance: &Arc<Instance>,
         life: impl FnOnce(&Tasks) -> AbortHandle,
     ) {
-        lock(&self.instances.alive).insert(instance.id.0, (entry.clone(), instance.clone()));
+        lock(&self.instances.alive).insert_unique(
+            hash(instance.id),
+            (entry.clone(), instance.clone()),
+            |alive| hash(alive.1.id),
+        );
         instance.set_abort(life(&self.tasks));
         if self.is_closed() {
             instance.abort();
@@ -96,7 +106,7 @@ impl Exchange {
         }
         state.instance = Some(instance.clone());
         state.token = record.token;
-        state.args = Some(record.args.clone());
+        state.args = kind.stays().then(|| Box::new(record.args.clone()));
         state.kind = Some(record.kind.clone());
         let left = entry.settle(&mut state, &mut out);
         drop(state);
@@ -221,7 +231,9 @@ impl Exchange {
             drop(state);
         }
         let mut alive = lock(&self.instances.alive);
-        alive.remove(&instance.id.0);
+        if let Ok(found) = alive.find_entry(hash(instance.id), |(_, other)| other.id == instance.id) {
+            found.remove();
+        }
         if alive.is_empty() {
             self.instances.none_alive.notify_waiters();
         }
@@ -263,7 +275,9 @@ impl Exchange {
         let Some((entry, instance)) = found else {
             return Some(Input::Exited { name, token, reason });
         };
-        let main = lock(&self.instances.alive).get(&instance.id.0).map(|(main, _)| main.clone());
+        let main = lock(&self.instances.alive)
+            .find(hash(instance.id), |(_, other)| other.id == instance.id)
+            .map(|(main, _)| main.clone());
         instance.order(Order::Stop(reason));
         let main = main.unwrap_or(entry);
         main.wake();
@@ -335,7 +349,7 @@ impl Exchange {
     /// Lets no instance begin any more, tells all to stop and waits until they have, or for this long.
     pub(crate) async fn stop_all(&self, at_most: Duration) {
         self.instances.leaving.store(true, Ordering::SeqCst);
-        let alive: Vec<_> = lock(&self.instances.alive).values().cloned().collect();
+        let alive: Vec<_> = lock(&self.instances.alive).iter().cloned().collect();
         for (entry, instance) in alive {
             instance.order(Order::Stop(ExitReason::Shutdown));
             entry.wake();
@@ -359,7 +373,7 @@ impl Exchange {
 
     pub(super) fn abort_all(&self) {
         let alive = std::mem::take(&mut *lock(&self.instances.alive));
-        for (_, instance) in alive.into_values() {
+        for (_, instance) in alive {
             instance.abort();
         }
     }

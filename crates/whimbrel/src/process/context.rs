@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
 
-use super::current::Current;
+use super::current::{Current, InstanceId};
 use super::instance::Instance;
 use super::timers::{Tick, TimerId, Timers};
 use super::{Process, ProcessRef};
@@ -154,7 +154,7 @@ impl<P: Process> Context<P> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let owner = Current { id: None, token: self.instance.token(), deadline: None };
+        let owner = Current { id: InstanceId::NOBODY, token: self.instance.token(), deadline: None };
         reap(&mut self.own().tasks).spawn(owner.within(Box::pin(future)));
     }
 
@@ -184,7 +184,7 @@ impl<P: Process> Context<P> {
 
     /// As whom the process runs while it works on a message with this deadline.
     pub(super) fn current(&self, deadline: Option<Time>) -> Current {
-        Current { id: Some(self.instance.id), token: self.instance.token(), deadline }
+        Current { id: self.instance.id, token: self.instance.token(), deadline }
     }
 
     /// Gives the reply to who waits for the message in hand.

@@ -15,11 +15,16 @@ use whimbrel_core::base::{Time, Token};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InstanceId(pub(crate) u64);
 
+impl InstanceId {
+    /// No instance: they are counted from 1.
+    pub(crate) const NOBODY: Self = Self(0);
+}
+
 /// Whose code runs, and until when it is to be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Current {
-    /// None outside of handlers: a task that an instance owns may call its own process.
-    pub(crate) id: Option<InstanceId>,
+    /// Nobody outside of handlers: a task that an instance owns may call its own process.
+    pub(crate) id: InstanceId,
     /// The sending instance.
     pub(crate) token: Token,
     /// The deadline of the call in hand.
@@ -32,7 +37,7 @@ thread_local! {
 
 impl Current {
     /// Code that belongs to no process.
-    pub(crate) const NOBODY: Self = Self { id: None, token: Token::NONE, deadline: None };
+    pub(crate) const NOBODY: Self = Self { id: InstanceId::NOBODY, token: Token::NONE, deadline: None };
 
     /// Runs code as this: what is sent inside is its sending.
     pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {

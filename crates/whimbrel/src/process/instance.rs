@@ -1,6 +1,6 @@
 //! What the rest of the node knows about a running instance.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
@@ -23,7 +23,7 @@ pub(crate) struct Instance {
     pub(crate) kind: &'static str,
     token: AtomicU64,
     /// Rises when `inner` changed, so that the task need not lock to find that nothing did.
-    version: AtomicU64,
+    version: AtomicU32,
     /// `init` has returned Ok.
     serving: AtomicBool,
     inner: Mutex<Inner>,
@@ -50,7 +50,7 @@ impl Instance {
             id,
             kind,
             token: AtomicU64::new(token.as_u64()),
-            version: AtomicU64::new(0),
+            version: AtomicU32::new(0),
             serving: AtomicBool::new(false),
             inner: Mutex::default(),
         })
@@ -73,7 +73,7 @@ impl Instance {
     }
 
     /// Changes whenever an order or a name was added or removed.
-    pub(crate) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
     }
 

@@ -25,7 +25,7 @@ use crate::tasks::Tasks;
 /// How long `terminate` and blocking tasks may take at the end of an instance.
 pub(crate) const TERMINATE_MAX: Duration = Duration::from_secs(5);
 /// Messages handled in a row before other tasks get a turn.
-const TURN_MESSAGES_MAX: u32 = 64;
+const TURN_MESSAGES_MAX: u8 = 64;
 
 /// Everything an instance begins with.
 pub(crate) struct Birth<P: Process> {
@@ -55,8 +55,32 @@ struct Alive<P: Process> {
 // boxed and gone by then, and what a message brings is not kept across an await.
 async fn live<P: Process>(birth: Box<Birth<P>>) {
     let Some(mut alive) = Box::pin(begin(birth)).await else { return };
-    let reason = serve(&mut alive).await;
-    Box::pin(end(alive, reason)).await;
+    let mut turn = 0_u8;
+    let over = loop {
+        if let Some(reason) = alive.cx.stop.take() {
+            break Over::Stops(*reason);
+        }
+        let ended = {
+            let handling = match poll_fn(|task| poll_next(&mut alive, task)).await {
+                Next::Order(Order::Stop(reason)) => break Over::Stops(reason),
+                Next::Own(work) => start(&mut alive.process, &mut alive.cx, work, None),
+                Next::Message(envelope) => handle(&mut alive, envelope),
+            };
+            match handling {
+                Some(handling) => handling.await,
+                None => Ok(()),
+            }
+        };
+        if let Err(reason) = ended {
+            break Over::Crashed(crashed(&mut alive.cx, reason));
+        }
+        turn += 1;
+        if turn == TURN_MESSAGES_MAX {
+            turn = 0;
+            tokio::task::yield_now().await;
+        }
+    };
+    Box::pin(end(alive, over)).await;
 }
 
 async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
@@ -85,7 +109,7 @@ async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
     };
     born(Ok(()));
     exchange.launched(&entry, &instance).await;
-    Some(Alive { process, cx, messages, sources: Sources { seen: u64::MAX, names: None, next: 0 } })
+    Some(Alive { process, cx, messages, sources: Sources { seen: None, registered: None } })
 }
 
 /// Why an instance stops serving.
@@ -115,35 +139,6 @@ async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitR
     Guarded::new(current, future).await?.map_err(ExitReason::capped)
 }
 
-/// Handles messages until the instance is to end; says why.
-async fn serve<P: Process>(alive: &mut Alive<P>) -> Over {
-    let mut turn = 0;
-    loop {
-        if let Some(reason) = alive.cx.stop.take() {
-            return Over::Stops(*reason);
-        }
-        let ended = {
-            let handling = match poll_fn(|task| poll_next(alive, task)).await {
-                Next::Order(Order::Stop(reason)) => return Over::Stops(reason),
-                Next::Own(work) => start(&mut alive.process, &mut alive.cx, work, None),
-                Next::Message(envelope) => handle(alive, envelope),
-            };
-            match handling {
-                Some(handling) => handling.await,
-                None => Ok(()),
-            }
-        };
-        if let Err(reason) = ended {
-            return Over::Crashed(crashed(&mut alive.cx, reason));
-        }
-        turn += 1;
-        if turn == TURN_MESSAGES_MAX {
-            turn = 0;
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
 enum Next {
     Order(Order),
     Own(Box<dyn Work>),
@@ -152,10 +147,14 @@ enum Next {
 
 /// The mailboxes of an instance beside its own: those of its registered names.
 struct Sources {
-    /// The version of the instance that `names` is from.
-    seen: u64,
+    /// The version of the instance that `registered` is from; none before the first look.
+    seen: Option<u32>,
     /// None when there are none, as almost always.
-    names: Option<Arc<[Arc<Entry>]>>,
+    registered: Option<Box<Registered>>,
+}
+
+struct Registered {
+    names: Vec<Arc<Entry>>,
     /// Whose turn it is: none may keep the others waiting.
     next: usize,
 }
@@ -163,13 +162,13 @@ struct Sources {
 impl Sources {
     /// A message of any mailbox; if there is none, each is left the waker.
     fn pop<P: Process>(&mut self, cx: &Context<P>, waker: &Waker) -> Option<Envelope> {
-        let Some(names) = &self.names else {
+        let Some(Registered { names, next }) = self.registered.as_deref_mut() else {
             return cx.entry.pop(waker);
         };
         let all = names.len() + 1;
         for _ in 0..all {
-            let at = self.next % all;
-            self.next = at + 1;
+            let at = *next % all;
+            *next = at + 1;
             let entry = names.get(at).unwrap_or(&cx.entry);
             if let Some(popped) = entry.pop(waker) {
                 return Some(popped);
@@ -183,9 +182,10 @@ fn poll_next<P: Process>(alive: &mut Alive<P>, task: &mut std::task::Context<'_>
     let Alive { cx, sources, .. } = alive;
     loop {
         let version = cx.instance.version();
-        if version != sources.seen {
-            sources.seen = version;
-            sources.names = Some(cx.instance.names()).filter(|names| !names.is_empty()).map(Arc::from);
+        if sources.seen != Some(version) {
+            sources.seen = Some(version);
+            let names = cx.instance.names();
+            sources.registered = (!names.is_empty()).then(|| Box::new(Registered { names, next: 0 }));
         }
         // Asked each time an order may have come: the version rises with it. It is rare and the lock is short.
         if version != 0
@@ -320,5 +320,31 @@ async fn end_tasks<P: Process>(cx: &mut Context<P>) {
 async fn join_all(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         log_panic(ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Small(#[allow(dead_code)] u64);
+
+    impl Process for Small {
+        const KIND: &'static str = "small";
+        type Args = u64;
+        async fn init(args: u64, _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+            Ok(Small(args))
+        }
+    }
+
+    fn bytes_of<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The runtime rounds the memory of a task up to a multiple of 128 bytes, 112 of which are its own.
+    #[test]
+    fn the_task_of_a_small_process_takes_three_times_128_bytes() {
+        let life = bytes_of(live::<Small>);
+        assert!(life + 112 <= 3 * 128, "{life} bytes");
     }
 }

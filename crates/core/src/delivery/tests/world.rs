@@ -470,7 +470,10 @@ fn nothing_is_lost_doubled_or_reordered_between_live_nodes() {
     }
     let InboxCounts { admitted, refused, duplicates, stale, gaps } = total;
     let rare = [refused, duplicates, stale, gaps].into_iter().min().unwrap_or(0);
-    assert!(admitted > 100 * seeds && rare > 0, "the runs do not reach what they are for: {total:?}");
+    assert!(
+        u64::from(admitted) > 100 * seeds && rare > 0,
+        "the runs do not reach what they are for: {total:?}"
+    );
 }
 
 #[cfg(feature = "mutants")]
