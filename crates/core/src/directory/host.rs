@@ -367,7 +367,7 @@ impl Directory {
     /// Tells an owner that has just opened these slots which lives of theirs are here.
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
         let (mut told, mut lives) = (Vec::new(), Vec::new());
-        for slot in slots {
+        for slot in slots.iter().collect::<BTreeSet<_>>() {
             let names = self.host.by_slot.get(slot).into_iter().flatten();
             for (name, hosted) in names.filter_map(|name| Some((name, self.host.names.get(name)?))) {
                 // What is offered is judged as an offer.
