@@ -12,6 +12,7 @@ use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, N
 use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sent, Signal};
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
+use super::calls::NOBODY;
 use super::envelope::{Body, Envelope, Failure};
 use super::{Exchange, lock};
 use crate::clock;
@@ -256,11 +257,13 @@ impl Entry {
         });
         // The limit of a payload leaves room for everything around it.
         let frame = OutFrame::message(&frame).map_err(|_| SendError::Full)?;
-        self.exchange.send_frame(to, Lane::Messages, frame)?;
-        if let Some(call) = call {
-            self.exchange.call_is_at(call, to);
+        // Before it is sent: a reply is heard only from there, and may come at once.
+        let before = call.and_then(|call| self.exchange.call_is_at(call, to));
+        let sent = self.exchange.send_frame(to, Lane::Messages, frame);
+        if let (Err(_), Some(call)) = (sent, call) {
+            self.exchange.call_is_at(call, before.unwrap_or(NOBODY));
         }
-        Ok(())
+        sent
     }
 
     /// Does what a port wants done under its lock; returns what is to be done after it.

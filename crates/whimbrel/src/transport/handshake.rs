@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use thiserror::Error;
@@ -29,9 +29,12 @@ use whimbrel_core::wire::hello::{
 use super::TransportConfig;
 use super::connection::Connection;
 use super::registry::{Lost, Right, Shared};
+use super::session::Session;
 
-/// Kinds that one node may host: what a greeting may make this node keep.
-const KINDS_MAX: usize = 4096;
+/// Bytes in front of the length of a frame.
+const LENGTH_BYTES: usize = 4;
+/// Room that a greeting is read into at a time: all of it for a stranger.
+const ROOM_BYTES: usize = LENGTH_BYTES + UNPROVEN_BYTES_MAX;
 
 /// Why a handshake gave no session. Nothing was changed.
 #[derive(Debug, Error)]
@@ -51,6 +54,9 @@ pub(super) enum HandshakeError {
     /// This node refused the peer.
     #[error("refused: {0}")]
     RefusedHere(Refusal),
+    /// The peer says of itself what no node may.
+    #[error("the peer can not be a member: {0}")]
+    NoMember(&'static str),
     /// Another connection is used.
     #[error("not needed: {0:?}")]
     Lost(Lost),
@@ -86,6 +92,9 @@ pub(super) async fn accept(
     on_proven();
 
     let connection = connection_id(&theirs);
+    let other_session =
+        |s: &Session| s.peer().incarnation == theirs.incarnation && s.id() != proof.claim.session;
+    shared.await_end_of(other_session).await;
     let right = match shared.claim(&me, theirs.incarnation, connection, proof.claim) {
         Ok(right) => right,
         Err(lost) => return Err(connected.lose(lost).await),
@@ -207,9 +216,13 @@ impl Greeter {
                     greeting => Ok((greeting, body)),
                 };
             }
-            // Grows with what has arrived, at most to the limit of a frame.
-            self.buffer.reserve(UNPROVEN_BYTES_MAX);
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            if self.buffer.get(LENGTH_BYTES).is_some_and(|kind| !Greeting::may_begin_with(*kind)) {
+                return Err(HandshakeError::OutOfTurn);
+            }
+            // No more than one frame is taken in before it is looked at.
+            let room = (LENGTH_BYTES + bytes_max).saturating_sub(self.buffer.len()).min(ROOM_BYTES);
+            self.buffer.reserve(room);
+            if self.stream.read_buf(&mut (&mut self.buffer).limit(room)).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
@@ -294,9 +307,11 @@ impl Proven {
         if !same {
             return Err(self.0.refuse(Refusal::Settings).await);
         }
-        if welcome.member.incarnation != right.peer || welcome.member.kinds.len() > KINDS_MAX {
+        if welcome.member.incarnation != right.peer {
             return Err(HandshakeError::OutOfTurn);
         }
+        welcome.member.check().map_err(HandshakeError::NoMember)?;
+        right.await_namesakes(&welcome.member).await;
         if let Err(lost) = right.check_peer(&welcome.member) {
             self.0.refuse(lost.refusal()).await;
             return Err(HandshakeError::Lost(lost));

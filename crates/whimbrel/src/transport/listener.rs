@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use whimbrel_core::wire::hello::{Greeting, Refusal};
 
 use super::handshake::{self, HandshakeError};
-use super::registry::Shared;
+use super::registry::{Lost, Shared};
 use super::{TransportConfig, TransportError};
 
 /// Connections in their handshake from one address.
@@ -67,6 +67,9 @@ async fn accept_all(shared: Arc<Shared>, listener: TcpListener) {
 fn admit(shared: &Arc<Shared>, stream: TcpStream, from: IpAddr) {
     let Some(seat) = Seat::take(shared, from) else {
         turn_away(&stream);
+        if let Some(kept_back) = shared.log.admit() {
+            tracing::warn!(%from, error = %Refusal::Busy, kept_back, "a connection was refused");
+        }
         return;
     };
     shared.tasks.spawn_until_stopped("accept", greet(shared.clone(), stream, from, seat));
@@ -85,6 +88,7 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, seat: Seat)
     let handshake = handshake::accept(&shared, stream, move || drop(seat));
     let result = tokio::time::timeout(shared.config.timings.handshake, handshake).await;
     let error = match result {
+        Ok(Err(HandshakeError::Lost(lost @ Lost::NameInUse))) => lost.refusal().to_string(),
         Ok(Ok(()) | Err(HandshakeError::Lost(_) | HandshakeError::OwnAddress)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the handshake took too long".to_owned(),

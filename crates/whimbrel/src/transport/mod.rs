@@ -55,6 +55,7 @@ use crate::secret::Secret;
 use crate::tasks::Tasks;
 
 pub(crate) use outgoing::OutFrame;
+pub(crate) use registry::LogLimit;
 
 /// Bytes of messages that one session queues or keeps unacknowledged.
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
