@@ -333,3 +333,34 @@ impl Proven {
         shared.commit(right, Box::new(welcome.member), connection).map_err(HandshakeError::Lost)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::net::TcpListener;
+    use whimbrel_core::wire::frame::FrameKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stranger_that_sends_without_end_is_kept_in_the_room_of_one_frame() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let flood = tokio::spawn(async move {
+            // Frames of the greatest length, in which nothing can be read but their kind.
+            let mut frame = (UNPROVEN_BYTES_MAX as u32).to_be_bytes().to_vec();
+            frame.resize(ROOM_BYTES, FrameKind::Proof as u8);
+            while stranger.write_all(&frame).await.is_ok() {}
+        });
+        let mut greeter = Unproven::new(accepted).0;
+        for _ in 0..100 {
+            assert!(matches!(greeter.read(UNPROVEN_BYTES_MAX).await, Err(HandshakeError::Garbage(_))));
+            assert!(greeter.buffer.len() <= ROOM_BYTES && greeter.buffer.capacity() <= 2 * ROOM_BYTES);
+            greeter.buffer.advance(ROOM_BYTES);
+        }
+        drop(greeter);
+        flood.await.unwrap();
+    }
+}

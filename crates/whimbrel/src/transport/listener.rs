@@ -131,3 +131,31 @@ impl Drop for Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn eight_strangers_of_one_address_and_256_in_all_get_a_seat() {
+        let shared = super::super::tests::shared();
+        let seat = |host: u8| Seat::take(&shared, IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)));
+        let mut seats = Vec::new();
+        for host in 0..32 {
+            for _ in 0..UNPROVEN_PER_ADDRESS_MAX {
+                seats.push(seat(host).unwrap());
+            }
+            assert!(seat(host).is_none(), "the ninth of {host}");
+        }
+        assert_eq!(seats.len(), UNPROVEN_MAX);
+        assert!(seat(200).is_none(), "nobody has been there yet, but all seats are taken");
+        seats.pop();
+        let freed = seat(200);
+        assert!(freed.is_some());
+        drop((freed, seats));
+        assert!(shared.unproven.lock().unwrap().is_empty(), "nothing is kept of who was there");
+    }
+}

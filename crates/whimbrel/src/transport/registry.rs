@@ -305,7 +305,7 @@ impl Shared {
     }
 
     /// Whoever is connected and was heard within this time lives, whatever another peer says.
-    fn lives_within(&self) -> Duration {
+    pub(super) fn lives_within(&self) -> Duration {
         self.config.timings.keep_alive * 2
     }
 

@@ -147,6 +147,19 @@ impl Node {
         self.transport.send(to.incarnation(), Lane::Messages, numbered(number, 16))
     }
 
+    /// Hears the peer until it counts as one that lives.
+    pub(super) async fn hear_until_alive(&mut self, peer: &Node) {
+        let shared = self.transport.shared.clone();
+        let lives = || {
+            let session = shared.session(peer.incarnation());
+            session.is_some_and(|session| session.is_living(shared.lives_within()))
+        };
+        while !lives() {
+            peer.send(self, 0).unwrap();
+            self.next_number().await;
+        }
+    }
+
     pub(super) async fn event(&mut self) -> TransportEvent {
         let name = self.me.name.clone();
         let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
