@@ -8,3 +8,6 @@ pub mod frame;
 pub mod hello;
 
 pub use control::{Body, Control};
+
+#[cfg(test)]
+mod tests;
