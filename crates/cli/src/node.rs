@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use whimbrel::{Cluster, StaticList};
+use whimbrel::{Cluster, JoinError, StaticList};
 
 use crate::cli::NodeArgs;
 use crate::node_config::NodeConfig;
@@ -28,9 +28,15 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
         builder = builder.secret_file(file);
     }
     let cluster = builder.join().await.map_err(|error| {
+        if let JoinError::BadSetting { key, .. } = &error {
+            return Failure::usage(format!("`{key}` is not usable"))
+                .detail(error)
+                .hint("put it right in the configuration, or leave it out if it has a default")
+                .in_file(&args.config);
+        }
         Failure::environment(format!("the node can not join cluster {:?}", config.cluster))
             .detail(error)
-            .hint(format!("is {} free and yours to listen on, and does `secret_file` exist?", config.listen))
+            .hint(format!("is {} free and yours to listen on?", config.listen))
     })?;
     let ended = cluster.run_until_signal();
     let name = cluster.node_name().to_owned();

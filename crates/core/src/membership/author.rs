@@ -90,7 +90,8 @@ impl Membership {
         }
         let joiner = member.incarnation;
         let known = self.peers.get(&joiner);
-        if known.is_some_and(|peer| (&peer.info.name, &peer.info.address) != (&member.name, &member.address)) {
+        if known.is_some_and(|peer| (&peer.info.name, &peer.info.address) != (&member.name, &member.address))
+        {
             return self.refuse(from, "it joins under another name or address than it has");
         }
         if view.incarnations().any(|other| other != joiner && other.nonce == joiner.nonce) {

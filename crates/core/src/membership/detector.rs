@@ -340,8 +340,9 @@ mod tests {
     fn invented_members_are_neither_kept_nor_probed() {
         let mut detector = watching();
         for round in 0..1_000u64 {
-            let news: Vec<Member<Key>> =
-                (0..50).map(|n| Member::alive(Key { nonce: 1_000 + round * 50 + n, generation: 0 })).collect();
+            let news: Vec<Member<Key>> = (0..50)
+                .map(|n| Member::alive(Key { nonce: 1_000 + round * 50 + n, generation: 0 }))
+                .collect();
             detector.on_packet(life(3), &packet_of_three(&news), Time::from_micros(10));
         }
         assert_eq!(detector.foca.iter_membership_state().count(), 2);

@@ -33,7 +33,8 @@ pub(super) fn admitted(packet: &[u8], from: u64, generation: impl Fn(u64) -> Opt
             let member: Member<Key> = PostcardCodec.decode_member(&mut members).ok()?;
             let Key { nonce, generation: claimed } = *member.id();
             // It rises by one at a time.
-            if generation(nonce).is_some_and(|known| claimed <= known.saturating_add(1) && claimed < u32::MAX) {
+            if generation(nonce).is_some_and(|known| claimed <= known.saturating_add(1) && claimed < u32::MAX)
+            {
                 news.push(member);
             }
         }

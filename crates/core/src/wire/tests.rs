@@ -82,11 +82,15 @@ fn member() -> MemberInfo {
 }
 
 fn greetings() -> Vec<Greeting> {
-    let hello =
-        Hello { version_min: 1, version: 1, features: 0, incarnation: life(1), challenge: [5; CHALLENGE_BYTES] };
+    let hello = Hello {
+        version_min: 1,
+        version: 1,
+        features: 0,
+        incarnation: life(1),
+        challenge: [5; CHALLENGE_BYTES],
+    };
     let claim = Claim { session: u64::MAX, lost: 1 };
-    let welcome =
-        Welcome { mode: Mode::Available, slots: 4096, replicas: 2, member: member(), received: 9 };
+    let welcome = Welcome { mode: Mode::Available, slots: 4096, replicas: 2, member: member(), received: 9 };
     vec![
         Greeting::Hello(hello),
         Greeting::Proof(Proof { mac: [7; PROOF_BYTES], claim }),
@@ -120,7 +124,10 @@ fn frames() -> Vec<MessageFrame> {
         MessageFrame::Message(message),
         MessageFrame::Signal(Signal::Refused { epoch: 3, seq: 70_000, code: ErrorCode::Overloaded }),
         MessageFrame::Reply(Reply { call: 9, outcome: failed }),
-        MessageFrame::Reply(Reply { call: 9, outcome: Outcome::Done { codec: 1, payload: Bytes::default() } }),
+        MessageFrame::Reply(Reply {
+            call: 9,
+            outcome: Outcome::Done { codec: 1, payload: Bytes::default() },
+        }),
     ]
 }
 

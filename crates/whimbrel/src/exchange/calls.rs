@@ -103,7 +103,8 @@ impl Exchange {
     /// The outcome of a call of this node arrived from another one.
     pub(super) fn on_reply(&self, from: Incarnation, reply: Reply) {
         let id = CallId::from_u64(reply.call);
-        let waiter = self.calls.get(usize::from(id.shard())).and_then(|shard| lock(shard).take_from(id, from));
+        let waiter =
+            self.calls.get(usize::from(id.shard())).and_then(|shard| lock(shard).take_from(id, from));
         let Some(waiter) = waiter else {
             return;
         };

@@ -251,7 +251,8 @@ async fn a_peer_that_says_it_is_a_living_node_does_not_get_its_session() {
     let (mut one, mut two) = pair(config).await;
     one.hear_until_alive(&two).await;
     let puppet = Puppet::posing_as(&two.me).await;
-    for claim in [Claim::default(), Claim { session: 12_345, lost: 0 }, Claim { session: 0, lost: u64::MAX }] {
+    for claim in [Claim::default(), Claim { session: 12_345, lost: 0 }, Claim { session: 0, lost: u64::MAX }]
+    {
         assert_eq!(puppet.dials(&one, 7, claim).await.err(), Some(Refusal::Duplicate));
     }
     two.send(&one, 9).unwrap();

@@ -232,7 +232,8 @@ async fn floods_of_every_sort_leave_memory_and_service_as_they_were() {
             peer.say(&MessageFrame::Reply(Reply { call: number, outcome })).await;
         }
         // Strangers, one after the other: frames too long, too short, unknown, early, and no frame at all.
-        for bytes in [&[0, 0, 0, 0][..], &[255; 64], &[0, 0, 16, 1], &[0, 0, 0, 9, 17], b"GET / HTTP/1.1\r\n\r\n"]
+        for bytes in
+            [&[0, 0, 0, 0][..], &[255; 64], &[0, 0, 16, 1], &[0, 0, 0, 9, 17], b"GET / HTTP/1.1\r\n\r\n"]
         {
             for _ in 0..40 {
                 let mut stranger = TcpStream::connect(one.address()).await.unwrap();
@@ -267,7 +268,8 @@ async fn frames_that_can_not_be_read_end_their_connection_alone() {
             peer.hears_the_end().await;
         }
     }
-    for bytes in [&[0, 0, 0, 0][..], &u32::MAX.to_be_bytes(), &[0, 16, 0, 1], &[0, 0, 0, 5, 17], &[0, 0, 0, 1, 99]]
+    for bytes in
+        [&[0, 0, 0, 0][..], &u32::MAX.to_be_bytes(), &[0, 16, 0, 1], &[0, 0, 0, 5, 17], &[0, 0, 0, 1, 99]]
     {
         let mut peer = Peer::meets(&one, "rubbish").await;
         peer.say_bytes(bytes).await;

@@ -9,7 +9,9 @@ use whimbrel_core::base::RequestId;
 use whimbrel_core::directory::{self, Answer, Ask, Located};
 use whimbrel_core::membership;
 use whimbrel_core::wire::frame::{self, FrameKind, MessageFrame, Outcome};
-use whimbrel_core::wire::hello::{Claim, Greeting, Hello, Proof, Role, VERSION, VERSION_MIN, Welcome, proven};
+use whimbrel_core::wire::hello::{
+    Claim, Greeting, Hello, Proof, Role, VERSION, VERSION_MIN, Welcome, proven,
+};
 use whimbrel_core::wire::{Body, Control};
 
 use crate::kinds::LONG;
@@ -94,9 +96,8 @@ impl Peer {
     }
 
     fn note_view(&mut self, heard: &Heard) {
-        if let Heard::Control(Control {
-            body: Body::Membership(membership::Message::Install(view)), ..
-        }) = heard
+        if let Heard::Control(Control { body: Body::Membership(membership::Message::Install(view)), .. }) =
+            heard
             && view.contains(self.me.incarnation)
         {
             self.view = Some(view.clone());
