@@ -2,7 +2,9 @@
 //! comes from and whatever came before; and when the liar is gone, the others serve.
 
 use whimbrel_core::base::Rng;
-use whimbrel_core::wire::Control;
+use whimbrel_core::membership;
+use whimbrel_core::view::{View, ViewId};
+use whimbrel_core::wire::{Body, Control};
 
 use super::*;
 
@@ -64,6 +66,22 @@ fn mutate(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
+/// What `c` could say next about views, as bytes: what was said before is mostly too old to be followed.
+fn next_about_views(net: &Net, rng: &mut Rng) -> Vec<u8> {
+    let Some(current) = net.snapshot("a").view else { return Vec::new() };
+    let author = net.nodes["c"].incarnation().nonce;
+    let id = ViewId { counter: current.id.counter + 1, author };
+    let next = View { id, parent: Some(current.id), members: current.members.clone() };
+    let joiner = net.nodes["c"].me().clone();
+    let message = match rng.below(4) {
+        0 => membership::Message::Install(next),
+        1 => membership::Message::Chain { connected: true, views: vec![next] },
+        2 => membership::Message::Chain { connected: false, views: vec![next] },
+        _ => membership::Message::Join { member: joiner, counter_floor: current.id.counter },
+    };
+    Control { view: Some(current.id), body: Body::Membership(message) }.to_bytes()
+}
+
 #[test]
 fn no_changed_message_of_a_member_makes_a_node_panic() {
     for seed in 0..8 {
@@ -77,7 +95,11 @@ fn no_changed_message_of_a_member_makes_a_node_panic() {
         let liar = net.nodes["c"].incarnation();
         let mut heard = 0;
         for round in 0..4_000 {
-            let sample = &samples[rng.below(samples.len() as u64) as usize];
+            let next = next_about_views(&net, &mut rng);
+            let sample = match rng.below(8) {
+                0 if !next.is_empty() => &next,
+                _ => &samples[rng.below(samples.len() as u64) as usize],
+            };
             let Ok(message) = Control::from_bytes(&mutate(sample, &mut rng)) else { continue };
             heard += 1;
             net.queue.push_back(("a".into(), Input::Message { from: liar, message }));
