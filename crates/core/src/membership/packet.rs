@@ -42,11 +42,11 @@ pub(super) fn admitted(packet: &[u8], from: u64, generation: impl Fn(u64) -> Opt
             return None;
         }
     }
-    encoded(&header, has_news.then_some(&news))
+    encoded(&header, has_news.then_some(news.as_slice()))
 }
 
 /// The packet as foca itself would have written it.
-fn encoded(header: &Header<Key>, news: Option<&Vec<Member<Key>>>) -> Option<Vec<u8>> {
+fn encoded(header: &Header<Key>, news: Option<&[Member<Key>]>) -> Option<Vec<u8>> {
     let mut packet = Vec::new();
     PostcardCodec.encode_header(header, &mut packet).ok()?;
     if let Some(news) = news {
@@ -69,9 +69,9 @@ mod tests {
         Key { nonce, generation }
     }
 
-    fn packet(src: Key, news: Option<Vec<Member<Key>>>) -> Vec<u8> {
+    fn packet(src: Key, news: Option<&[Member<Key>]>) -> Vec<u8> {
         let header = Header { src, src_incarnation: 3, dst: key(1, 0), message: Message::Ping(7) };
-        encoded(&header, news.as_ref()).unwrap()
+        encoded(&header, news).unwrap()
     }
 
     /// This node is 1, at generation 4; 2 and 3 are members.
@@ -87,7 +87,7 @@ mod tests {
             Member::new(key(1, 4), 9, State::Suspect),
             Member::new(key(2, 0), 0, State::Suspect),
         ];
-        for news in [None, Some(Vec::new()), Some(news)] {
+        for news in [None, Some(&[][..]), Some(&news)] {
             let honest = packet(key(2, 0), news);
             assert_eq!(admitted(&honest, 2, known), Some(honest));
         }
@@ -103,22 +103,22 @@ mod tests {
     fn news_of_nobody_and_of_impossible_generations_are_left_out() {
         let honest = Member::new(key(3, 5), 0, State::Suspect);
         let forged = [key(9, 0), key(3, 7), key(3, u32::MAX), key(1, 6), key(1, u32::MAX)].map(Member::down);
-        let news = forged.into_iter().chain([honest.clone()]).collect();
-        let left = packet(key(2, 0), Some(vec![honest]));
-        assert_eq!(admitted(&packet(key(2, 0), Some(news)), 2, known), Some(left));
+        let news: Vec<_> = forged.into_iter().chain([honest.clone()]).collect();
+        let left = packet(key(2, 0), Some(&[honest]));
+        assert_eq!(admitted(&packet(key(2, 0), Some(&news)), 2, known), Some(left));
     }
 
     #[test]
     fn what_is_cut_longer_or_too_long_is_no_packet() {
-        let whole = packet(key(2, 0), Some(vec![Member::down(key(3, 5))]));
+        let whole = packet(key(2, 0), Some(&[Member::down(key(3, 5))]));
         let header = packet(key(2, 0), None).len();
         for length in (0..whole.len()).filter(|length| *length != header) {
             assert_eq!(admitted(&whole[..length], 2, known), None, "{length}");
         }
-        let mut longer = whole.clone();
+        let mut longer = whole;
         longer.push(0);
         assert_eq!(admitted(&longer, 2, known), None);
-        let many = packet(key(2, 0), Some(vec![Member::down(key(3, 5)); 1_000]));
+        let many = packet(key(2, 0), Some(&vec![Member::down(key(3, 5)); 1_000]));
         assert_eq!(admitted(&many, 2, known), None);
         // A count of members that are not there costs nothing.
         let mut count = packet(key(2, 0), None);

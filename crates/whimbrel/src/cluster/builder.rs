@@ -25,7 +25,7 @@ use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, encoded, local};
 use crate::secret::Secret;
 use crate::tasks::Tasks;
-use crate::transport::{Timings, Transport, TransportConfig, TransportError};
+use crate::transport::{SESSIONS_MAX, Timings, Transport, TransportConfig, TransportError};
 
 /// How long `join` waits for a view unless it says otherwise.
 const JOIN_MAX: Duration = Duration::from_secs(60);
@@ -319,6 +319,7 @@ impl Builder {
             mode: Mode::default(),
             slots: config.slots,
             replicas: config.replicas as u8,
+            sessions_max: SESSIONS_MAX,
             features: FEATURES,
             mutants: config.mutants,
             timings: Timings::default(),

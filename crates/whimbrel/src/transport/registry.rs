@@ -74,6 +74,8 @@ pub(super) enum Lost {
     Outdated,
     /// An older life of the peer is connected and speaks.
     NameInUse,
+    /// This node has as many sessions as it may.
+    TooMany,
 }
 
 impl Lost {
@@ -84,6 +86,7 @@ impl Lost {
             Lost::NotReady => Refusal::NotReady,
             Lost::Outdated => Refusal::Outdated,
             Lost::NameInUse => Refusal::NameInUse,
+            Lost::TooMany => Refusal::Busy,
         }
     }
 }
@@ -299,9 +302,11 @@ impl Shared {
     /// Whether a peer may have a session at all: checked while it can still be told.
     ///
     /// # Errors
-    /// Another life of the same node is connected: a younger one, or one that lives.
+    /// Another life of the same node is connected: a younger one, or one that lives. Or there is no room.
     fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
-        self.read().check_other_lives(peer, self.lives_within())
+        let registry = self.read();
+        registry.check_room(peer.incarnation, self.config.sessions_max)?;
+        registry.check_other_lives(peer, self.lives_within())
     }
 
     /// Whoever is connected and was heard within this time lives, whatever another peer says.
@@ -376,6 +381,7 @@ impl Registry {
         if rights.get(&right.peer) != Some(&right.connection) {
             return Err(Lost::Duplicate);
         }
+        self.check_room(right.peer, shared.config.sessions_max)?;
         let mut predecessors = self.end_other_lives(&peer, shared.lives_within())?;
         if let Some(resumed) = &right.session {
             // It may have ended since the peer was told that it goes on.
@@ -405,6 +411,12 @@ impl Registry {
     fn has_younger(&self, peer: &MemberInfo) -> bool {
         let younger = |s: &Session| s.peer().incarnation.started_ms > peer.incarnation.started_ms;
         self.other_lives(peer).any(|s| !s.is_ending() && s.is_connected() && younger(s))
+    }
+
+    /// A member can show itself under as many lives as it likes.
+    fn check_room(&self, peer: Incarnation, sessions_max: usize) -> Result<(), Lost> {
+        let has_room = self.sessions.len() < sessions_max || self.sessions.contains_key(&peer);
+        if has_room { Ok(()) } else { Err(Lost::TooMany) }
     }
 
     fn check_other_lives(&self, peer: &MemberInfo, lives_within: Duration) -> Result<(), Lost> {

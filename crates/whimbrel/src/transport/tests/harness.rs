@@ -73,6 +73,7 @@ pub(super) fn config() -> TransportConfig {
         mode: Mode::Available,
         slots: 4096,
         replicas: 2,
+        sessions_max: super::super::SESSIONS_MAX,
         features: 0,
         mutants: Mutants::default(),
         timings: Timings::default(),

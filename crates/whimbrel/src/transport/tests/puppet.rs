@@ -332,3 +332,27 @@ async fn a_peer_that_says_nothing_after_its_handshake_is_hung_up_on_and_others_a
     assert_eq!(one.next_number().await, 5);
     one.assert_no_event();
 }
+
+#[tokio::test]
+async fn one_that_shows_itself_under_ever_more_lives_takes_the_room_there_is_and_no_more() {
+    let mut config = config();
+    config.sessions_max = 3;
+    let (mut one, two) = pair(config).await;
+    let mut strings = Vec::new();
+    for life in 10..12 {
+        let mut puppet = Puppet::new(life).await;
+        puppet.me.name = Name::new(&format!("puppet {life}")).unwrap();
+        strings.push((puppet.dials(&one, 7, Claim::default()).await.unwrap(), puppet));
+        up(&mut one, strings.last().unwrap().1.me.incarnation).await;
+    }
+    let mut fourth = Puppet::new(12).await.dials(&one, 7, Claim::default()).await.unwrap();
+    let refusal = fourth.stranger.hear().await.map(|(greeting, _)| greeting);
+    assert_eq!(refusal, Some(Greeting::Refusal(Refusal::Busy)));
+    // Who has a session may go on with it on another connection.
+    let (first, puppet) = &strings[0];
+    let claim = Claim { session: first.session, lost: first.connection };
+    assert!(puppet.dials(&one, 8, claim).await.is_ok());
+    two.send(&one, 5).unwrap();
+    assert_eq!(one.next_number().await, 5);
+    one.assert_no_event();
+}

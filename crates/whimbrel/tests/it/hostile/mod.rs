@@ -98,6 +98,9 @@ fn resident_bytes() -> Option<usize> {
     text.split_whitespace().nth(1)?.parse::<usize>().ok().map(|pages| pages * 4096)
 }
 
+/// Kind, message, codec, payload; the code of the error, none if it is handled.
+type Case<'a> = (&'a str, &'a str, u8, &'a [u8], Option<ErrorCode>);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_process_does_not_understand_is_answered_to_its_sender_and_the_connection_lives() {
     let (one, two) = two().await;
@@ -107,7 +110,7 @@ async fn what_a_process_does_not_understand_is_answered_to_its_sender_and_the_co
     let mut deep = vec![0x91; 1_000_000];
     deep.push(0xc0);
     let add_one: &[u8] = &[0x81, 0xa1, b'n', 0x01];
-    let cases: [(&str, &str, u8, &[u8], Option<ErrorCode>); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("counter", "no-such-message", 1, add_one, Some(ErrorCode::UnknownMessage)),
         ("no-such-kind", "add", 1, add_one, Some(ErrorCode::WrongKind)),
         ("counter", "add", 99, add_one, Some(ErrorCode::Codec)),

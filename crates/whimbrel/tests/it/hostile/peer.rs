@@ -188,12 +188,11 @@ impl Peer {
         let ask = directory::Message::Request { request, name: name.clone(), ask: Ask::Locate };
         self.say_control(Body::Directory(ask)).await;
         loop {
-            match self.hear().await.expect("the node hangs up") {
-                Heard::Control(Control {
-                    body: Body::Directory(directory::Message::Answer { answer: Answer::Located(located), .. }),
-                    ..
-                }) => return located,
-                _ => {}
+            let heard = self.hear().await.expect("the node hangs up");
+            if let Heard::Control(Control { body: Body::Directory(message), .. }) = heard
+                && let directory::Message::Answer { answer: Answer::Located(located), .. } = message
+            {
+                return located;
             }
         }
     }
