@@ -17,6 +17,8 @@ use super::strangers::{SECRET, Stranger, framed, proof};
 struct Puppet {
     listener: TcpListener,
     me: MemberInfo,
+    /// It sends every byte by itself.
+    bytewise: bool,
     /// What it sends instead of its name, of the same length.
     raw_name: Option<[u8; 6]>,
 }
@@ -46,7 +48,7 @@ impl Puppet {
             kinds: Vec::new(),
             draining: false,
         };
-        Puppet { listener, me, raw_name: None }
+        Puppet { listener, me, bytewise: false, raw_name: None }
     }
 
     fn hello(&self, mark: u8) -> Hello {
@@ -83,6 +85,7 @@ impl Puppet {
 
     async fn dials(&self, node: &Node, mark: u8, claim: Claim) -> Result<Strings, Refusal> {
         let mut stranger = Stranger::on(TcpStream::connect(&node.bound).await.unwrap());
+        stranger.bytewise = self.bytewise;
         let hello = self.hello(mark);
         let body = hello.to_body();
         stranger.say(&framed(&[Greeting::Hello(hello)])).await;
@@ -355,4 +358,25 @@ async fn one_that_shows_itself_under_ever_more_lives_takes_the_room_there_is_and
     two.send(&one, 5).unwrap();
     assert_eq!(one.next_number().await, 5);
     one.assert_no_event();
+}
+
+#[tokio::test]
+async fn a_handshake_and_frames_that_come_byte_by_byte_are_understood() {
+    let mut node = Node::start("one", 1, config()).await;
+    let mut puppet = Puppet::new(2).await;
+    puppet.bytewise = true;
+    let mut strings = puppet.dials(&node, 7, Claim::default()).await.unwrap();
+    up(&mut node, puppet.me.incarnation).await;
+    for number in 1..=3 {
+        strings.send(number, 10 * number).await;
+        let epoch = loop {
+            match node.saw().await {
+                Seen::Signal(Signal::Room { epoch }) => break epoch,
+                Seen::BatchEnd => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(epoch, 10 * number);
+    }
+    node.assert_no_event();
 }

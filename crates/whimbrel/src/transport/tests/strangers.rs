@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use whimbrel_core::wire::frame::{self, FrameKind};
 use whimbrel_core::wire::hello::{
-    CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, VERSION, VERSION_MIN, Welcome, proven,
+    CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, UNPROVEN_BYTES_MAX, VERSION, VERSION_MIN,
+    Welcome, proven,
 };
 
 use super::super::listener::UNPROVEN_PER_ADDRESS_MAX;
@@ -53,11 +54,15 @@ pub(super) fn proof(
 pub(super) struct Stranger {
     pub(super) stream: TcpStream,
     buffer: Vec<u8>,
+    /// Every byte is sent by itself.
+    pub(super) bytewise: bool,
 }
 
 impl Stranger {
     pub(super) fn on(stream: TcpStream) -> Stranger {
-        Stranger { stream, buffer: Vec::new() }
+        // Bytes sent one by one shall not be gathered on the way.
+        stream.set_nodelay(true).unwrap();
+        Stranger { stream, buffer: Vec::new(), bytewise: false }
     }
 
     async fn dial(node: &Node) -> Stranger {
@@ -65,8 +70,12 @@ impl Stranger {
     }
 
     pub(super) async fn say(&mut self, bytes: &[u8]) {
-        // The node may have closed already: that is for `rest` to see.
-        let _ = self.stream.write_all(bytes).await;
+        let size = if self.bytewise { 1 } else { bytes.len().max(1) };
+        for bytes in bytes.chunks(size) {
+            // The node may have closed already: that is for `rest` to see.
+            let _ = self.stream.write_all(bytes).await;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The next greeting, with its body; none at the end of the stream.
@@ -247,9 +256,7 @@ async fn a_hello_split_at_every_byte_is_understood() {
     let bytes = framed(&[Greeting::Hello(hello(50))]);
     for cut in 1..bytes.len() {
         let mut stranger = Stranger::dial(&node).await;
-        stranger.stream.set_nodelay(true).unwrap();
         stranger.say(&bytes[..cut]).await;
-        tokio::task::yield_now().await;
         stranger.say(&bytes[cut..]).await;
         assert!(matches!(stranger.hear().await, Some((Greeting::Hello(_), _))), "cut at {cut}");
     }
@@ -408,6 +415,7 @@ async fn a_handshake_that_is_cut_at_any_byte_ends_and_gives_its_place_back() {
 #[tokio::test]
 async fn a_stranger_that_sends_a_byte_now_and_then_is_closed_at_the_deadline() {
     let mut config = config();
+    assert_eq!((config.timings.handshake, UNPROVEN_BYTES_MAX), (Duration::from_secs(5), 4096), "by default");
     config.timings.handshake = Duration::from_millis(200);
     let node = Node::start("one", 1, config).await;
     let mut slow = Stranger::dial(&node).await;
