@@ -86,7 +86,8 @@ impl Membership {
         let Stage::Member(line) = &mut self.stage else { return };
         let view = line.chain.current();
         if member.incarnation != from && !view.contains(from) {
-            return self.refuse(from, "a visitor joins for itself alone");
+            // A visitor, or a member of a view that this node does not have: the joiner asks again itself.
+            return;
         }
         let joiner = member.incarnation;
         let known = self.peers.get(&joiner);
