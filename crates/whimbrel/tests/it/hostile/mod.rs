@@ -4,12 +4,13 @@
 
 mod peer;
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use whimbrel::{
-    Bytes, CallError, Cluster, Context, ErrorCode, Executed, ExitReason, KindOptions, Name, Placement,
+    Bytes, CallError, Cluster, Context, ErrorCode, Event, Executed, ExitReason, KindOptions, Name, Placement,
     Process, StaticList, Token, ViewId, handlers,
 };
 use whimbrel_core::base::RequestId;
@@ -199,6 +200,57 @@ async fn a_reply_from_elsewhere_ends_no_call_and_numbers_out_of_order_admit_noth
     assert_eq!(one.process::<Counter>(name.as_str()).unwrap().add(0).await, Ok(0));
     assert!(matches!((&mut call).await, Err(CallError::Deadline { .. })), "nobody but its host ends a call");
     assert_served(&[&one, &two], 3, "after").await;
+    one.leave().await;
+    two.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_without_a_warrant_end_nothing_and_are_told_of_once_a_second() {
+    let (one, two) = two().await;
+    let mut peer = Peer::joins(&one, "peer").await;
+    let name = own_counter(&one, "commanded").await;
+    let located = peer.locates(&name).await;
+    let mut events = one.events();
+    let began = std::time::Instant::now();
+    for _ in 0..200 {
+        let token = located.token;
+        for message in [
+            directory::Message::End { name: name.clone(), token, reason: ExitReason::Killed },
+            directory::Message::Retoken { name: name.clone(), old: token, new: Token::from_u64(u64::MAX) },
+            directory::Message::Grant(directory::Record {
+                name: name.clone(),
+                kind: located.kind.clone(),
+                args: Bytes::default(),
+                policy: RestartPolicy::Permanent,
+                placement: Placement::Hash,
+                host: one.incarnation(),
+                token: Token::from_u64(u64::MAX),
+                gate: located.gate,
+                request: RequestId { caller: peer.me.incarnation, number: 1 },
+                state: whimbrel::RecordState::Starting,
+                restart_ages_ms: Vec::new(),
+                back_off_ms: 0,
+                stopped_before: Vec::new(),
+                stopping_by: Vec::new(),
+                has_run: false,
+            }),
+        ] {
+            peer.say_control(Body::Directory(message)).await;
+        }
+    }
+    // Answered behind all of them.
+    assert_eq!(peer.locates(&name).await, located);
+    let seconds = began.elapsed().as_secs();
+    let mut refused = 0;
+    // What was told by now; more is not waited for.
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Some(event)) = std::pin::pin!(events.next()).poll(&mut task) {
+        if let Event::Refused { peer: liar, .. } = event {
+            assert_eq!(liar, peer.me.incarnation);
+            refused += 1;
+        }
+    }
+    assert!((1..=1 + seconds).contains(&refused), "{refused} in {seconds} s");
     one.leave().await;
     two.leave().await;
 }
