@@ -55,6 +55,17 @@ enum SecretSource {
     File(PathBuf),
 }
 
+impl SecretSource {
+    fn read(self) -> Result<Option<Secret>, JoinError> {
+        let (key, secret) = match self {
+            SecretSource::None => return Ok(None),
+            SecretSource::Bytes(bytes) => ("secret", Secret::new(bytes)),
+            SecretSource::File(path) => ("secret_file", Secret::from_file(path)),
+        };
+        secret.map(Some).map_err(|error| bad(key, error.to_string()))
+    }
+}
+
 /// A node that is being set up. The defaults suit a data centre.
 #[must_use = "a node starts with `join`"]
 pub struct Builder {
@@ -302,15 +313,7 @@ impl Builder {
         if self.advertise.as_deref().is_some_and(|address| !is_address(address)) {
             return Err(bad("advertise", "host:port, at most 320 bytes, without control characters"));
         }
-        let secret = match self.secret {
-            SecretSource::None => None,
-            SecretSource::Bytes(bytes) => {
-                Some(Secret::new(bytes).map_err(|error| bad("secret", error.to_string()))?)
-            }
-            SecretSource::File(path) => {
-                Some(Secret::from_file(path).map_err(|error| bad("secret_file", error.to_string()))?)
-            }
-        };
+        let secret = self.secret.read()?;
         let parts = Parts::new(kinds, hook, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster,
