@@ -4,9 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    all is well
+  1    a check failed: the software did not do what it promises
+  2    wrong usage: an argument, a file or a setting; nothing was done
+  3    the environment can not: a port, a disk, the machine
+  130  interrupted";
+
 /// Named processes across a cluster: a demonstration, its judge, measurements, and a node.
 #[derive(Debug, Parser)]
-#[command(name = "whimbrel", version, arg_required_else_help = true)]
+#[command(name = "whimbrel", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -130,6 +138,20 @@ mod tests {
     #[test]
     fn the_arguments_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Whoever can list the processes of a machine reads their arguments.
+    #[test]
+    fn no_argument_takes_a_secret() {
+        fn names(command: &clap::Command) -> Vec<String> {
+            let own = command.get_arguments().map(|argument| argument.get_id().to_string());
+            own.chain(command.get_subcommands().flat_map(names)).collect()
+        }
+        let names = names(&Cli::command());
+        assert!(names.contains(&"config".to_owned()) && names.len() > 10, "{names:?}");
+        for word in ["secret", "password", "token", "key", "cookie"] {
+            assert!(!names.iter().any(|name| name.contains(word)), "{word}: {names:?}");
+        }
     }
 
     #[test]

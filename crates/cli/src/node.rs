@@ -3,6 +3,7 @@
 //! It knows no kinds of its own, so no process is placed on it: it carries its share of the directory. Programs
 //! that host processes embed the library instead.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use whimbrel::{Builder, Cluster, Dns, JoinError, Multicast, SeedsFile, Srv, StaticList};
@@ -24,7 +25,10 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &config.secret_file {
         builder = builder.secret_file(file);
     }
-    let cluster = with_discovery(builder, &config).join().await.map_err(|error| refused(&config, &error))?;
+    let cluster = with_discovery(builder, &config)
+        .join()
+        .await
+        .map_err(|error| refused(&args.config, &config, &error))?;
     let ended = cluster.run_until_signal();
     let name = cluster.node_name().to_owned();
     eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
@@ -69,15 +73,18 @@ fn multicast(settings: &MulticastConfig) -> Multicast {
 }
 
 /// A setting that can never work is the user's to mend, anything else is the machine's or the network's.
-fn refused(config: &NodeConfig, error: &JoinError) -> Failure {
+fn refused(file: &Path, config: &NodeConfig, error: &JoinError) -> Failure {
     let what = format!("the node can not join cluster {:?}", config.cluster);
     match error {
-        JoinError::BadSetting { .. } => Failure::usage(what).detail(error).hint("put that setting right"),
+        JoinError::BadSetting { key, .. } => Failure::usage(format!("`{key}` is not usable"))
+            .detail(error)
+            .hint("put it right in the configuration, or leave it out if it has a default")
+            .in_file(file),
         JoinError::Deadline => Failure::environment(what).detail(error).hint(
             "a node founds no cluster before each way to find others has answered once: do the lines above name one that fails?",
         ),
         error => Failure::environment(what)
             .detail(error)
-            .hint(format!("is {} free and yours to listen on, and does `secret_file` exist?", config.listen)),
+            .hint(format!("is {} free and yours to listen on?", config.listen)),
     }
 }

@@ -4,13 +4,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "nodes/hostile.rs"]
+mod hostile;
+#[path = "nodes/mutated.rs"]
+mod mutated;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, Now, Time};
 use whimbrel_core::directory::{Answer, Ask, Filter, Message, Placement, RecordState, RestartPolicy};
-use whimbrel_core::node::{Config, Effect, Input, LinkLoss, Node, Snapshot};
+use whimbrel_core::node::{Config, Effect, Event, Input, LinkLoss, Node, Snapshot};
 use whimbrel_core::wire::{Body, Control};
 
 struct Net {
@@ -24,6 +29,10 @@ struct Net {
     numbers: u64,
     /// Nodes on the far side of a cut.
     far: Vec<String>,
+    /// Rules that peers broke, as nodes told.
+    refused: Vec<&'static str>,
+    /// Every control message that was sent, as bytes.
+    said: Vec<Vec<u8>>,
 }
 
 impl Net {
@@ -38,6 +47,8 @@ impl Net {
             launched: Vec::new(),
             numbers: 0,
             far: Vec::new(),
+            refused: Vec::new(),
+            said: Vec::new(),
         }
     }
 
@@ -81,6 +92,7 @@ impl Net {
             Effect::Send { to, message } => {
                 let bytes = message.to_bytes();
                 let message = whimbrel_core::wire::Control::from_bytes(&bytes).unwrap();
+                self.said.push(bytes);
                 let linked = self.sessions.contains(&(me, to)) || self.sessions.contains(&(to, me));
                 if let Some(to) = self.name_of(to).filter(|_| linked) {
                     self.queue.push_back((to, Input::Message { from: me, message }));
@@ -122,6 +134,7 @@ impl Net {
                 self.answers.push((at.into(), request.number, answer));
             }
             Effect::Listed { rows, .. } => self.listed.push(rows.len()),
+            Effect::Event(Event::Refused { why, .. }) => self.refused.push(why),
             _ => {}
         }
     }

@@ -97,6 +97,9 @@ fn number(bytes: &[u8], width: usize) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
     use super::*;
 
     #[derive(serde::Serialize, serde::Deserialize, Debug)]
@@ -162,5 +165,64 @@ mod tests {
     #[test]
     fn huge_count_of_nothing_is_refused() {
         assert!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff]).is_err());
+    }
+
+    /// What a state or a message may look like.
+    #[derive(serde::Serialize, serde::Deserialize, Debug, PartialEq)]
+    enum Shape {
+        Unit,
+        Number(i64),
+        Text(String),
+        Fields { list: Vec<Option<u16>>, map: std::collections::BTreeMap<String, Shape> },
+        Nothing(Vec<()>),
+    }
+
+    fn shapes() -> Vec<Vec<u8>> {
+        let map = std::collections::BTreeMap::from([("a".to_owned(), Shape::Text("b".repeat(40)))]);
+        let shapes = [
+            Shape::Unit,
+            Shape::Number(-70_000),
+            Shape::Fields { list: vec![Some(300), None], map },
+            Shape::Nothing(vec![(); 20]),
+        ];
+        shapes.iter().map(|shape| encode(shape).unwrap()).collect()
+    }
+
+    /// Decodes as whatever there is: nothing panics, and what comes out stays what it is.
+    fn decode_all(bytes: &[u8]) -> Result<bool, TestCaseError> {
+        let _ =
+            (decode::<Tree>(bytes), decode::<Chain>(bytes), decode::<Term>(bytes), decode::<String>(bytes));
+        if let Ok(nothing) = decode::<Vec<()>>(bytes) {
+            prop_assert!(nothing.len() <= bytes.len(), "{} items from {} bytes", nothing.len(), bytes.len());
+        }
+        let Ok(shape) = decode::<Shape>(bytes) else { return Ok(false) };
+        prop_assert_eq!(decode::<Shape>(&encode(&shape).unwrap()), Ok(shape));
+        Ok(true)
+    }
+
+    #[test]
+    fn bytes_of_any_sort_and_changed_ones_are_decoded_or_refused() {
+        const CASES: u32 = 100_000;
+        let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::XorShift);
+        let words = prop::collection::vec(any::<u32>(), 0..8);
+        let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+        let (samples, decoded) = (shapes(), std::cell::Cell::new(0));
+        let strategy = (words, 0..=samples.len(), changes);
+        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |(words, sample, changes)| {
+            let any: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+            let mut changed = samples.get(sample).cloned().unwrap_or(any);
+            if changed.is_empty() {
+                return Ok(());
+            }
+            for (at, byte) in changes {
+                let at = at.index(changed.len());
+                changed[at] = byte;
+            }
+            decoded.set(decoded.get() + u32::from(decode_all(&changed)?));
+            Ok(())
+        });
+        outcome.unwrap();
+        assert!(decoded.get() > CASES / 20, "{} of {CASES}", decoded.get());
     }
 }

@@ -60,6 +60,72 @@ fn an_unknown_key_of_a_node_is_refused_with_the_nearest() {
     says(&output, &["`sed`", "did you mean `seeds`", "node.toml"]);
 }
 
+/// What the binary says to this configuration, and its exit code.
+fn node_with(name: &str, config: &str, secret_mode: u32) -> Output {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch(name);
+    let secret = dir.join("cluster.key");
+    std::fs::write(&secret, "a secret that nobody may see\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(secret_mode)).unwrap();
+    let file = dir.join("node.toml");
+    std::fs::write(&file, config).unwrap();
+    whimbrel(&["node", "--config", file.to_str().unwrap()])
+}
+
+#[test]
+fn a_setting_that_can_not_be_is_refused_with_its_key_and_the_rule() {
+    const SMALL: &str = "listen = \"127.0.0.1:0\"\n";
+    let long = format!("cluster = \"{}\"\n{SMALL}", "c".repeat(256));
+    let cases: [(&str, String, u32, &[&str]); 8] = [
+        (
+            "exposed",
+            format!("cluster = \"a\"\n{SMALL}secret_file = \"cluster.key\""),
+            0o644,
+            &["`secret_file`", "644", "chmod 600"],
+        ),
+        (
+            "group",
+            format!("cluster = \"a\"\n{SMALL}secret_file = \"cluster.key\""),
+            0o640,
+            &["`secret_file`", "640"],
+        ),
+        (
+            "missing",
+            format!("cluster = \"a\"\n{SMALL}secret_file = \"none.key\""),
+            0o600,
+            &["`secret_file`", "none.key"],
+        ),
+        ("open", "cluster = \"a\"\nlisten = \"0.0.0.0:0\"".into(), 0o600, &["`secret_file`", "127.0.0.1"]),
+        ("empty", format!("cluster = \"\"\n{SMALL}"), 0o600, &["`cluster`", "empty"]),
+        ("long", long, 0o600, &["`cluster`", "255"]),
+        (
+            "control",
+            format!("cluster = \"a\"\n{SMALL}name = \"a\\u001b[2Jb\""),
+            0o600,
+            &["`node_name`", "control"],
+        ),
+        ("weight", format!("cluster = \"a\"\n{SMALL}weight = 1001"), 0o600, &["weight", "1000"]),
+    ];
+    for (name, config, mode, words) in cases {
+        let output = node_with(&format!("setting-{name}"), &config, mode);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        says(&output, words);
+        says(&output, &["node.toml", "hint:"]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!text.contains("nobody may see") && !text.contains('\u{1b}'), "{text}");
+    }
+}
+
+#[test]
+fn the_exit_codes_are_documented_where_users_look() {
+    let output = whimbrel(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&output.stdout);
+    let (_, codes) = help.split_once("Exit codes:").unwrap();
+    let told: Vec<&str> = codes.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(told, ["0", "1", "2", "3", "130"]);
+}
+
 #[test]
 fn a_node_whose_port_is_taken_says_so() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

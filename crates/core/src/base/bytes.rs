@@ -61,6 +61,26 @@ impl<'b, C> Decode<'b, C> for Bytes {
     }
 }
 
+/// Counts what is written.
+struct Count(usize);
+
+impl encode::Write for Count {
+    type Error = std::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(())
+    }
+}
+
+/// How many bytes a value takes on the wire.
+pub fn encoded_bytes<T: Encode<()>>(value: &T) -> usize {
+    let mut count = Count(0);
+    // Neither counting nor any field of ours can fail; what can not be encoded takes no room either.
+    let _ = minicbor::encode(value, &mut count);
+    count.0
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -81,6 +101,13 @@ mod tests {
             [&[0x5b, 255, 255, 255, 255, 255, 255, 255, 255][..], &[0x5a, 255, 255, 255, 255], &[0x43, 1]]
         {
             assert!(minicbor::decode::<Bytes>(wire).is_err(), "{wire:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_written() {
+        for bytes in [Bytes::default(), Bytes::from(vec![7; 300]), Bytes::from(vec![7; 70_000])] {
+            assert_eq!(encoded_bytes(&bytes), minicbor::to_vec(&bytes).unwrap().len());
         }
     }
 

@@ -2,6 +2,10 @@
 
 /// Bytes of a name or kind.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of an address, `host:port`: a DNS name, a colon and a port, with a little to spare.
+pub const ADDRESS_BYTES_MAX: usize = 320;
+/// Bytes of the names of all kinds that one node hosts: they stand in every view.
+pub const KINDS_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the arguments of a process; they live in its record.
 pub const ARGS_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an error or panic text that travels.
@@ -12,6 +16,8 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const FILL_BYTES_MAX: usize = 256 * 1024;
 /// Views of the chain that a member keeps.
 pub const CHAIN_VIEWS_MAX: usize = 64;
+/// Bytes of a view: with what stands around it, it fits a frame.
+pub const VIEW_BYTES_MAX: usize = 768 * 1024;
 /// Members of a view.
 pub const MEMBERS_MAX: usize = 256;
 /// Tombstones of a slot before the oldest are summed up in its watermark.

@@ -147,11 +147,9 @@ impl<W> Calls<W> {
         Ok(id)
     }
 
-    /// The call's frame was handed to the link with this host: it shares the host's fate.
-    pub fn set_host(&mut self, id: CallId, host: Incarnation) {
-        if let Some(pending) = self.place(id).and_then(|place| place.pending.as_mut()) {
-            pending.host = Some(host);
-        }
+    /// The call's frame is handed to the link with this host: it shares the host's fate. Returns where it was before.
+    pub fn set_host(&mut self, id: CallId, host: Incarnation) -> Option<Incarnation> {
+        self.place(id)?.pending.as_mut()?.host.replace(host)
     }
 
     /// An outcome: whoever gets the waiter tells it. None when another outcome was first.
@@ -162,6 +160,12 @@ impl<W> Calls<W> {
         self.free.push(id.index() as u32);
         self.sweep();
         Some(pending.waiter)
+    }
+
+    /// As [`Calls::take`], if the call's frame was handed to the link with this host: nobody else knows its outcome.
+    pub fn take_from(&mut self, id: CallId, host: Incarnation) -> Option<W> {
+        self.place(id)?.pending.as_ref().filter(|pending| pending.host == Some(host))?;
+        self.take(id)
     }
 
     /// Calls whose deadline has come: each ends with `Deadline`, Unknown.
@@ -274,6 +278,17 @@ mod tests {
     }
 
     #[test]
+    fn an_outcome_is_heard_from_the_host_of_the_call_alone() {
+        let mut calls = Calls::new(0, 10, Mutants::default());
+        let id = calls.insert("x", at(5)).unwrap();
+        assert_eq!(calls.take_from(id, A), None, "it was sent nowhere yet");
+        assert_eq!((calls.set_host(id, B), calls.set_host(id, A)), (None, Some(B)));
+        assert_eq!(calls.take_from(id, B), None);
+        assert_eq!(calls.take_from(CallId::from_u64(u64::MAX), A), None);
+        assert_eq!((calls.take_from(id, A), calls.len()), (Some("x"), 0));
+    }
+
+    #[test]
     fn a_full_table_refuses() {
         let mut calls = Calls::new(0, 1, Mutants::default());
         let id = calls.insert(1, at(1)).unwrap();
@@ -295,7 +310,7 @@ mod tests {
             }
             let id = ids[rng.below(ids.len() as u64) as usize];
             match rng.below(8) {
-                0 => calls.set_host(id, A),
+                0 => drop(calls.set_host(id, A)),
                 1 => calls.lost(A).into_iter().for_each(|(_, n)| outcomes[n] += 1),
                 2 | 3 => calls.expire(at(n as u64)).into_iter().for_each(|(_, n)| outcomes[n] += 1),
                 _ => calls.take(*ids.last().unwrap()).into_iter().for_each(|n| outcomes[n] += 1),

@@ -147,7 +147,7 @@ impl<M: Parcel> Port<M> {
 
     /// A signal about this node's packets for this name arrived.
     pub fn on_signal(&mut self, here: &Here<'_>, from: Incarnation, signal: Signal, out: &mut PortOutput<M>) {
-        let Some(route) = &mut self.route else { return };
+        let Some(route) = self.route.as_mut().filter(|route| route.is_decided_by(from)) else { return };
         match signal {
             Signal::Confirm { epoch, seq } => route.on_confirm(here, epoch, seq),
             Signal::Admitted { epoch, seq } => route.on_admitted(here, epoch, seq),

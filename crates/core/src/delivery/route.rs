@@ -76,6 +76,9 @@ struct Binding {
 pub struct Route<M> {
     state: RouteState,
     binding: Option<Binding>,
+    /// Where what is unconfirmed was sent last: only from there it can be decided. A gate that moves takes its table
+    /// along, and what is undecided is sent again to where it went, so no other word is needed.
+    decider: Option<Incarnation>,
     /// The highest life heard of: an answer about a lower one is old.
     token: Token,
     /// Sent in the binding's epoch, by number.
@@ -108,6 +111,7 @@ impl<M: Parcel> Route<M> {
         Self {
             state: RouteState::Resolving { ask_at: now },
             binding: None,
+            decider: None,
             token: Token::NONE,
             unconfirmed: Unconfirmed::new(),
             waiting: Waiting::new(),
@@ -216,6 +220,7 @@ impl<M: Parcel> Route<M> {
             self.binding = Some(Binding::new(at.gate, here));
         }
         self.full_until = None;
+        self.decider = Some(at.host);
         self.state = RouteState::Bound { host: at.host };
         self.send_again(at.host, 0, out);
         self.send_waiting(at.host, here.now, out);
@@ -242,6 +247,11 @@ impl<M: Parcel> Route<M> {
         if let RouteState::Resolving { .. } = self.state {
             self.resolve_later(now, out);
         }
+    }
+
+    /// Whether this node may say what became of messages of this route.
+    pub(super) fn is_decided_by(&self, from: Incarnation) -> bool {
+        self.decider == Some(from)
     }
 
     /// The gate admitted everything up to `seq`.

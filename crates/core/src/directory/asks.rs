@@ -41,6 +41,16 @@ impl Asks {
         [due, self.repeats.first()].into_iter().flatten().map(|(at, _)| *at).min()
     }
 
+    /// Whether this request waits for an answer.
+    pub(super) fn is_open(&self, request: RequestId) -> bool {
+        self.open.contains_key(&request)
+    }
+
+    /// Whether this owner was asked.
+    pub(super) fn was_sent_to(&self, request: RequestId, owner: Incarnation) -> bool {
+        self.open.get(&request).is_some_and(|asked| asked.sent_to.contains(&owner))
+    }
+
     fn take(&mut self, request: RequestId) -> Option<Asked> {
         let asked = self.open.remove(&request)?;
         self.deadlines.remove(&(asked.due, request));
@@ -67,7 +77,8 @@ impl Directory {
 
     fn ask(&mut self, request: RequestId, now: Time) {
         let Some(name) = self.asks.open.get(&request).map(|asked| asked.name.clone()) else { return };
-        let owner = self.owner_of(&name);
+        // A request of an earlier life of this node could not be answered, so nobody may carry it out.
+        let owner = self.owner_of(&name).filter(|_| request.caller == self.me);
         let Some(asked) = self.asks.open.get_mut(&request) else { return };
         self.asks.repeats.remove(&(asked.again_at, request));
         asked.again_at = now + REPEAT;

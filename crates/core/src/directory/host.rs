@@ -11,7 +11,7 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::by_name::{ByName, Named};
@@ -405,7 +405,7 @@ impl Directory {
     /// Tells an owner that has just opened these slots which lives of theirs are here.
     pub(super) fn tell_hosting(&mut self, owner: Incarnation, slots: &[SlotId]) {
         let (mut told, mut lives) = (Vec::new(), Vec::new());
-        for slot in slots {
+        for slot in slots.iter().collect::<BTreeSet<_>>() {
             for hosted in self.host.slots.get(slot).into_iter().flat_map(ByName::values) {
                 // What is offered is judged as an offer.
                 let judged = hosted.phase != Phase::Ended && !hosted.offered;

@@ -20,6 +20,7 @@ struct Listing {
     due: Time,
     waiting: BTreeSet<Incarnation>,
     rows: BTreeMap<Name, Listed>,
+    rows_max: usize,
     complete: bool,
 }
 
@@ -44,8 +45,13 @@ impl Directory {
             self.tell(Output::Listed { number, rows: Vec::new(), complete: false });
             return;
         }
-        let listing =
-            Listing { due: now + deadline, waiting: members.clone(), rows: BTreeMap::new(), complete: true };
+        let listing = Listing {
+            due: now + deadline,
+            waiting: members.clone(),
+            rows: BTreeMap::new(),
+            rows_max: LIST_NAMES_MAX * members.len(),
+            complete: true,
+        };
         self.listings.open.insert(number, listing);
         for member in members {
             self.send(member, Message::ListAsk { number, filter: filter.clone() });
@@ -84,8 +90,12 @@ impl Directory {
         if !listing.waiting.contains(&from) {
             return;
         }
-        listing.complete &= complete;
-        listing.rows.extend(rows.into_iter().map(|row| (row.name.clone(), row)));
+        // No member has more to say than this, so neither have all of them.
+        let has_room = listing.rows.len() + rows.len() <= listing.rows_max;
+        listing.complete &= complete && has_room;
+        if has_room {
+            listing.rows.extend(rows.into_iter().map(|row| (row.name.clone(), row)));
+        }
         if last {
             listing.waiting.remove(&from);
             self.answer_listing(number);

@@ -13,6 +13,7 @@ mod asks;
 mod by_name;
 mod by_slot;
 mod copy;
+mod early;
 mod host;
 mod listing;
 mod message;
@@ -23,6 +24,7 @@ mod reports;
 mod request;
 mod restart;
 mod slots;
+mod warrant;
 mod writes;
 
 pub use copy::Mark;
@@ -41,6 +43,7 @@ use crate::view::{Chain, View, ViewId};
 use asks::Asks;
 use by_slot::BySlot;
 use copy::Copy;
+use early::EarlyMessages;
 use host::Host;
 use listing::Listings;
 use names::Answered;
@@ -48,8 +51,6 @@ use slots::{Batch, Owned};
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
-/// Messages of views that this node has not installed yet.
-const EARLY_MAX: usize = 8_192;
 
 /// What the directory needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -102,6 +103,8 @@ pub enum DirectoryEvent {
     Quarantined(Name),
     /// Two instances of a name met.
     Conflict { name: Name, winner: Token, loser: Token },
+    /// A member said what it has no right to say, or what can not be; nothing was done.
+    Refused { peer: Incarnation, why: &'static str },
 }
 
 /// The line this node follows, as far as the directory needs it.
@@ -142,7 +145,7 @@ pub struct Directory {
     answered: Answered,
     batch: Batch,
     loopback: VecDeque<Message>,
-    early: VecDeque<(Incarnation, ViewId, Message)>,
+    early: EarlyMessages,
     out: VecDeque<Output>,
 }
 
@@ -168,7 +171,7 @@ impl Directory {
             answered: Answered::default(),
             batch: Batch::default(),
             loopback: VecDeque::new(),
-            early: VecDeque::new(),
+            early: EarlyMessages::default(),
             out: VecDeque::new(),
         }
     }
@@ -316,26 +319,22 @@ impl Directory {
             Some((true, _)) => {}
             Some((false, true)) if message.is_for_any_view() => {}
             Some((false, true)) => return,
-            Some((false, false)) | None => {
-                if self.early.len() < EARLY_MAX {
-                    self.early.push_back((from, view, message));
-                }
-                return;
-            }
+            // Of a branch that this node is not on, or of a view long forgotten: it never becomes known.
+            Some((false, false)) if view.counter <= self.view().map_or(0, |view| view.id.counter) => return,
+            Some((false, false)) | None => return self.early.push(from, view, message),
         }
-        if self.is_member(from) {
-            self.dispatch(from, message, now);
+        if !self.is_member(from) {
+            return;
+        }
+        match self.check_warrant(from, view, &message) {
+            Ok(()) => self.dispatch(from, message, now),
+            Err(why) => self.refuse(from, why),
         }
     }
 
     fn deliver_early(&mut self, now: Time) {
-        let early = std::mem::take(&mut self.early);
-        let counter = self.view().map_or(0, |view| view.id.counter);
-        for (from, view, message) in early {
-            let known = self.line.as_ref().is_some_and(|line| line.chain.contains(view));
-            if known || view.counter > counter {
-                self.sort_in(from, Some(view), message, now);
-            }
+        for early in self.early.take() {
+            self.sort_in(early.from, Some(early.view), early.message, now);
         }
     }
 

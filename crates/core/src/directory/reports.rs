@@ -44,7 +44,9 @@ impl Directory {
         match news {
             News::Running => self.end_loser(from, name.clone(), token, now),
             News::InitFailed(_) | News::Exited(_) | News::Gone(_) => {
-                self.losers.remove(&(name.clone(), token));
+                if self.losers.get(&(name.clone(), token)) == Some(&from) {
+                    self.losers.remove(&(name.clone(), token));
+                }
                 // A next life at the same host may be about to take over what this one left.
                 if self.record(&name).is_none_or(|record| record.host != from) {
                     let code = ErrorCode::Stopped;

@@ -250,7 +250,8 @@ impl Directory {
     }
 
     pub(super) fn on_load(&mut self, from: Incarnation, slots: &[SlotId]) {
-        for slot in slots {
+        // Each once, however often it is named.
+        for slot in slots.iter().collect::<BTreeSet<_>>() {
             let Some(copy) = self.copies.get(slot) else { continue };
             for fill in copy.to_fills(*slot, copy.mark, FillFor::Owner) {
                 self.send(from, Message::Fill(fill));
@@ -340,7 +341,7 @@ impl Directory {
 
     /// A backup's copy is another one, or misses a write: it gets the whole content.
     pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId]) {
-        for slot in slots {
+        for slot in slots.iter().collect::<BTreeSet<_>>() {
             self.fill_backup(*slot, from);
         }
     }
@@ -457,8 +458,9 @@ impl Directory {
     }
 
     pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>) {
+        let each_once: BTreeSet<SlotId> = slots.iter().copied().collect();
         let records: Vec<Record> =
-            slots.iter().flat_map(|slot| self.host.records_of(*slot)).cloned().collect();
+            each_once.into_iter().flat_map(|slot| self.host.records_of(slot)).cloned().collect();
         let mut parts: Vec<Vec<Record>> =
             records.chunks(RECORDS_PER_MESSAGE).map(<[Record]>::to_vec).collect();
         let last = parts.pop().unwrap_or_default();
@@ -505,7 +507,7 @@ impl Directory {
         let Some(owned) = self.owned.get_mut(&slot) else { return last };
         owned.tokens = owned.tokens.saturating_add(1);
         let next = Token::new(counter, owned.tokens).unwrap_or_default();
-        next.max(Token::from_u64(last.as_u64() + 1))
+        next.max(Token::from_u64(last.as_u64().saturating_add(1)))
     }
 
     /// Whether this node owns the slot and serves it.

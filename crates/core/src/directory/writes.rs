@@ -124,7 +124,7 @@ impl Directory {
         for SlotWrite { slot, seq, change } in writes {
             let Some(view) = self.backup_view(slot, from) else { continue };
             let Some(copy) = self.copies.get_mut(&slot) else { continue };
-            if copy.mark.opened == Some(view) && seq == copy.mark.seq + 1 {
+            if copy.mark.opened == Some(view) && copy.mark.seq.checked_add(1) == Some(seq) {
                 copy.mark.seq = seq;
                 copy.apply(change, now);
             }
@@ -142,8 +142,10 @@ impl Directory {
 
     pub(super) fn on_written(&mut self, from: Incarnation, acks: &[(SlotId, u64)], now: Time) {
         for (slot, seq) in acks {
+            let written = self.copies.get(slot).map_or(0, |copy| copy.mark.seq);
             let Some(owned) = self.owned.get_mut(slot) else { continue };
-            if let Some(acked) = owned.acked.get_mut(&from) {
+            // A backup acknowledges what was written, nothing that is yet to come.
+            if let Some(acked) = owned.acked.get_mut(&from).filter(|_| *seq <= written) {
                 *acked = (*acked).max(*seq);
                 self.settle(*slot, now);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Membership, Message, Output, REPEAT, Stage};
 use crate::base::limits::MEMBERS_MAX;
 use crate::base::{Incarnation, Now, Time};
-use crate::view::{MemberInfo, TICK_MS, View, ViewId, counter_at};
+use crate::view::{COUNTER_MAX, MemberInfo, TICK_MS, View, ViewId, counter_at};
 
 /// At most one view of one author in this time.
 const AUTHOR_EVERY: Duration = Duration::from_millis(TICK_MS);
@@ -79,13 +79,25 @@ impl Authoring {
 
 impl Membership {
     pub(super) fn on_join(&mut self, from: Incarnation, member: MemberInfo, floor: u64, now: Now) {
-        // A node speaks for itself; a member passes on what a visitor said.
+        if floor >= COUNTER_MAX {
+            return self.refuse(from, "it joins from a line whose counter can not be exceeded");
+        }
+        // A node speaks for itself, and says what it said in its handshake; a member passes on what a visitor said.
         let Stage::Member(line) = &mut self.stage else { return };
         let view = line.chain.current();
         if member.incarnation != from && !view.contains(from) {
+            // A visitor, or a member of a view that this node does not have: the joiner asks again itself.
             return;
         }
         let joiner = member.incarnation;
+        let known = self.peers.get(&joiner);
+        if known.is_some_and(|peer| (&peer.info.name, &peer.info.address) != (&member.name, &member.address))
+        {
+            return self.refuse(from, "it joins under another name or address than it has");
+        }
+        if view.incarnations().any(|other| other != joiner && other.nonce == joiner.nonce) {
+            return self.refuse(from, "it joins under the nonce of a member");
+        }
         if view.contains(joiner) {
             self.send_install_to(joiner);
             return;
@@ -94,7 +106,11 @@ impl Membership {
             return self.send(joiner, Message::LeftOut);
         }
         if view.members.len() + line.authoring.joiners.len() >= MEMBERS_MAX {
-            return;
+            // Those who were only announced to this node make room for those who are here.
+            let peers = &self.peers;
+            let absent = line.authoring.joiners.keys().find(|other| !peers.contains_key(other)).copied();
+            let Some(absent) = absent.filter(|_| peers.contains_key(&joiner)) else { return };
+            line.authoring.joiners.remove(&absent);
         }
         if !self.peers.contains_key(&joiner) {
             self.dial.want(&member.address, now.time);
@@ -175,7 +191,11 @@ impl Membership {
         }
         let parent = line.chain.current().id;
         let floor = parent.counter.max(authoring.counter_floor).max(self.counter_floor);
-        let counter = counter_at(now.wall_ms).max(floor + 1);
+        let counter = counter_at(now.wall_ms).max(floor.saturating_add(1));
+        if counter > COUNTER_MAX {
+            // The counters of this line are used up: only new founders with right clocks can help.
+            return;
+        }
         authoring.proposed = true;
         let id = ViewId { counter, author: self.me.incarnation.nonce };
         self.out.push_back(Output::Propose(Arc::new(View { id, parent: Some(parent), members })));
@@ -213,9 +233,11 @@ impl Membership {
         let view = line.chain.current();
         let mut members: Vec<MemberInfo> = view.members.iter().filter(|m| stays(m)).cloned().collect();
         let staying = members.len();
-        for joiner in authoring.joiners.values() {
+        // Whatever was said of a joiner, its own handshake with this node is what counts.
+        for joiner in authoring.joiners.keys().filter_map(|joiner| self.peers.get(joiner)) {
+            let joiner = &joiner.info;
             let replaced = members.iter().any(|m| m.name == joiner.name);
-            if !replaced && self.peers.contains_key(&joiner.incarnation) && members.len() < MEMBERS_MAX {
+            if !replaced && View::has_room_for(&members, joiner) {
                 members.push(joiner.clone());
             }
         }

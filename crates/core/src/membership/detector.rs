@@ -18,20 +18,21 @@ use foca::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::packet::{self, PACKET_BYTES_MAX};
 use crate::base::{Incarnation, Rng, Time};
 
 /// foca's name for an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Key {
-    nonce: u64,
-    generation: u32,
+pub(super) struct Key {
+    pub(super) nonce: u64,
+    pub(super) generation: u32,
 }
 
 impl Identity for Key {
     type Addr = u64;
 
     fn renew(&self) -> Option<Self> {
-        Some(Key { nonce: self.nonce, generation: self.generation.wrapping_add(1) })
+        Some(Key { nonce: self.nonce, generation: self.generation.checked_add(1)? })
     }
 
     fn addr(&self) -> u64 {
@@ -132,24 +133,42 @@ impl Detector {
         }
     }
 
-    /// A packet of a member's detector.
-    pub(super) fn on_packet(&mut self, packet: &[u8], now: Time) {
+    /// A packet of a member's detector. Of others nothing is heard.
+    pub(super) fn on_packet(&mut self, from: Incarnation, packet: &[u8], now: Time) {
+        if self.watched(from).is_none() {
+            return;
+        }
+        let me = *self.foca.identity();
+        // What is proven dead is kept under a generation of this node's own: nothing that is said of it counts.
+        let generation = |nonce| {
+            if nonce == me.nonce {
+                return Some(me.generation);
+            }
+            let known = self.foca.iter_membership_state().find(|member| member.id().nonce == nonce);
+            known.map(|member| member.id().generation)
+        };
+        let Some(packet) = packet::admitted(packet, from.nonce, generation) else { return };
         // A packet that foca refuses changes nothing; the next probe round repairs whatever it was about.
         self.run(now, |foca, collected| {
-            let _ = foca.handle_data(packet, collected);
+            let _ = foca.handle_data(&packet, collected);
         });
     }
 
     /// Something arrived from this node.
     pub(super) fn heard(&mut self, from: Incarnation, now: Time) {
-        if let Some(watched) = self.members.get_mut(&from.nonce) {
+        if let Some(watched) = self.watched(from) {
             watched.heard = now;
         }
     }
 
+    /// What is known of exactly this life: another one with its nonce is a forgery.
+    fn watched(&mut self, incarnation: Incarnation) -> Option<&mut Watched> {
+        self.members.get_mut(&incarnation.nonce).filter(|watched| watched.incarnation == incarnation)
+    }
+
     /// Proof, not suspicion: the process behind this incarnation is gone.
     pub(super) fn declare_dead(&mut self, incarnation: Incarnation, now: Time) {
-        let Some(watched) = self.members.get_mut(&incarnation.nonce) else { return };
+        let Some(watched) = self.watched(incarnation) else { return };
         watched.vetoed = false;
         watched.proven = true;
         if self.dead.insert(incarnation) {
@@ -243,7 +262,7 @@ fn config(detection: Duration) -> foca::Config {
         max_transmissions: NonZeroU8::new(10).unwrap_or(NonZeroU8::MIN),
         suspect_to_down_after: detection * 3 / 10,
         remove_down_after: Some(Duration::from_secs(600)),
-        max_packet_size: count(1400),
+        max_packet_size: count(PACKET_BYTES_MAX),
         notify_down_members: true,
         periodic_announce: None,
         periodic_announce_to_down_members: Some(PeriodicParams {
@@ -285,6 +304,58 @@ mod tests {
         detector.heard(life(2), now);
         detector.declare_dead(life(2), now);
         assert!(detector.is_dead(life(2)) && !detector.is_dead(life(3)));
+    }
+
+    /// A packet that life 3 sends to life 1, with this news.
+    fn packet_of_three(news: &[Member<Key>]) -> Vec<u8> {
+        let (src, dst) = (Key { nonce: 3, generation: 0 }, Key { nonce: 1, generation: 0 });
+        let header = foca::Header { src, src_incarnation: 0, dst, message: foca::Message::Gossip };
+        let mut packet = Vec::new();
+        let encoded = foca::Codec::encode_header(&mut PostcardCodec, &header, &mut packet);
+        assert!(encoded.is_ok());
+        packet.extend_from_slice(&(news.len() as u16).to_be_bytes());
+        for member in news {
+            assert!(foca::Codec::encode_member(&mut PostcardCodec, member, &mut packet).is_ok());
+        }
+        packet
+    }
+
+    #[test]
+    fn a_forged_death_of_a_member_that_speaks_is_vetoed_and_one_of_this_node_is_harmless() {
+        let mut detector = watching();
+        let now = Time::from_micros(10);
+        detector.heard(life(2), now);
+        let forged = [0, 1, u32::MAX].map(|generation| Member::down(Key { nonce: 2, generation }));
+        let me = [0, 1, u32::MAX].map(|generation| Member::down(Key { nonce: 1, generation }));
+        for news in [&forged[..], &me[..], &[Member::down(Key { nonce: 3, generation: u32::MAX })]] {
+            detector.on_packet(life(3), &packet_of_three(news), now);
+        }
+        assert!(!detector.is_dead(life(2)) && !detector.is_dead(life(3)));
+        let known = |nonce| detector.foca.iter_membership_state().find(|m| m.id().nonce == nonce);
+        assert!(known(2).is_some_and(|two| two.id().generation <= 1), "it can still outrank the forgery");
+        assert!(detector.foca.identity().generation < 10);
+    }
+
+    #[test]
+    fn invented_members_are_neither_kept_nor_probed() {
+        let mut detector = watching();
+        for round in 0..1_000u64 {
+            let news: Vec<Member<Key>> = (0..50)
+                .map(|n| Member::alive(Key { nonce: 1_000 + round * 50 + n, generation: 0 }))
+                .collect();
+            detector.on_packet(life(3), &packet_of_three(&news), Time::from_micros(10));
+        }
+        assert_eq!(detector.foca.iter_membership_state().count(), 2);
+    }
+
+    #[test]
+    fn a_life_with_the_nonce_of_a_member_neither_keeps_it_alive_nor_ends_it() {
+        let mut detector = watching();
+        let forged = Incarnation { started_ms: u64::MAX, nonce: 2 };
+        detector.declare_dead(forged, Time::from_micros(10));
+        assert!(!detector.is_dead(life(2)) && !detector.is_dead(forged));
+        run_alone(&mut detector, Time::from_micros(2_000_000), Some(forged));
+        assert!(detector.is_dead(life(2)), "what another one says is no sign of life");
     }
 
     #[test]

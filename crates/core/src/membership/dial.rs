@@ -48,6 +48,7 @@ impl Dial {
             target.discovered = false;
         }
         for address in addresses {
+            self.make_room_for(&address);
             if let Some(target) = self.target(address, now) {
                 target.discovered = true;
             }
@@ -59,6 +60,17 @@ impl Dial {
     pub(super) fn want(&mut self, address: &Address, now: Time) {
         if let Some(target) = self.target(address.clone(), now) {
             target.wanted_until = Some(now + FORMER_KEPT);
+        }
+    }
+
+    /// What discovery finds goes before what peers have told: they could fill the table with anything.
+    fn make_room_for(&mut self, address: &Address) {
+        if self.targets.len() < TARGETS_MAX || self.targets.contains_key(address) {
+            return;
+        }
+        let told = self.targets.iter().find(|(_, target)| !target.discovered && !target.connected);
+        if let Some(told) = told.map(|(address, _)| address.clone()) {
+            self.targets.remove(&told);
         }
     }
 

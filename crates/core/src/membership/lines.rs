@@ -1,12 +1,14 @@
 //! Lines: following one's own, noticing others, and ending one of two that meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::detector::Detector;
 use super::seek::Seeking;
 use super::{LineInfo, Membership, MembershipEvent, Message, Output, REPEAT, Stage};
+use crate::base::bytes::encoded_bytes;
+use crate::base::limits::VIEW_BYTES_MAX;
 use crate::base::{Incarnation, Now, Time};
 use crate::view::{Chain, View, ViewId};
 
@@ -24,6 +26,8 @@ pub(super) struct Meeting {
     ask_at: Option<Time>,
     /// We said "come" to somebody: we do not leave before this.
     stay_until: Option<Time>,
+    /// Whom we asked whether we may come.
+    asked: BTreeSet<Incarnation>,
 }
 
 impl Meeting {
@@ -55,6 +59,9 @@ impl Membership {
     }
 
     pub(super) fn on_install(&mut self, from: Incarnation, view: View, now: Now) {
+        if let Err(why) = view.check() {
+            return self.refuse(from, why);
+        }
         let contains_me = view.contains(self.me.incarnation);
         let Stage::Member(line) = &self.stage else {
             if contains_me {
@@ -72,7 +79,7 @@ impl Membership {
             self.acknowledge(view.id);
         } else if line.chain.contains(view.id) {
             // An older one, told late.
-        } else if view.parent == Some(current.id) && view.id.counter > current.id.counter {
+        } else if view.may_follow(current) {
             if contains_me {
                 self.install(&Arc::new(view), now);
             } else {
@@ -91,16 +98,15 @@ impl Membership {
         let views = match (after, after_known) {
             (_, Some(views)) => views.iter().map(|view| (**view).clone()).collect(),
             (Some(_), None) => vec![(**line.chain.current()).clone()],
-            (None, None) => {
-                let mut all: Vec<View> = line.chain.newest_first().map(|view| (**view).clone()).collect();
-                all.reverse();
-                all
-            }
+            (None, None) => youngest_that_fit(&line.chain),
         };
         self.send(from, Message::Chain { connected, views });
     }
 
     pub(super) fn on_chain(&mut self, from: Incarnation, connected: bool, views: Vec<View>, now: Now) {
+        if let Some(why) = views.iter().find_map(|view| view.check().err()) {
+            return self.refuse(from, why);
+        }
         match &self.stage {
             Stage::Seeking(_) => self.enter_by_chain(views, now),
             Stage::Member(_) if connected => self.follow(from, views, now),
@@ -133,7 +139,7 @@ impl Membership {
             if line.chain.contains(view.id) {
                 continue;
             }
-            if view.parent != Some(line.chain.current().id) {
+            if !view.may_follow(line.chain.current()) {
                 return;
             }
             if !view.contains(self.me.incarnation) {
@@ -210,11 +216,15 @@ impl Membership {
         let strangers: Vec<(Incarnation, LineInfo)> =
             line.meeting.strangers.iter().map(|(peer, info)| (*peer, *info)).collect();
         let mut asked = false;
+        line.meeting.asked.retain(|stranger| peers.contains_key(stranger));
         for (stranger, theirs) in strangers {
             if view.contains(stranger) {
                 self.send(stranger, Message::Greet(Some(mine)));
             } else if theirs.stays_before(&mine) && may_leave && !asked {
                 asked = true;
+                if let Stage::Member(line) = &mut self.stage {
+                    line.meeting.asked.insert(stranger);
+                }
                 self.send(stranger, Message::MergeAsk { mine });
             } else {
                 self.send(stranger, Message::Greet(Some(mine)));
@@ -237,6 +247,10 @@ impl Membership {
     pub(super) fn on_merge_answer(&mut self, from: Incarnation, come: bool, now: Now) {
         let Stage::Member(line) = &self.stage else { return };
         let promised = line.meeting.stay_until.is_some_and(|until| now.time < until);
+        let was_asked = line.meeting.asked.contains(&from);
+        if come && !was_asked {
+            return self.refuse(from, "it answers a question that it was not asked");
+        }
         if come && !promised && line.meeting.strangers.contains_key(&from) {
             self.out.push_back(Output::Event(MembershipEvent::LineChanged));
             self.change_lines(Duration::ZERO, now);
@@ -257,8 +271,10 @@ impl Membership {
     }
 
     /// A view named this seeker, but it never got it, and was left out again.
-    pub(super) fn on_left_out(&mut self, now: Now) {
-        if matches!(self.stage, Stage::Seeking(_)) {
+    pub(super) fn on_left_out(&mut self, from: Incarnation, now: Now) {
+        // Only a node that has a line can have asked it in.
+        let has_line = self.peers.get(&from).is_some_and(|peer| peer.line.flatten().is_some());
+        if matches!(self.stage, Stage::Seeking(_)) && has_line {
             self.change_lines(Duration::ZERO, now);
         }
     }
@@ -283,4 +299,19 @@ impl Membership {
     fn rng_below(&mut self, bound: u64) -> u64 {
         self.rng.below(bound)
     }
+}
+
+/// The youngest views of a chain that fit one message, oldest first: with many members not all of them do.
+fn youngest_that_fit(chain: &Chain) -> Vec<View> {
+    let mut bytes = 0;
+    let mut views: Vec<View> = chain
+        .newest_first()
+        .take_while(|view| {
+            bytes += encoded_bytes(&***view);
+            bytes <= VIEW_BYTES_MAX
+        })
+        .map(|view| (**view).clone())
+        .collect();
+    views.reverse();
+    views
 }

@@ -22,6 +22,7 @@ mod detector;
 mod dial;
 mod lines;
 mod message;
+mod packet;
 mod seek;
 
 pub use message::{LineInfo, Message};
@@ -84,6 +85,13 @@ pub enum MembershipEvent {
     LineChanged,
     /// A view of its line left this node out.
     Expelled,
+    /// A peer said what it has no right to say, or what can not be; nothing was done.
+    Refused {
+        /// The peer.
+        peer: Incarnation,
+        /// Which rule it broke.
+        why: &'static str,
+    },
 }
 
 /// A node that we have a session with.
@@ -293,7 +301,7 @@ impl Membership {
             return;
         }
         match message {
-            Message::Probe(packet) => self.detector.on_packet(&packet, now.time),
+            Message::Probe(packet) => self.detector.on_packet(from, &packet, now.time),
             Message::Greet(line) => self.on_greet(from, line, now),
             Message::Join { member, counter_floor } => self.on_join(from, member, counter_floor, now),
             Message::Install(view) => self.on_install(from, view, now),
@@ -305,9 +313,14 @@ impl Membership {
             Message::MergeAsk { mine } => self.on_merge_ask(from, mine, now),
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),
-            Message::LeftOut => self.on_left_out(now),
+            Message::LeftOut => self.on_left_out(from, now),
         }
         self.step(now);
+    }
+
+    /// Says that a message of this peer was not looked at.
+    fn refuse(&mut self, peer: Incarnation, why: &'static str) {
+        self.out.push_back(Output::Event(MembershipEvent::Refused { peer, why }));
     }
 
     /// When `handle_wake` is due.
@@ -365,7 +378,9 @@ impl Membership {
         })
     }
 
-    /// A new incarnation of a node is always "the old one died, a new one joined".
+    /// A new incarnation of a node is always "the old one died, a new one joined". But not on the new one's word alone:
+    /// an earlier life that this node has a session with goes on until that session ends, or the detector finds it
+    /// silent. So a node that takes another one's name waits, and kills nobody.
     fn declare_earlier_lives_dead(&mut self, info: &MemberInfo, now: Now) {
         let Some(view) = self.view() else { return };
         let earlier: Vec<Incarnation> = view
@@ -373,6 +388,7 @@ impl Membership {
             .iter()
             .filter(|m| m.name == info.name && m.incarnation < info.incarnation)
             .map(|m| m.incarnation)
+            .filter(|earlier| !self.peers.contains_key(earlier))
             .collect();
         for incarnation in earlier {
             if incarnation != self.me.incarnation {

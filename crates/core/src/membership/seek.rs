@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::{Incarnation, Mutant, NodeName, Now, Time};
-use crate::view::{MemberInfo, View, ViewId, counter_at};
+use crate::view::{COUNTER_MAX, MemberInfo, View, ViewId, counter_at};
 
 /// How often a seeker looks again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -95,9 +95,15 @@ impl Membership {
 
     /// The first view of a line: this node and the seekers it is linked to.
     fn found(&mut self, now: Now) {
-        let counter = counter_at(now.wall_ms).max(self.counter_floor + 1);
+        let counter = counter_at(now.wall_ms).max(self.counter_floor.saturating_add(1)).min(COUNTER_MAX);
         let mut members = vec![self.me.clone()];
-        members.extend(self.founders().cloned());
+        for founder in self.founders() {
+            let nonce = founder.incarnation.nonce;
+            let is_new = members.iter().all(|member| member.incarnation.nonce != nonce);
+            if is_new && View::has_room_for(&members, founder) {
+                members.push(founder.clone());
+            }
+        }
         let id = ViewId { counter, author: self.me.incarnation.nonce };
         self.out.push_back(Output::Event(MembershipEvent::Founded));
         self.install(&Arc::new(View { id, parent: None, members }), now);

@@ -256,6 +256,7 @@ impl Node {
                 MembershipEvent::Founded => Event::Founded,
                 MembershipEvent::LineChanged => Event::LineChanged,
                 MembershipEvent::Expelled => Event::Expelled,
+                MembershipEvent::Refused { peer, why } => Event::Refused { peer, why },
             })),
         }
     }
@@ -306,6 +307,7 @@ impl Node {
                 DirectoryEvent::Restarted { name, token, reason } => Event::Restarted { name, token, reason },
                 DirectoryEvent::Quarantined(name) => Event::Quarantined(name),
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
+                DirectoryEvent::Refused { peer, why } => Event::Refused { peer, why },
             })),
         }
     }

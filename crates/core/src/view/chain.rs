@@ -38,11 +38,10 @@ impl Chain {
         self.get(id).is_some()
     }
 
-    /// Appends a view whose parent is the current one. Returns false, unchanged, when it is not.
+    /// Appends a view that may follow on the current one. Returns false, unchanged, when it may not.
     #[must_use]
     pub fn push(&mut self, view: Arc<View>) -> bool {
-        let current = self.current().id;
-        if view.parent != Some(current) || view.id.counter <= current.counter {
+        if !view.may_follow(self.current()) {
             return false;
         }
         if self.views.len() == CHAIN_VIEWS_MAX {

@@ -12,6 +12,8 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use crate::base::bytes::encoded_bytes;
+use crate::base::limits::{KINDS_BYTES_MAX, MEMBERS_MAX, VIEW_BYTES_MAX};
 use crate::base::{Address, Incarnation, Kind, NodeName};
 
 /// Identifies a view: its counter and the life that authored it.
@@ -44,11 +46,20 @@ pub const TICK_MS: u64 = 200;
 /// 2020-01-01T00:00:00Z, where ticks start.
 const TICKS_START_MS: u64 = 1_577_836_800_000;
 
+/// The highest counter of a view. A token has 33 bits for it, which last until 2074; the last 2^24 are never given
+/// out, so that every token can be exceeded.
+pub const COUNTER_MAX: u64 = (1 << 33) - (1 << 24);
+/// What clocks may say; beyond it counters rise in small steps, so that no forged view uses up what is left.
+const COUNTER_CLOCK_MAX: u64 = (1 << 33) - (1 << 25);
+/// Such a step, at most.
+const COUNTER_STEP_MAX: u64 = 1_024;
+
 /// The lowest counter that a view authored at this wall time may have: ticks of 200 ms since 2020.
 ///
 /// With at most one view per tick the counter does not outrun the clock, so tokens rise over full restarts.
 pub const fn counter_at(wall_ms: u64) -> u64 {
-    wall_ms.saturating_sub(TICKS_START_MS) / TICK_MS
+    let ticks = wall_ms.saturating_sub(TICKS_START_MS) / TICK_MS;
+    if ticks < COUNTER_CLOCK_MAX { ticks } else { COUNTER_CLOCK_MAX }
 }
 
 /// What a view says of one member.
@@ -79,6 +90,21 @@ impl MemberInfo {
     pub fn hosts(&self, kind: &Kind) -> bool {
         !self.draining && self.kinds.contains(kind)
     }
+
+    /// Whether a node may say this of itself.
+    ///
+    /// # Errors
+    /// The rule it breaks.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if !(1..=1_000).contains(&self.weight) {
+            return Err("a weight is 1 to 1,000");
+        }
+        // Each kind takes up to three bytes beside its name.
+        if self.kinds.iter().map(|kind| kind.as_str().len() + 3).sum::<usize>() > KINDS_BYTES_MAX {
+            return Err("the names of a node's kinds have at most 16 KiB");
+        }
+        Ok(())
+    }
 }
 
 /// A numbered list of members, oldest first.
@@ -106,6 +132,43 @@ impl View {
         self.member(incarnation).is_some()
     }
 
+    /// Whether a node that follows the protocol could have authored it: what any peer claims is checked before it is
+    /// installed, remembered or counted with.
+    ///
+    /// # Errors
+    /// The rule it breaks.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.id.counter > COUNTER_MAX {
+            return Err("a view's counter leaves room for those after it");
+        }
+        if self.parent.is_some_and(|parent| parent.counter >= self.id.counter) {
+            return Err("a view's counter exceeds that of its parent");
+        }
+        if self.members.is_empty() || self.members.len() > MEMBERS_MAX {
+            return Err("a view has 1 to 256 members");
+        }
+        let mut nonces: Vec<u64> = self.members.iter().map(|member| member.incarnation.nonce).collect();
+        nonces.sort_unstable();
+        if nonces.windows(2).any(|two| two[0] == two[1]) {
+            return Err("the members of a view have different nonces");
+        }
+        self.members.iter().try_for_each(MemberInfo::check)
+    }
+
+    /// Whether it may follow on `current`: its counter is higher, and not by a leap that only a forger makes.
+    pub fn may_follow(&self, current: &View) -> bool {
+        let step = self.id.counter.saturating_sub(current.id.counter);
+        self.parent == Some(current.id)
+            && step > 0
+            && (self.id.counter <= COUNTER_CLOCK_MAX || step <= COUNTER_STEP_MAX)
+    }
+
+    /// Whether one more member leaves it small enough for a frame.
+    pub fn has_room_for(members: &[MemberInfo], one_more: &MemberInfo) -> bool {
+        members.len() < MEMBERS_MAX
+            && members.iter().chain([one_more]).map(encoded_bytes).sum::<usize>() <= VIEW_BYTES_MAX
+    }
+
     /// Incarnations of all members, oldest first.
     pub fn incarnations(&self) -> impl Iterator<Item = Incarnation> + '_ {
         self.members.iter().map(|m| m.incarnation)
@@ -116,7 +179,7 @@ impl View {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::base::Name;
+    use crate::base::{Name, Token};
 
     fn member(name: &str, nonce: u64) -> MemberInfo {
         MemberInfo {
@@ -170,6 +233,88 @@ mod tests {
         assert!(!member.hosts(&Name::new("other").unwrap()));
         member.draining = true;
         assert!(!member.hosts(&kind));
+    }
+
+    #[test]
+    fn what_no_honest_node_authors_breaks_a_rule() {
+        let changed = |change: &dyn Fn(&mut View)| {
+            let mut view = view();
+            change(&mut view);
+            view.check()
+        };
+        assert_eq!(changed(&|_| {}), Ok(()));
+        assert_eq!(changed(&|v| v.id.counter = COUNTER_MAX), Ok(()));
+        let many = |count: u64| (0..count).map(|nonce| member("m", nonce)).collect::<Vec<_>>();
+        assert_eq!(changed(&|v| v.members = many(256)), Ok(()));
+        let broken: [&dyn Fn(&mut View); 9] = [
+            &|v| v.id.counter = u64::MAX,
+            &|v| v.id.counter = COUNTER_MAX + 1,
+            &|v| v.parent = Some(v.id),
+            &|v| v.members.clear(),
+            &|v| v.members = many(257),
+            &|v| v.members[1].incarnation.nonce = v.members[0].incarnation.nonce,
+            &|v| v.members[0].weight = 0,
+            &|v| v.members[0].weight = u32::MAX,
+            &|v| v.members[0].kinds = vec![Name::new(&"k".repeat(255)).unwrap(); 64],
+        ];
+        for (at, change) in broken.into_iter().enumerate() {
+            assert!(changed(change).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn one_forged_view_does_not_use_up_the_counters() {
+        let child_of = |parent: &View, counter| View {
+            id: ViewId { counter, author: 7 },
+            parent: Some(parent.id),
+            members: parent.members.clone(),
+        };
+        let current = view();
+        assert!(child_of(&current, 3).may_follow(&current));
+        assert!(!child_of(&current, 2).may_follow(&current), "the same counter");
+        assert!(!View { parent: None, ..child_of(&current, 3) }.may_follow(&current), "no child");
+        assert!(!child_of(&current, COUNTER_MAX).may_follow(&current));
+        // The furthest leap there is, and the clock of the one who forged it: others still author on top of it.
+        let furthest = child_of(&current, counter_at(u64::MAX));
+        assert!(furthest.may_follow(&current));
+        let mut last = furthest;
+        for _ in 0..10_000 {
+            let next = child_of(&last, last.id.counter + COUNTER_STEP_MAX);
+            assert!(next.may_follow(&last) && next.check().is_ok());
+            assert!(!child_of(&last, last.id.counter + COUNTER_STEP_MAX + 1).may_follow(&last));
+            last = next;
+        }
+        assert!(Token::new(COUNTER_MAX, Token::SEQUENCE_MAX).is_some());
+    }
+
+    #[test]
+    fn a_view_of_the_most_and_longest_members_still_fits_a_frame() {
+        let mut members = Vec::new();
+        let longest = |nonce| MemberInfo {
+            address: "a".repeat(crate::base::limits::ADDRESS_BYTES_MAX).into(),
+            kinds: vec![Name::new(&"k".repeat(255)).unwrap(); 63],
+            ..member(&"n".repeat(255), nonce)
+        };
+        for nonce in 0..256 {
+            let one_more = longest(nonce);
+            assert_eq!(one_more.check(), Ok(()));
+            if View::has_room_for(&members, &one_more) {
+                members.push(one_more);
+            }
+        }
+        assert!(members.len() >= 40, "{}", members.len());
+        let bytes = encoded_bytes(&View { members, ..view() });
+        assert!(bytes < crate::base::limits::FRAME_BYTES_MAX - 1024, "{bytes}");
+        let small: Vec<MemberInfo> = (0..255).map(|nonce| member("a", nonce)).collect();
+        assert!(View::has_room_for(&small, &member("a", 255)));
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_not_decoded() {
+        for address in ["a\nb:1".to_owned(), "a\u{1b}[2J:1".to_owned(), "a".repeat(321)] {
+            let wire = minicbor::to_vec(MemberInfo { address: address.into(), ..member("a", 1) }).unwrap();
+            assert!(minicbor::decode::<MemberInfo>(&wire).is_err());
+        }
     }
 
     #[test]

@@ -165,6 +165,11 @@ pub enum Refusal {
     #[n(6)]
     #[error("the node is starting, ending or changing its incarnation")]
     NotReady,
+    /// Another life of the sender's node is connected and speaks: two nodes share a name, or one pretends to. If it is
+    /// the sender's own last life, it falls silent soon; try again.
+    #[n(7)]
+    #[error("another node of this name is connected and alive")]
+    NameInUse,
 }
 
 /// A frame of the handshake.
@@ -190,6 +195,11 @@ impl Greeting {
             Greeting::Refusal(refusal) => (FrameKind::Refusal, frame::encode(refusal, 4)),
         };
         frame::put(buffer, kind, 0, &body);
+    }
+
+    /// Whether a frame whose kind is this byte can be a greeting: of others not even the body is waited for.
+    pub const fn may_begin_with(kind: u8) -> bool {
+        FrameKind::Hello as u8 <= kind && kind <= FrameKind::Refusal as u8
     }
 
     /// The frame of this kind with this body.

@@ -10,3 +10,6 @@ mod names;
 
 pub use control::{Body, Control};
 pub use names::Names;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, watch};
+use whimbrel_core::base::limits::KINDS_BYTES_MAX;
+use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::RestartIntensity;
 use whimbrel_core::node::{Config, Node};
@@ -23,10 +25,16 @@ use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, encoded, local};
 use crate::secret::Secret;
 use crate::tasks::Tasks;
-use crate::transport::{Timings, Transport, TransportConfig};
+use crate::transport::{SESSIONS_MAX, Timings, Transport, TransportConfig, TransportError};
 
 /// How long `join` waits for a view unless it says otherwise.
 const JOIN_MAX: Duration = Duration::from_secs(60);
+/// Bounds of D: below it a busy machine looks dead, above it nothing is ever restarted elsewhere in time.
+const DETECTION_MIN: Duration = Duration::from_millis(200);
+const DETECTION_MAX: Duration = Duration::from_secs(60);
+/// Restarts that may be counted, and for how long: a record remembers each of them.
+const RESTARTS_MAX: u32 = 1_000;
+const RESTART_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bits of the optional parts of the protocol: none so far.
 const FEATURES: u64 = 0;
 
@@ -43,6 +51,17 @@ enum SecretSource {
     None,
     Bytes(Vec<u8>),
     File(PathBuf),
+}
+
+impl SecretSource {
+    fn read(self) -> Result<Option<Secret>, JoinError> {
+        let (key, secret) = match self {
+            SecretSource::None => return Ok(None),
+            SecretSource::Bytes(bytes) => ("secret", Secret::new(bytes)),
+            SecretSource::File(path) => ("secret_file", Secret::from_file(path)),
+        };
+        secret.map(Some).map_err(|error| bad(key, error.to_string()))
+    }
 }
 
 /// A node that is being set up. The defaults suit a data centre.
@@ -174,6 +193,7 @@ impl LocalBuilder {
         refuse_abort(self.on_abort)?;
         let Common { kinds, mut config, hook } = self.common;
         let kinds = kinds?;
+        check_restarts(&config.restart)?;
         config.discovery = false;
         config.replicas = 1;
         config.found_alone_after = Duration::ZERO;
@@ -237,7 +257,7 @@ impl Builder {
         self
     }
 
-    /// D: a node that is silent is out of the view by then; default 2 s. The same on all nodes.
+    /// D: a node that is silent is out of the view by then; default 2 s, 200 ms to 60 s. The same on all nodes.
     pub fn detection(mut self, detection: Duration) -> Self {
         self.common.config.detection = detection;
         self
@@ -261,7 +281,8 @@ impl Builder {
         self
     }
 
-    /// How long a node that finds no cluster waits before it founds one alone; default 2 s.
+    /// How long a node that finds no cluster waits before it founds one alone; default 2 s, less than
+    /// [`Builder::join_within`].
     pub fn found_alone_after(mut self, wait: Duration) -> Self {
         self.common.config.found_alone_after = wait;
         self
@@ -284,14 +305,15 @@ impl Builder {
         refuse_abort(self.on_abort)?;
         let Common { kinds, mut config, hook } = self.common;
         let kinds = kinds?;
-        check(&config)?;
-        let secret = match self.secret {
-            SecretSource::None => None,
-            SecretSource::Bytes(bytes) => Some(Secret::new(bytes).map_err(|error| transport_error(&error))?),
-            SecretSource::File(path) => {
-                Some(Secret::from_file(path).map_err(|error| transport_error(&error))?)
-            }
-        };
+        Name::new(&self.cluster).map_err(|error| bad("cluster", error.to_string()))?;
+        check(&config, &kinds)?;
+        if self.discovery.iter().any(|source| source.finds_others()) {
+            check_founding(config.found_alone_after, self.join_within)?;
+        }
+        if self.advertise.as_deref().is_some_and(|address| !is_address(address)) {
+            return Err(bad("advertise", "host:port, at most 320 bytes, without control characters"));
+        }
+        let secret = self.secret.read()?;
         let parts = Parts::new(kinds, hook, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster.clone(),
@@ -300,6 +322,7 @@ impl Builder {
             mode: Mode::default(),
             slots: config.slots,
             replicas: config.replicas as u8,
+            sessions_max: SESSIONS_MAX,
             features: FEATURES,
             mutants: config.mutants,
             timings: Timings::default(),
@@ -315,7 +338,11 @@ impl Builder {
             Ok(bound) => bound,
             Err(error) => {
                 parts.tasks.stop();
-                return Err(transport_error(&error));
+                return Err(match error {
+                    TransportError::SecretNeeded { .. } => bad("secret_file", error.to_string()),
+                    TransportError::BadListen { .. } => bad("listen", error.to_string()),
+                    TransportError::Bind { .. } => JoinError::Transport(error.to_string()),
+                });
             }
         };
         let bound = bound.map(|address| advertise::reachable(address).to_string());
@@ -347,15 +374,11 @@ fn random_name() -> String {
     format!("node-{:08x}", getrandom::u32().unwrap_or(0))
 }
 
-fn transport_error(error: &dyn std::error::Error) -> JoinError {
-    JoinError::Transport(error.to_string())
-}
-
 fn bad(key: &'static str, rule: impl Into<String>) -> JoinError {
     JoinError::BadSetting { key, rule: rule.into() }
 }
 
-fn check(config: &Config) -> Result<(), JoinError> {
+fn check(config: &Config, kinds: &KindTable) -> Result<(), JoinError> {
     if !(1..=whimbrel_core::placement::REPLICAS_MAX).contains(&config.replicas) {
         return Err(bad("replicas", "1 to 3"));
     }
@@ -365,11 +388,38 @@ fn check(config: &Config) -> Result<(), JoinError> {
     if !(1..=1_000).contains(&config.weight) {
         return Err(bad("weight", "1 to 1000"));
     }
-    if config.detection < Duration::from_millis(200) {
-        return Err(bad("detection", "at least 200 ms"));
+    if !(DETECTION_MIN..=DETECTION_MAX).contains(&config.detection) {
+        return Err(bad("detection", "200 ms to 60 s"));
     }
+    // Each takes up to three bytes beside its name.
+    if kinds.hosted().map(|kind| kind.len() + 3).sum::<usize>() > KINDS_BYTES_MAX {
+        return Err(bad("kind", "the names of all kinds of a node have at most 16 KiB"));
+    }
+    check_restarts(&config.restart)?;
     if config.replicas == 1 {
         tracing::warn!("replicas = 1: the crash of a node loses the records of its names");
+    }
+    Ok(())
+}
+
+fn check_restarts(restart: &RestartIntensity) -> Result<(), JoinError> {
+    if restart.window.is_zero() {
+        return Err(bad("restart_intensity", "window is more than 0: failures are counted within it"));
+    }
+    if restart.back_off.is_zero() || restart.back_off > restart.back_off_max {
+        return Err(bad("restart_intensity", "back_off is more than 0 and at most back_off_max"));
+    }
+    // Ages of restarts within the window stand in the record, in milliseconds.
+    if restart.restarts_max > RESTARTS_MAX || restart.window > RESTART_WINDOW_MAX {
+        return Err(bad("restart_intensity", "restarts_max is at most 1000, window at most a day"));
+    }
+    Ok(())
+}
+
+/// A node that finds nobody would give up before it founds.
+fn check_founding(found_alone_after: Duration, join_within: Duration) -> Result<(), JoinError> {
+    if found_alone_after >= join_within {
+        return Err(bad("found_alone_after", "less than join_within"));
     }
     Ok(())
 }

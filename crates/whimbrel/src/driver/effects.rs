@@ -128,9 +128,13 @@ impl Running {
 
     fn tell(&self, event: Event) {
         match &event {
-            Event::Refused { peer, why } => tracing::warn!(%peer, why, "a message of a peer was refused"),
+            Event::Refused { peer, why } => {
+                // A peer that lies may do so often: neither the log nor those who follow the events drown in it.
+                let Some(kept_back) = self.refusals.admit() else { return };
+                tracing::warn!(%peer, why, kept_back, "a message of a peer was refused");
+            }
             Event::Expelled => tracing::warn!("a view excluded this node"),
-            Event::Quarantined(name) => tracing::warn!(%name, "a process failed too often"),
+            Event::Quarantined(name) => tracing::warn!(?name, "a process failed too often"),
             other => tracing::info!(event = ?other, "cluster"),
         }
         // Without a receiver there is nobody to tell.

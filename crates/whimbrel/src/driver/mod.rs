@@ -27,7 +27,7 @@ use whimbrel_core::view::View;
 use crate::Cluster;
 use crate::clock;
 use crate::exchange::{Entry, Exchange};
-use crate::transport::{Transport, TransportEvent};
+use crate::transport::{LogLimit, Transport, TransportEvent};
 
 /// Commands that wait for the driver; more make their senders wait.
 pub(crate) const COMMANDS_MAX: usize = 1_024;
@@ -93,6 +93,8 @@ struct Running {
     listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
     /// Who waits for this node to have left.
     leavers: Vec<oneshot::Sender<()>>,
+    /// How often a refused message is told of.
+    refusals: LogLimit,
 }
 
 impl Driver {
@@ -105,6 +107,7 @@ impl Driver {
             waiting: HashMap::new(),
             listings: HashMap::new(),
             leavers: Vec::new(),
+            refusals: LogLimit::default(),
         };
         running.carry_out();
         loop {
@@ -180,6 +183,8 @@ impl Running {
             TransportEvent::ConnectFailed(address) => Input::ConnectFailed(address),
             TransportEvent::Control { from, message, .. } => Input::Message { from, message },
         });
+        // At once: small questions may have large answers, and those of a whole turn are not to pile up.
+        self.carry_out();
     }
 
     fn on_command(&mut self, command: Command) {

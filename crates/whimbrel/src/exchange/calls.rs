@@ -17,7 +17,7 @@ use crate::message::reply::{Caller, ReplyTo};
 use crate::transport::OutFrame;
 
 /// Not a node: a call that is at no node.
-const NOBODY: Incarnation = Incarnation { started_ms: 0, nonce: 0 };
+pub(super) const NOBODY: Incarnation = Incarnation { started_ms: 0, nonce: 0 };
 
 impl Exchange {
     /// Keeps a caller until its call has an outcome, at latest at `due`.
@@ -41,16 +41,14 @@ impl Exchange {
         lock(self.calls.get(shard)?).take(id)
     }
 
-    /// The call's message was handed to the link with this node.
-    pub(super) fn call_is_at(&self, id: CallId, host: Incarnation) {
-        if let Some(shard) = self.calls.get(usize::from(id.shard())) {
-            lock(shard).set_host(id, host);
-        }
+    /// The call's message is handed to the link with this node. Returns where it was before.
+    pub(super) fn call_is_at(&self, id: CallId, host: Incarnation) -> Option<Incarnation> {
+        lock(self.calls.get(usize::from(id.shard()))?).set_host(id, host)
     }
 
     /// The call's message never left after all.
     pub(super) fn call_is_nowhere(&self, id: CallId) {
-        self.call_is_at(id, NOBODY);
+        let _before = self.call_is_at(id, NOBODY);
     }
 
     /// A process on this node has replied.
@@ -108,8 +106,11 @@ impl Exchange {
     }
 
     /// The outcome of a call of this node arrived from another one.
-    pub(super) fn on_reply(&self, reply: Reply) {
-        let Some(waiter) = self.take_call(CallId::from_u64(reply.call)) else {
+    pub(super) fn on_reply(&self, from: Incarnation, reply: Reply) {
+        let id = CallId::from_u64(reply.call);
+        let waiter =
+            self.calls.get(usize::from(id.shard())).and_then(|shard| lock(shard).take_from(id, from));
+        let Some(waiter) = waiter else {
             return;
         };
         match reply.outcome {

@@ -89,7 +89,7 @@ impl DeadLetters {
         if let Some(count) = self.counts.get(letter.reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        tracing::debug!(name = %letter.name, message = &*letter.message, reason = %letter.reason, "dead letter");
+        tracing::debug!(name = ?letter.name, message = ?&*letter.message, reason = %letter.reason, "dead letter");
         if let Some(hook) = &self.hook
             && let Err(panic) = guard::run(|| hook(&letter))
         {

@@ -14,6 +14,7 @@ use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sen
 use whimbrel_core::wire::frame::MessageBody;
 
 use super::Exchange;
+use super::calls::NOBODY;
 use super::envelope::{Envelope, Failure, Head};
 use super::locked::{Lock, Locked};
 use crate::clock;
@@ -253,11 +254,13 @@ impl Entry {
         };
         // The limit of a payload leaves room for everything around it.
         let frame = OutFrame::message(&body).map_err(|_| SendError::Full)?;
-        self.exchange.send_frame(to, Lane::Messages, frame)?;
-        if let Some(call) = call {
-            self.exchange.call_is_at(call, to);
+        // Before it is sent: a reply is heard only from there, and may come at once.
+        let before = call.and_then(|call| self.exchange.call_is_at(call, to));
+        let sent = self.exchange.send_frame(to, Lane::Messages, frame);
+        if let (Err(_), Some(call)) = (sent, call) {
+            self.exchange.call_is_at(call, before.unwrap_or(NOBODY));
         }
-        Ok(())
+        sent
     }
 
     /// Does what a port wants done under its lock; returns what is to be done after it.

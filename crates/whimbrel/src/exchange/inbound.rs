@@ -72,7 +72,7 @@ impl Inbound for Exchange {
                     entry.on_signal(from, signal);
                 }
             }
-            MessageFrame::Reply(reply) => self.on_reply(reply),
+            MessageFrame::Reply(reply) => self.on_reply(from, reply),
         }
     }
 

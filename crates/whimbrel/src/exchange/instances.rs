@@ -294,7 +294,7 @@ impl Exchange {
                 if instance.has_ended() {
                     return;
                 }
-                tracing::warn!(name = %entry.name(), "a process that was told to stop goes on");
+                tracing::warn!(name = ?entry.name(), "a process that was told to stop goes on");
             }
             instance.abort();
             if instance.is_serving() {

@@ -296,7 +296,7 @@ async fn terminate<P: Process>(process: P, cx: &mut Context<P>, reason: ExitReas
         Ok(Ok(())) => dropped.err().unwrap_or(reason),
         Ok(Err(panic)) => panic,
         Err(_) => {
-            tracing::warn!(name = %cx.entry.name(), "terminate took longer than 5 s and was abandoned");
+            tracing::warn!(name = ?cx.entry.name(), "terminate took longer than 5 s and was abandoned");
             reason
         }
     }
@@ -312,7 +312,7 @@ async fn end_tasks<P: Process>(cx: &mut Context<P>) {
     if let Some(mut blocking) = own.blocking.take()
         && timeout(TERMINATE_MAX, pin!(join_all(&mut blocking))).await.is_err()
     {
-        tracing::warn!(name = %cx.entry.name(), "a blocking task outlives its process");
+        tracing::warn!(name = ?cx.entry.name(), "a blocking task outlives its process");
         blocking.detach_all();
     }
 }

@@ -228,6 +228,7 @@ impl Reader {
                         if ended(&read) {
                             return Ok(());
                         }
+                        self.session.on_heard(Instant::now());
                         break;
                     }
                     () = alarm.as_mut() => {

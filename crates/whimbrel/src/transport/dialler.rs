@@ -75,10 +75,10 @@ async fn try_address(shared: Arc<Shared>, address: Address) {
     match error {
         DialError::Refused(error) => {
             if let Some(kept_back) = shared.log.admit() {
-                tracing::warn!(%address, error, kept_back, "no session");
+                tracing::warn!(address = ?address, error, kept_back, "no session");
             }
         }
-        error => tracing::debug!(%address, %error, "no session"),
+        error => tracing::debug!(address = ?address, %error, "no session"),
     }
     // An error means that the driver is gone, and the node with it.
     let _ = shared.events.send(TransportEvent::ConnectFailed(address)).await;

@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use thiserror::Error;
@@ -29,9 +29,12 @@ use whimbrel_core::wire::hello::{
 use super::TransportConfig;
 use super::connection::Connection;
 use super::registry::{Lost, Right, Shared};
+use super::session::Session;
 
-/// Kinds that one node may host: what a greeting may make this node keep.
-const KINDS_MAX: usize = 4096;
+/// Bytes in front of the length of a frame.
+const LENGTH_BYTES: usize = 4;
+/// Room that a greeting is read into at a time: all of it for a stranger.
+const ROOM_BYTES: usize = LENGTH_BYTES + UNPROVEN_BYTES_MAX;
 
 /// Why a handshake gave no session. Nothing was changed.
 #[derive(Debug, Error)]
@@ -51,6 +54,9 @@ pub(super) enum HandshakeError {
     /// This node refused the peer.
     #[error("refused: {0}")]
     RefusedHere(Refusal),
+    /// The peer says of itself what no node may.
+    #[error("the peer can not be a member: {0}")]
+    NoMember(&'static str),
     /// Another connection is used.
     #[error("not needed: {0:?}")]
     Lost(Lost),
@@ -86,6 +92,9 @@ pub(super) async fn accept(
     on_proven();
 
     let connection = connection_id(&theirs);
+    let other_session =
+        |s: &Session| s.peer().incarnation == theirs.incarnation && s.id() != proof.claim.session;
+    shared.await_end_of(other_session).await;
     let right = match shared.claim(&me, theirs.incarnation, connection, proof.claim) {
         Ok(right) => right,
         Err(lost) => return Err(connected.lose(lost).await),
@@ -207,9 +216,13 @@ impl Greeter {
                     greeting => Ok((greeting, body)),
                 };
             }
-            // Grows with what has arrived, at most to the limit of a frame.
-            self.buffer.reserve(UNPROVEN_BYTES_MAX);
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            if self.buffer.get(LENGTH_BYTES).is_some_and(|kind| !Greeting::may_begin_with(*kind)) {
+                return Err(HandshakeError::OutOfTurn);
+            }
+            // No more than one frame is taken in before it is looked at.
+            let room = (LENGTH_BYTES + bytes_max).saturating_sub(self.buffer.len()).min(ROOM_BYTES);
+            self.buffer.reserve(room);
+            if self.stream.read_buf(&mut (&mut self.buffer).limit(room)).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
@@ -294,9 +307,11 @@ impl Proven {
         if !same {
             return Err(self.0.refuse(Refusal::Settings).await);
         }
-        if welcome.member.incarnation != right.peer || welcome.member.kinds.len() > KINDS_MAX {
+        if welcome.member.incarnation != right.peer {
             return Err(HandshakeError::OutOfTurn);
         }
+        welcome.member.check().map_err(HandshakeError::NoMember)?;
+        right.await_namesakes(&welcome.member).await;
         if let Err(lost) = right.check_peer(&welcome.member) {
             self.0.refuse(lost.refusal()).await;
             return Err(HandshakeError::Lost(lost));
@@ -316,5 +331,36 @@ impl Proven {
             closed: CancellationToken::new(),
         };
         shared.commit(right, Box::new(welcome.member), connection).map_err(HandshakeError::Lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::net::TcpListener;
+    use whimbrel_core::wire::frame::FrameKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stranger_that_sends_without_end_is_kept_in_the_room_of_one_frame() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let flood = tokio::spawn(async move {
+            // Frames of the greatest length, in which nothing can be read but their kind.
+            let mut frame = (UNPROVEN_BYTES_MAX as u32).to_be_bytes().to_vec();
+            frame.resize(ROOM_BYTES, FrameKind::Proof as u8);
+            while stranger.write_all(&frame).await.is_ok() {}
+        });
+        let mut greeter = Unproven::new(accepted).0;
+        for _ in 0..100 {
+            assert!(matches!(greeter.read(UNPROVEN_BYTES_MAX).await, Err(HandshakeError::Garbage(_))));
+            assert!(greeter.buffer.len() <= ROOM_BYTES && greeter.buffer.capacity() <= 2 * ROOM_BYTES);
+            greeter.buffer.advance(ROOM_BYTES);
+        }
+        drop(greeter);
+        flood.await.unwrap();
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use whimbrel_core::wire::hello::{Greeting, Refusal};
 
 use super::handshake::{self, HandshakeError};
-use super::registry::Shared;
+use super::registry::{Lost, Shared};
 use super::{TransportConfig, TransportError};
 
 /// Connections in their handshake from one address.
@@ -67,6 +67,9 @@ async fn accept_all(shared: Arc<Shared>, listener: TcpListener) {
 fn admit(shared: &Arc<Shared>, stream: TcpStream, from: IpAddr) {
     let Some(seat) = Seat::take(shared, from) else {
         turn_away(&stream);
+        if let Some(kept_back) = shared.log.admit() {
+            tracing::warn!(%from, error = %Refusal::Busy, kept_back, "a connection was refused");
+        }
         return;
     };
     shared.tasks.spawn_until_stopped("accept", greet(shared.clone(), stream, from, seat));
@@ -85,6 +88,7 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, seat: Seat)
     let handshake = handshake::accept(&shared, stream, move || drop(seat));
     let result = tokio::time::timeout(shared.config.timings.handshake, handshake).await;
     let error = match result {
+        Ok(Err(HandshakeError::Lost(lost @ (Lost::NameInUse | Lost::TooMany)))) => lost.refusal().to_string(),
         Ok(Ok(()) | Err(HandshakeError::Lost(_) | HandshakeError::OwnAddress)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the handshake took too long".to_owned(),
@@ -125,5 +129,33 @@ impl Drop for Seat {
                 taken.remove(&self.from);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn eight_strangers_of_one_address_and_256_in_all_get_a_seat() {
+        let shared = super::super::tests::shared();
+        let seat = |host: u8| Seat::take(&shared, IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)));
+        let mut seats = Vec::new();
+        for host in 0..32 {
+            for _ in 0..UNPROVEN_PER_ADDRESS_MAX {
+                seats.push(seat(host).unwrap());
+            }
+            assert!(seat(host).is_none(), "the ninth of {host}");
+        }
+        assert_eq!(seats.len(), UNPROVEN_MAX);
+        assert!(seat(200).is_none(), "nobody has been there yet, but all seats are taken");
+        seats.pop();
+        let freed = seat(200);
+        assert!(freed.is_some());
+        drop((freed, seats));
+        assert!(shared.unproven.lock().unwrap().is_empty(), "nothing is kept of who was there");
     }
 }

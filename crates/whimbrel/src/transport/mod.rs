@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::mpsc;
+use whimbrel_core::base::limits::MEMBERS_MAX;
 use whimbrel_core::base::{Address, Incarnation, Mutants};
 use whimbrel_core::delivery::Lane;
 use whimbrel_core::node::LinkLoss;
@@ -55,9 +56,13 @@ use crate::secret::Secret;
 use crate::tasks::Tasks;
 
 pub(crate) use outgoing::OutFrame;
+pub(crate) use registry::LogLimit;
 
 /// Bytes of messages that one session queues or keeps unacknowledged.
 pub(crate) const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Sessions of one node: with every member, twice over, and with as many visitors.
+pub(crate) const SESSIONS_MAX: usize = 4 * MEMBERS_MAX;
 
 /// How a transport is set up.
 #[derive(Clone, Debug)]
@@ -74,6 +79,8 @@ pub(crate) struct TransportConfig {
     pub(crate) slots: u16,
     /// Copies of each record.
     pub(crate) replicas: u8,
+    /// Sessions at a time; default [`SESSIONS_MAX`].
+    pub(crate) sessions_max: usize,
     /// Optional parts of the protocol that this node speaks.
     pub(crate) features: u64,
     /// The planted bug of this run, if any.

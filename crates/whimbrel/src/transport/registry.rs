@@ -28,6 +28,9 @@ use super::session::{self, Session};
 use super::{Inbound, TransportConfig, TransportEvent};
 use crate::tasks::Tasks;
 
+/// How long a session in a peer's way may take to end.
+const END_PATIENCE: Duration = Duration::from_millis(200);
+
 /// What all tasks of a transport share.
 pub(super) struct Shared {
     pub(super) config: TransportConfig,
@@ -69,6 +72,10 @@ pub(super) enum Lost {
     NotReady,
     /// A younger life of the peer is connected.
     Outdated,
+    /// An older life of the peer is connected and speaks.
+    NameInUse,
+    /// This node has as many sessions as it may.
+    TooMany,
 }
 
 impl Lost {
@@ -78,6 +85,8 @@ impl Lost {
             Lost::AlreadyUp | Lost::Duplicate => Refusal::Duplicate,
             Lost::NotReady => Refusal::NotReady,
             Lost::Outdated => Refusal::Outdated,
+            Lost::NameInUse => Refusal::NameInUse,
+            Lost::TooMany => Refusal::Busy,
         }
     }
 }
@@ -99,6 +108,16 @@ impl Right {
     pub(super) fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
         self.shared.check_peer(peer)
     }
+
+    /// See [`Shared::await_end_of`].
+    pub(super) async fn await_namesakes(&self, peer: &MemberInfo) {
+        self.shared.await_end_of(|session| is_other_life(session, peer)).await;
+    }
+}
+
+/// Whether the session is with another life of this peer's node.
+fn is_other_life(session: &Session, peer: &MemberInfo) -> bool {
+    session.peer().name == peer.name && session.peer().incarnation != peer.incarnation
 }
 
 impl Drop for Right {
@@ -256,6 +275,12 @@ impl Shared {
         if first && session.as_deref().is_some_and(in_use) {
             return Err(Lost::Duplicate);
         }
+        // Every member knows the secret and every other's incarnation, but only the peer itself knows its session. What
+        // is claimed without that replaces no session that lives.
+        let unknown = |s: &Session| s.id() != claim.session && s.is_living(self.lives_within());
+        if session.as_deref().is_some_and(unknown) {
+            return Err(Lost::Duplicate);
+        }
         registry.dialling.remove(&peer);
         registry.claimed.insert(peer, connection);
         drop(registry);
@@ -277,9 +302,34 @@ impl Shared {
     /// Whether a peer may have a session at all: checked while it can still be told.
     ///
     /// # Errors
-    /// A younger life of the same node is connected.
+    /// Another life of the same node is connected: a younger one, or one that lives. Or there is no room.
     fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
-        if self.read().has_younger(peer) { Err(Lost::Outdated) } else { Ok(()) }
+        let registry = self.read();
+        registry.check_room(peer.incarnation, self.config.sessions_max)?;
+        registry.check_other_lives(peer, self.lives_within())
+    }
+
+    /// Whoever is connected and was heard within this time lives, whatever another peer says.
+    pub(super) fn lives_within(&self) -> Duration {
+        self.config.timings.keep_alive * 2
+    }
+
+    /// Sessions that stand in a peer's way because they live may be about to end: a node that changes its life, or
+    /// gives a session up, closes its connections first. Waits for that, for a moment.
+    pub(super) async fn await_end_of(&self, in_the_way: impl Fn(&Session) -> bool) {
+        let within = self.lives_within();
+        let living: Vec<_> = {
+            let registry = self.read();
+            let sessions = registry.sessions.values();
+            sessions.filter(|s| in_the_way(s) && s.is_living(within)).cloned().collect()
+        };
+        let ends = async {
+            for session in &living {
+                session.unconnected().await;
+            }
+        };
+        // Whether they have ended is looked at next.
+        let _ = tokio::time::timeout(END_PATIENCE, ends).await;
     }
 
     /// The handshake is complete: the connection belongs to a session from now on, an old or a new one.
@@ -331,7 +381,8 @@ impl Registry {
         if rights.get(&right.peer) != Some(&right.connection) {
             return Err(Lost::Duplicate);
         }
-        let mut predecessors = self.end_other_lives(&peer)?;
+        self.check_room(right.peer, shared.config.sessions_max)?;
+        let mut predecessors = self.end_other_lives(&peer, shared.lives_within())?;
         if let Some(resumed) = &right.session {
             // It may have ended since the peer was told that it goes on.
             let known = self.sessions.get(&right.peer).is_some_and(|known| Arc::ptr_eq(known, resumed));
@@ -352,8 +403,7 @@ impl Registry {
 
     /// Sessions with other lives of this peer's node.
     fn other_lives<'a>(&'a self, peer: &'a MemberInfo) -> impl Iterator<Item = &'a Arc<Session>> + 'a {
-        let sessions = self.sessions.values();
-        sessions.filter(|s| s.peer().name == peer.name && s.peer().incarnation != peer.incarnation)
+        self.sessions.values().filter(|session| is_other_life(session, peer))
     }
 
     /// Whether a younger life of this peer's node is connected. Then this one is a late guest, or two nodes
@@ -363,11 +413,30 @@ impl Registry {
         self.other_lives(peer).any(|s| !s.is_ending() && s.is_connected() && younger(s))
     }
 
-    /// A node has one life at a time: its earlier ones are over when a younger one shows itself.
-    fn end_other_lives(&self, peer: &MemberInfo) -> Result<Vec<CancellationToken>, Lost> {
+    /// A member can show itself under as many lives as it likes.
+    fn check_room(&self, peer: Incarnation, sessions_max: usize) -> Result<(), Lost> {
+        let has_room = self.sessions.len() < sessions_max || self.sessions.contains_key(&peer);
+        if has_room { Ok(()) } else { Err(Lost::TooMany) }
+    }
+
+    fn check_other_lives(&self, peer: &MemberInfo, lives_within: Duration) -> Result<(), Lost> {
         if self.has_younger(peer) {
             return Err(Lost::Outdated);
         }
+        // A younger life is no proof that an older one is over: anybody could claim to be one.
+        if self.other_lives(peer).any(|s| !s.is_ending() && s.is_living(lives_within)) {
+            return Err(Lost::NameInUse);
+        }
+        Ok(())
+    }
+
+    /// A node has one life at a time: its earlier ones, if they do not speak, are over when a younger one shows itself.
+    fn end_other_lives(
+        &self,
+        peer: &MemberInfo,
+        lives_within: Duration,
+    ) -> Result<Vec<CancellationToken>, Lost> {
+        self.check_other_lives(peer, lives_within)?;
         let ended = self.other_lives(peer).map(|session| {
             session.end(LinkLoss::Replaced);
             session.ended().clone()
@@ -378,11 +447,11 @@ impl Registry {
 
 /// Lets one line a second through, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit(Mutex<(Option<Instant>, u64)>);
+pub(crate) struct LogLimit(Mutex<(Option<Instant>, u64)>);
 
 impl LogLimit {
     /// How many lines were kept back since the last one, if this one may be written.
-    pub(super) fn admit(&self) -> Option<u64> {
+    pub(crate) fn admit(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, kept_back) = *state;
         if last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {

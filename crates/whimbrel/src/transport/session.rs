@@ -12,8 +12,9 @@
 //! sees a session's events in order. Sessions that this one replaces have sent their `SessionDown` before it
 //! says `SessionUp`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -48,6 +49,10 @@ pub(super) struct Session {
     id: u64,
     /// Contended by senders, the reader and the writer, each for one short step.
     state: Mutex<State>,
+    /// When it began.
+    began: Instant,
+    /// When something was last read, in milliseconds since then.
+    heard: AtomicU64,
     /// Held by the reader while the exchange takes a frame, so that `silence` can wait for that.
     delivering: Mutex<()>,
     /// Bytes that the link holds.
@@ -137,6 +142,8 @@ pub(super) fn start(
             owed_bytes: 0,
             timer: None,
         }),
+        began: Instant::now(),
+        heard: AtomicU64::new(0),
         delivering: Mutex::default(),
         held: ByteCount::default(),
         work: Notify::new(),
@@ -187,6 +194,27 @@ impl Session {
 
     pub(super) fn is_connected_by_own_dial(&self) -> bool {
         self.lock().current.as_ref().is_some_and(|current| current.dialled_here)
+    }
+
+    /// Something was read.
+    pub(super) fn on_heard(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.began).as_millis();
+        self.heard.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it is connected, has been for this long, and was heard within this time.
+    pub(super) fn is_living(&self, within: Duration) -> bool {
+        let age = self.began.elapsed();
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        age >= within && age.saturating_sub(heard) <= within && self.is_connected()
+    }
+
+    /// Waits until the connection it has now, if any, is closed.
+    pub(super) async fn unconnected(&self) {
+        let closed = self.lock().current.as_ref().map(|current| current.closed.clone());
+        if let Some(closed) = closed {
+            closed.cancelled().await;
+        }
     }
 
     pub(super) fn last_connection(&self) -> u64 {
@@ -478,7 +506,7 @@ async fn live(shared: &Arc<Shared>, session: &Arc<Session>) {
         if let Err(why) = connection::drive(shared, session, connection).await
             && let Some(kept_back) = shared.log.admit()
         {
-            tracing::warn!(%peer, name = %session.peer.name, %why, kept_back, "connection closed");
+            tracing::warn!(%peer, name = ?session.peer.name, %why, kept_back, "connection closed");
         }
         session.disconnected();
         closed.cancel();

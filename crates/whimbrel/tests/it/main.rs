@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod hostile;
 mod kinds;
 mod discovery;
 mod local;

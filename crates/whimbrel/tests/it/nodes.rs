@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use whimbrel::{CallError, Cluster, Executed, KindOptions, StartError, StaticList, call};
+use whimbrel::{
+    CallError, Cluster, Executed, JoinError, KindOptions, RestartIntensity, StartError, StaticList, call,
+};
 
 use crate::kinds::*;
 
@@ -216,4 +218,49 @@ async fn registered_name_is_called_from_another_node_and_goes_with_it() {
         assert!(tokio::time::Instant::now() < until);
     }
     leave_all(nodes).await;
+}
+
+/// The key and rule with which `join` refuses.
+async fn refusal(builder: whimbrel::Builder) -> (&'static str, String) {
+    match builder.join().await {
+        Err(JoinError::BadSetting { key, rule }) => (key, rule),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn settings_that_can_not_be_are_refused_with_their_key() {
+    let ms = Duration::from_millis;
+    let new = || Cluster::builder("test").listen("127.0.0.1:0");
+    let someone = || StaticList::new(["127.0.0.1:1"]);
+    let usual = RestartIntensity::default();
+    let restarts = |intensity| new().restart_intensity(intensity);
+    let cases = [
+        (Cluster::builder(""), "cluster"),
+        (Cluster::builder("a\nb"), "cluster"),
+        (new().detection(ms(199)), "detection"),
+        (new().detection(ms(60_001)), "detection"),
+        (new().replicas(0), "replicas"),
+        (new().replicas(4), "replicas"),
+        (new().slots(0), "slots"),
+        (new().weight(0), "weight"),
+        (new().weight(1_001), "weight"),
+        (new().secret("fifteen bytes.."), "secret"),
+        (new().secret_file("no-such-file"), "secret_file"),
+        (Cluster::builder("a").listen("0.0.0.0:0"), "secret_file"),
+        (Cluster::builder("a").listen("no address"), "listen"),
+        (new().advertise("a\u{1b}[2J:1"), "advertise"),
+        (new().advertise(&"a".repeat(400)), "advertise"),
+        (new().node_name("a\u{9b}b"), "node_name"),
+        (new().discovery(someone()).found_alone_after(ms(500)).join_within(ms(500)), "found_alone_after"),
+        (restarts(RestartIntensity { window: ms(0), ..usual }), "restart_intensity"),
+        (restarts(RestartIntensity { back_off: ms(0), ..usual }), "restart_intensity"),
+        (restarts(RestartIntensity { back_off_max: ms(50), ..usual }), "restart_intensity"),
+        (restarts(RestartIntensity { restarts_max: u32::MAX, ..usual }), "restart_intensity"),
+    ];
+    for (builder, expected) in cases {
+        let (key, rule) = refusal(builder).await;
+        assert_eq!(key, expected, "{rule}");
+        assert!(!rule.is_empty() && !rule.contains("fifteen"), "{rule}");
+    }
 }

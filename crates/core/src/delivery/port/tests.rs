@@ -298,3 +298,28 @@ fn a_message_that_can_not_leave_the_node_ends_with_its_code() {
     assert_eq!(port.send(Bound, Time::ZERO), Sent::Refused { message: Bound, code: ErrorCode::Codec });
     assert!(port.is_idle());
 }
+
+#[test]
+fn only_the_host_that_a_message_was_sent_to_decides_what_became_of_it() {
+    let (mut port, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
+    port.on_located(&here(&epochs, 0), at(2, 5, 5), &mut out);
+    assert_eq!(send(&mut port, 1..=2), "1.1 to 2; 1.2 to 2");
+    let code = ErrorCode::Overloaded;
+    for signal in [
+        Signal::Confirm { epoch: 1, seq: u64::MAX },
+        Signal::Admitted { epoch: 1, seq: 1 },
+        Signal::Refused { epoch: 1, seq: 1, code },
+        Signal::Missing { epoch: 1, seq: 1 },
+        Signal::NotHere { epoch: 1, seq: 1 },
+        Signal::Room { epoch: 1 },
+    ] {
+        port.on_signal(&here(&epochs, 0), incarnation(3), signal, &mut out);
+        assert!(out.is_empty() && !port.is_idle(), "{signal:?} of another node");
+    }
+    assert_eq!(port.whereabouts(), Some(at(2, 5, 5)));
+    // The host itself acknowledges what was sent and what was not: nothing that is sent later counts as admitted.
+    port.on_signal(&here(&epochs, 0), incarnation(2), Signal::Confirm { epoch: 1, seq: u64::MAX }, &mut out);
+    assert!(port.is_idle());
+    assert_eq!(send(&mut port, 3..=3), "1.3 to 2");
+    assert!(!port.is_idle());
+}

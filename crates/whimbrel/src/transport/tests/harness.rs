@@ -73,6 +73,7 @@ pub(super) fn config() -> TransportConfig {
         mode: Mode::Available,
         slots: 4096,
         replicas: 2,
+        sessions_max: super::super::SESSIONS_MAX,
         features: 0,
         mutants: Mutants::default(),
         timings: Timings::default(),
@@ -145,6 +146,19 @@ impl Node {
 
     pub(super) fn send(&self, to: &Node, number: u64) -> Result<(), SendError> {
         self.transport.send(to.incarnation(), Lane::Messages, numbered(number, 16))
+    }
+
+    /// Hears the peer until it counts as one that lives.
+    pub(super) async fn hear_until_alive(&mut self, peer: &Node) {
+        let shared = self.transport.shared.clone();
+        let lives = || {
+            let session = shared.session(peer.incarnation());
+            session.is_some_and(|session| session.is_living(shared.lives_within()))
+        };
+        while !lives() {
+            peer.send(self, 0).unwrap();
+            self.next_number().await;
+        }
     }
 
     pub(super) async fn event(&mut self) -> TransportEvent {

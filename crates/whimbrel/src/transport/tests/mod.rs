@@ -10,3 +10,9 @@ mod reconnect;
 mod relay;
 mod sessions;
 mod strangers;
+
+/// What a transport shares, without any task of it.
+pub(super) fn shared() -> std::sync::Arc<super::registry::Shared> {
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    std::sync::Arc::new(super::registry::Shared::new(harness::config(), events, harness::deaf()))
+}

@@ -162,21 +162,38 @@ async fn a_new_life_of_the_peer_replaces_the_old_one() {
 
 #[tokio::test]
 async fn a_restarted_process_replaces_its_session_though_the_old_connection_stands() {
-    let mut one = Node::start("one", 1, config()).await;
-    let mut two = Node::bind("two", 2, config()).await;
+    let mut config = config();
+    config.timings.keep_alive = Duration::from_millis(50);
+    let mut one = Node::start("one", 1, config.clone()).await;
+    let mut two = Node::bind("two", 2, config.clone()).await;
     let relay = Relay::to(&two.bound).await;
     two.advertise(&relay.address);
     one.connect(&relay.address);
     one.expect_up(&two).await;
     two.expect_up(&one).await;
+    one.hear_until_alive(&two).await;
     relay.hold();
-    let old = two.incarnation();
+    let (old, acceptor) = (two.incarnation(), one.incarnation());
     two.die().await;
-    let mut again = Node::start("two", 3, config()).await;
-    again.connect(&one.address());
-    one.expect_down(old, LinkLoss::Replaced).await;
+    let mut again = Node::start("two", 3, config).await;
+    // The dead one is believed to live until it has been silent for two keep-alives.
+    loop {
+        again.connect(&one.address());
+        match again.event().await {
+            // The acceptor learns last who dials, so the dialler may hear of its refusal only now.
+            TransportEvent::SessionUp { .. } => tokio::select! {
+                biased;
+                event = one.event() => {
+                    let TransportEvent::SessionDown { peer, loss, .. } = event else { panic!("{event:?}") };
+                    break assert_eq!((peer, loss), (old, LinkLoss::Replaced));
+                }
+                () = again.expect_down(acceptor, LinkLoss::Unreachable) => {}
+            },
+            TransportEvent::ConnectFailed(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
     one.expect_up(&again).await;
-    again.expect_up(&one).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use whimbrel_core::wire::frame::{self, FrameKind};
 use whimbrel_core::wire::hello::{
-    CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, VERSION, VERSION_MIN, Welcome, proven,
+    CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, UNPROVEN_BYTES_MAX, VERSION, VERSION_MIN,
+    Welcome, proven,
 };
 
 use super::super::listener::UNPROVEN_PER_ADDRESS_MAX;
@@ -53,11 +54,15 @@ pub(super) fn proof(
 pub(super) struct Stranger {
     pub(super) stream: TcpStream,
     buffer: Vec<u8>,
+    /// Every byte is sent by itself.
+    pub(super) bytewise: bool,
 }
 
 impl Stranger {
     pub(super) fn on(stream: TcpStream) -> Stranger {
-        Stranger { stream, buffer: Vec::new() }
+        // Bytes sent one by one shall not be gathered on the way.
+        stream.set_nodelay(true).unwrap();
+        Stranger { stream, buffer: Vec::new(), bytewise: false }
     }
 
     async fn dial(node: &Node) -> Stranger {
@@ -65,8 +70,12 @@ impl Stranger {
     }
 
     pub(super) async fn say(&mut self, bytes: &[u8]) {
-        // The node may have closed already: that is for `rest` to see.
-        let _ = self.stream.write_all(bytes).await;
+        let size = if self.bytewise { 1 } else { bytes.len().max(1) };
+        for bytes in bytes.chunks(size) {
+            // The node may have closed already: that is for `rest` to see.
+            let _ = self.stream.write_all(bytes).await;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The next greeting, with its body; none at the end of the stream.
@@ -247,9 +256,7 @@ async fn a_hello_split_at_every_byte_is_understood() {
     let bytes = framed(&[Greeting::Hello(hello(50))]);
     for cut in 1..bytes.len() {
         let mut stranger = Stranger::dial(&node).await;
-        stranger.stream.set_nodelay(true).unwrap();
         stranger.say(&bytes[..cut]).await;
-        tokio::task::yield_now().await;
         stranger.say(&bytes[cut..]).await;
         assert!(matches!(stranger.hear().await, Some((Greeting::Hello(_), _))), "cut at {cut}");
     }
@@ -306,4 +313,123 @@ async fn sessions_take_no_place_of_strangers() {
         node.expect_up(&other).await;
         others.push(other);
     }
+}
+
+/// Counts what is logged and keeps it.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                use std::fmt::Write as _;
+                write!(self.0, "{field}={value:?} ").unwrap();
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_stranger_learns_no_name_and_no_address_and_fills_no_log() {
+    let log = Log::default();
+    let _here = tracing::subscriber::set_default(log.clone());
+    let began = std::time::Instant::now();
+    let node = Node::start("a-name-of-a-node", 1, config()).await;
+    for _ in 0..40 {
+        let mut stranger = Stranger::dial(&node).await;
+        stranger.say(&framed(&[Greeting::Hello(hello(50))])).await;
+        let Some((_, theirs)) = stranger.hear().await else { panic!("no hello") };
+        let wrong = proof(Role::Dialler, "shop", b"another secret of 16", &[], &theirs, Claim::default());
+        stranger.say(&framed(&[wrong])).await;
+        let mut heard = theirs;
+        heard.append(&mut stranger.buffer);
+        stranger.stream.read_to_end(&mut heard).await.unwrap_or(0);
+        for secret in ["a-name-of-a-node", "127.0.0.1", "shop", "the secret"] {
+            let leaks = heard.windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
+            assert!(!leaks, "{secret} is told to strangers");
+        }
+    }
+    let lines = log.0.lock().unwrap().clone();
+    assert!(!lines.is_empty() && lines.len() as u64 <= 1 + began.elapsed().as_secs(), "{lines:?}");
+    for line in lines {
+        assert!(line.contains("not authorised") && !line.contains("secret of"), "{line}");
+        assert!(!line.chars().any(char::is_control), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_is_no_greeting_is_not_waited_for() {
+    let node = Node::start("one", 1, config()).await;
+    for kind in (0..=u8::MAX).filter(|kind| !Greeting::may_begin_with(*kind)) {
+        let mut stranger = Stranger::dial(&node).await;
+        // Its body never comes.
+        let mut head = 4_000u32.to_be_bytes().to_vec();
+        head.push(kind);
+        stranger.say(&head).await;
+        assert_eq!(stranger.rest().await, [], "kind {kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_cut_at_any_byte_ends_and_gives_its_place_back() {
+    let mut node = Node::start("one", 1, config()).await;
+    let hello = framed(&[Greeting::Hello(hello(50))]);
+    let proof = framed(&[Greeting::Proof(Proof { mac: [7; 32], claim: Claim::default() })]);
+    for cut in 0..hello.len() + proof.len() {
+        let mut stranger = Stranger::dial(&node).await;
+        let (first, second) = (cut.min(hello.len()), cut.saturating_sub(hello.len()));
+        stranger.say(&hello[..first]).await;
+        stranger.say(&proof[..second]).await;
+        stranger.stream.shutdown().await.unwrap();
+        let heard = stranger.rest().await;
+        assert!(heard.len() <= 1 && !matches!(heard.first(), Some(Greeting::Refusal(_))), "{cut}: {heard:?}");
+    }
+    let shared = node.transport.shared.clone();
+    while !shared.unproven.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    node.assert_no_event();
+}
+
+#[tokio::test]
+async fn a_stranger_that_sends_a_byte_now_and_then_is_closed_at_the_deadline() {
+    let mut config = config();
+    assert_eq!((config.timings.handshake, UNPROVEN_BYTES_MAX), (Duration::from_secs(5), 4096), "by default");
+    config.timings.handshake = Duration::from_millis(200);
+    let node = Node::start("one", 1, config).await;
+    let mut slow = Stranger::dial(&node).await;
+    let mut sent = 0;
+    let bytes = framed(&[Greeting::Hello(hello(50))]);
+    // Each pause is ended early by the node's hanging up, which is what is waited for.
+    let closed = loop {
+        slow.say(&bytes[sent..=sent]).await;
+        sent += 1;
+        match tokio::time::timeout(Duration::from_millis(20), slow.hear()).await {
+            Ok(heard) => break heard.is_none(),
+            Err(_) if sent < bytes.len() => {}
+            Err(_) => break false,
+        }
+    };
+    assert!(closed, "{sent} of {} bytes", bytes.len());
 }

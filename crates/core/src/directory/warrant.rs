@@ -1,0 +1,198 @@
+//! Warrants: which member may say what. Every message of another node passes here before it is looked at.
+//!
+//! A member is trusted with what the owner of a slot, the host of a name or whoever asks may do, and only where it is
+//! that: it neither commands for the owner, nor asks or answers in another node's name, nor brings tokens that no view
+//! of the line can have given, nor records that no copy could be sent with. What it says of its own - that a life of
+//! its own ended, that it wants a name stopped - is believed, since every member may say that.
+//!
+//! Beside these rules the handlers compare with what they wait for: an answer with who was asked, an acknowledgement
+//! with who was written to.
+
+use super::message::{Change, Fill, Message, News};
+use super::record::{Record, StartOutcome, Tombstone};
+use super::request::{Answer, Ask};
+use super::{Directory, DirectoryEvent};
+use crate::base::limits::{ARGS_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::base::{ExitReason, Incarnation, Name, SlotId, Token};
+use crate::placement::Replicas;
+use crate::view::{COUNTER_MAX, ViewId};
+
+/// Requests and ages that a record or a tombstone may carry: far more than any honest one does.
+const LIST_MAX: usize = 1_024;
+
+const NOT_OWNER: &str = "it commands for a slot that it does not own";
+const NOT_CALLER: &str = "it asks in another node's name";
+const NOT_ASKED: &str = "it answers a question that it was not asked";
+const TOKEN: &str = "a token is given in a view, and can be exceeded";
+const SLOT: &str = "a name stands in its own slot";
+const SIZE: &str = "arguments, texts and lists have a limit";
+
+type Warrant = Result<(), &'static str>;
+
+fn demand(holds: bool, rule: &'static str) -> Warrant {
+    if holds { Ok(()) } else { Err(rule) }
+}
+
+impl Directory {
+    /// Tells of a message that was not looked at.
+    pub(super) fn refuse(&mut self, peer: Incarnation, why: &'static str) {
+        self.event(DirectoryEvent::Refused { peer, why });
+    }
+
+    /// Whether this member may say that, in this view of the line.
+    ///
+    /// # Errors
+    /// The rule it breaks.
+    pub(super) fn check_warrant(&self, from: Incarnation, view: ViewId, message: &Message) -> Warrant {
+        match message {
+            Message::Gather(slots) => self.owns_all(from, slots.iter().map(|(slot, _)| *slot)),
+            Message::Load(slots) | Message::Settled(slots) | Message::AskHosted(slots) => {
+                self.owns_all(from, slots.iter().copied())
+            }
+            Message::Open(slots) => self.owns_all(from, slots.iter().map(|(slot, _)| *slot)),
+            Message::Write(writes) => {
+                self.owns_all(from, writes.iter().map(|write| write.slot))?;
+                writes.iter().try_for_each(|write| self.check_change(write.slot, &write.change))
+            }
+            Message::Fill(fill) => self.check_fill(fill),
+            Message::Hosted { records, .. } => records.iter().try_for_each(check_offered),
+            Message::Request { request, ask, .. } => {
+                demand(request.caller == from, NOT_CALLER)?;
+                match ask {
+                    Ask::Start { args, .. } => demand(args.len() <= ARGS_BYTES_MAX, SIZE),
+                    Ask::Register { .. } | Ask::Unregister | Ask::Locate | Ask::Stop | Ask::Release => Ok(()),
+                }
+            }
+            Message::Forget(requests) => {
+                demand(requests.iter().all(|(_, request)| request.caller == from), NOT_CALLER)
+            }
+            Message::Answer { request, answer, .. } => {
+                demand(!self.asks.is_open(*request) || self.asks.was_sent_to(*request, from), NOT_ASKED)?;
+                check_answer(answer)
+            }
+            Message::Grant(record) => {
+                demand(self.owner_of(&record.name) == Some(from), NOT_OWNER)?;
+                check_record(record)
+            }
+            Message::End { name, .. } | Message::AskOffer { name, .. } => {
+                demand(self.owner_of(name) == Some(from), NOT_OWNER)
+            }
+            // They follow from a write in the view they were sent in, and may be overtaken by the next one.
+            Message::Discard { name, .. } | Message::Offered { name, .. } => {
+                demand(self.owner_in(view, name) == Some(from), NOT_OWNER)
+            }
+            Message::Retoken { name, new, .. } => {
+                demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
+                check_token(*new)
+            }
+            Message::Report { news, .. } => match news {
+                News::Running => Ok(()),
+                News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => check_reason(reason),
+            },
+            Message::Offer { record, .. } => check_offered(record),
+            Message::Gathered(_)
+            | Message::Opened(_)
+            | Message::Unlike(_)
+            | Message::Written(_)
+            | Message::Reported { .. }
+            | Message::Hosting { .. }
+            | Message::ListAsk { .. }
+            | Message::ListAnswer { .. } => Ok(()),
+        }
+    }
+
+    fn owns_all(&self, from: Incarnation, slots: impl Iterator<Item = SlotId>) -> Warrant {
+        let Some(line) = &self.line else { return Err(NOT_OWNER) };
+        let owner = |slot: SlotId| line.table.get(usize::from(slot.0)).and_then(Replicas::owner);
+        demand(slots.map(owner).all(|owner| owner == Some(from)), NOT_OWNER)
+    }
+
+    /// The owner of a name in a view of the line that may be an earlier one.
+    fn owner_in(&self, view: ViewId, name: &Name) -> Option<Incarnation> {
+        let line = self.line.as_ref()?;
+        if line.view().id == view {
+            return self.owner_of(name);
+        }
+        Replicas::of(self.slot_of(name), line.chain.get(view)?, self.settings.replicas).owner()
+    }
+
+    fn check_change(&self, slot: SlotId, change: &Change) -> Warrant {
+        demand(self.slot_of(change.name()) == slot, SLOT)?;
+        match change {
+            Change::Put(record) => check_record(record),
+            Change::Remove(_, tombstone) => check_tombstone(tombstone),
+        }
+    }
+
+    fn check_fill(&self, fill: &Fill) -> Warrant {
+        check_token(fill.watermark)?;
+        for record in &fill.records {
+            demand(self.slot_of(&record.name) == fill.slot, SLOT)?;
+            check_record(record)?;
+        }
+        for (name, tombstone) in &fill.tombstones {
+            demand(self.slot_of(name) == fill.slot, SLOT)?;
+            check_tombstone(tombstone)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the owner of a slot may give.
+fn check_token(token: Token) -> Warrant {
+    demand(token.view_counter() < 1 << 33, TOKEN)
+}
+
+/// What a host may say that it was given, perhaps in another line, whose clocks were others: every view has left room
+/// above it. So the owner can exceed it, and its backups take that.
+fn check_claim(token: Token) -> Warrant {
+    demand(token.view_counter() <= COUNTER_MAX, TOKEN)
+}
+
+fn check_offered(record: &Record) -> Warrant {
+    check_claim(record.token)?;
+    check_record(record)
+}
+
+fn check_record(record: &Record) -> Warrant {
+    check_token(record.token)?;
+    let lists = [record.restart_ages_ms.len(), record.stopped_before.len(), record.stopping_by.len()];
+    demand(record.args.len() <= ARGS_BYTES_MAX && lists.iter().all(|length| *length <= LIST_MAX), SIZE)
+}
+
+fn check_tombstone(tombstone: &Tombstone) -> Warrant {
+    check_token(tombstone.token)?;
+    demand(tombstone.stopped_by.len() <= LIST_MAX, SIZE)?;
+    match &tombstone.outcome {
+        StartOutcome::Ran(located) => check_token(located.token),
+        StartOutcome::Failed(reason) => check_reason(reason),
+    }
+}
+
+fn check_answer(answer: &Answer) -> Warrant {
+    match answer {
+        Answer::Started { located, .. } | Answer::AlreadyRunning(located) | Answer::Located(located) => {
+            check_token(located.token)
+        }
+        Answer::InitFailed(reason) => check_reason(reason),
+        Answer::NoHost(_)
+        | Answer::NotFound
+        | Answer::Done
+        | Answer::Quarantined
+        | Answer::Deadline(_)
+        | Answer::Overloaded => Ok(()),
+    }
+}
+
+fn check_reason(reason: &ExitReason) -> Warrant {
+    match reason {
+        ExitReason::Error(text) | ExitReason::Panic(text) => demand(text.len() <= TEXT_BYTES_MAX, SIZE),
+        ExitReason::Normal
+        | ExitReason::Shutdown
+        | ExitReason::Killed
+        | ExitReason::NodeLost
+        | ExitReason::ConflictLost
+        | ExitReason::Quarantined
+        | ExitReason::Moved => Ok(()),
+    }
+}

@@ -1,0 +1,265 @@
+//! Every decoder, over bytes of any sort: none panics, and what one makes of them is what its encoder writes.
+//!
+//! The cases are the same in every run; the fuzz targets (`fuzz/`) look for others.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::Names;
+use super::control::{Body, Control};
+use super::frame::{self, FrameKind, Message, MessageFrame, Outcome, Reply};
+use super::hello::{CHALLENGE_BYTES, Claim, Greeting, Hello, Mode, PROOF_BYTES, Proof, Refusal, Welcome};
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, SlotId, Token};
+use crate::delivery::Signal;
+use crate::directory::{self, Answer, Ask, Filter, Mark, Placement, Record, RecordState, RestartPolicy};
+use crate::membership;
+use crate::view::{MemberInfo, View, ViewId};
+
+const CASES: u32 = 100_000;
+
+/// All kinds of frame with a body.
+const KINDS: [FrameKind; 8] = [
+    FrameKind::Hello,
+    FrameKind::Proof,
+    FrameKind::Welcome,
+    FrameKind::Refusal,
+    FrameKind::Control,
+    FrameKind::Message,
+    FrameKind::Signal,
+    FrameKind::Reply,
+];
+
+fn runner() -> TestRunner {
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::XorShift))
+}
+
+/// What is left of a body after it was read and written again; none if it can not be read.
+fn written_again(kind: FrameKind, body: &[u8]) -> Option<Vec<u8>> {
+    match kind {
+        FrameKind::Control => Some(Control::from_bytes(body).ok()?.to_bytes()),
+        FrameKind::Message | FrameKind::Signal | FrameKind::Reply => {
+            Some(MessageFrame::from_body(kind, body, &mut Names::default()).ok()?.to_body())
+        }
+        FrameKind::Ack => Some(frame::read_ack(body).ok()?.to_be_bytes().to_vec()),
+        FrameKind::Hello | FrameKind::Proof | FrameKind::Welcome | FrameKind::Refusal => {
+            let mut framed = Vec::new();
+            Greeting::from_body(kind, body).ok()?.put(&mut framed);
+            Some(frame::split(&framed, FRAME_BYTES_MAX).ok()??.body.to_vec())
+        }
+    }
+}
+
+/// Reads a body as this kind; what can be read is small, whole, and stays what it is. Counts what can be read.
+fn read(kind: FrameKind, body: &[u8], could_be: &Cell<u32>) -> Result<(), TestCaseError> {
+    let Some(again) = written_again(kind, body) else { return Ok(()) };
+    could_be.set(could_be.get() + 1);
+    // Nothing is made of a few bytes that is not in them: a missing field is at most a byte more.
+    prop_assert!(again.len() <= 4 * body.len() + 64, "{kind:?} {} from {}", again.len(), body.len());
+    prop_assert_eq!(written_again(kind, &again), Some(again.clone()), "{:?}", kind);
+    // A byte more is no part of it.
+    let mut longer = again;
+    longer.push(0);
+    prop_assert!(written_again(kind, &longer).is_none(), "{kind:?} with a byte more");
+    Ok(())
+}
+
+fn life(nonce: u64) -> Incarnation {
+    Incarnation { started_ms: 1_700_000_000_000, nonce }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn member() -> MemberInfo {
+    let (address, kinds) = ("127.0.0.1:4100".into(), vec![name("basket"), name("cleaner")]);
+    MemberInfo { name: name("a"), incarnation: life(3), address, weight: 100, kinds, draining: false }
+}
+
+fn greetings() -> Vec<Greeting> {
+    let hello = Hello {
+        version_min: 1,
+        version: 1,
+        features: 0,
+        incarnation: life(1),
+        challenge: [5; CHALLENGE_BYTES],
+    };
+    let claim = Claim { session: u64::MAX, lost: 1 };
+    let welcome = Welcome { mode: Mode::Available, slots: 4096, replicas: 2, member: member(), received: 9 };
+    vec![
+        Greeting::Hello(hello),
+        Greeting::Proof(Proof { mac: [7; PROOF_BYTES], claim }),
+        Greeting::Welcome(Box::new(welcome)),
+        Greeting::Refusal(Refusal::NameInUse),
+    ]
+}
+
+fn frames() -> Vec<MessageFrame> {
+    let message = Message {
+        name: name("basket:42"),
+        kind: name("basket"),
+        message: name("add"),
+        gate: Token::from_u64(u64::MAX),
+        epoch: 7,
+        seq: 300,
+        call: Some(1 << 40),
+        remaining_ms: Some(5_000),
+        sender: Token::from_u64(1 << 60),
+        view: 1_000_000_000,
+        codec: 1,
+        payload: vec![0x81, 0xa1, 0x6e, 0x01],
+    };
+    let failed = Outcome::Failed {
+        code: ErrorCode::Codec,
+        executed: Executed::No,
+        detail: Some("why".into()),
+        reason: Some(ExitReason::Panic("boom".into())),
+    };
+    vec![
+        MessageFrame::Message(message),
+        MessageFrame::Signal(Signal::Refused { epoch: 3, seq: 70_000, code: ErrorCode::Overloaded }),
+        MessageFrame::Reply(Reply { call: 9, outcome: failed }),
+        MessageFrame::Reply(Reply {
+            call: 9,
+            outcome: Outcome::Done { codec: 1, payload: Bytes::default() },
+        }),
+    ]
+}
+
+fn record() -> Record {
+    Record {
+        name: name("basket:42"),
+        kind: name("basket"),
+        args: Bytes::from(vec![1, 2, 3]),
+        policy: RestartPolicy::Permanent,
+        placement: Placement::Hash,
+        host: life(2),
+        token: Token::from_u64(1 << 60),
+        gate: Token::from_u64(9),
+        request: RequestId { caller: life(3), number: 4 },
+        state: RecordState::Running,
+        restart_ages_ms: vec![1, 70_000].into(),
+        back_off_ms: 5,
+        stopped_before: vec![RequestId { caller: life(3), number: 2 }].into(),
+        stopping_by: Vec::new().into(),
+        has_run: true,
+    }
+}
+
+fn controls() -> Vec<Control> {
+    let id = ViewId { counter: 1_000_000_000, author: u64::MAX };
+    let view = View { id, parent: Some(ViewId { counter: 9, author: 1 }), members: vec![member(), member()] };
+    let request = RequestId { caller: life(3), number: 4 };
+    let bodies = [
+        Body::Membership(membership::Message::Probe(vec![1, 2, 3])),
+        Body::Membership(membership::Message::Join { member: member(), counter_floor: u64::MAX }),
+        Body::Membership(membership::Message::Chain { connected: true, views: vec![view.clone(), view] }),
+        Body::Directory(directory::Message::Open(vec![(SlotId(7), Mark { opened: Some(id), seq: 1 })])),
+        Body::Directory(directory::Message::Hosted {
+            slots: vec![SlotId(4095)],
+            records: vec![record(), record()],
+            last: true,
+        }),
+        Body::Directory(directory::Message::Request { request, name: name("basket:42"), ask: Ask::Stop }),
+        Body::Directory(directory::Message::Answer {
+            request,
+            name: name("basket:42"),
+            answer: Answer::Started { located: record().located(), copies: 2 },
+        }),
+        Body::Directory(directory::Message::ListAsk { number: 1, filter: Filter::default() }),
+    ];
+    bodies.into_iter().map(|body| Control { view: Some(id), body }).collect()
+}
+
+/// Valid bodies of every kind.
+fn samples() -> Vec<(FrameKind, Vec<u8>)> {
+    let mut samples = Vec::new();
+    for greeting in greetings() {
+        let mut framed = Vec::new();
+        greeting.put(&mut framed);
+        let raw = frame::split(&framed, FRAME_BYTES_MAX).unwrap().unwrap();
+        samples.push((raw.kind, raw.body.to_vec()));
+    }
+    samples.extend(frames().iter().map(|frame| (frame.kind(), frame.to_body())));
+    samples.extend(controls().iter().map(|control| (FrameKind::Control, control.to_bytes())));
+    samples
+}
+
+#[test]
+fn every_sample_is_read_and_cut_anywhere_it_is_not() {
+    for (kind, body) in samples() {
+        assert_eq!(written_again(kind, &body).as_ref(), Some(&body), "{kind:?}");
+        for cut in 0..body.len() {
+            assert_eq!(written_again(kind, &body[..cut]), None, "{kind:?} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn bytes_of_any_sort_are_frames_or_none() {
+    let bytes = prop::collection::vec(any::<u32>(), 0..24);
+    let (cases, could_be) = (Cell::new(0), Cell::new(0));
+    let outcome = runner().run(&(bytes, 0..64usize, 0..KINDS.len()), |(words, cut, kind)| {
+        cases.set(cases.get() + 1);
+        let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+        bytes.truncate(bytes.len().saturating_sub(cut % 4));
+        read(KINDS[kind], &bytes, &could_be)?;
+        // As a length that is believable, so that it is not refused by that alone.
+        let mut framed = (cut as u32).to_be_bytes().to_vec();
+        framed.extend(&bytes);
+        for limit in [16, FRAME_BYTES_MAX] {
+            if let Ok(Some(raw)) = frame::split(&framed, limit) {
+                prop_assert!(raw.taken <= framed.len() && raw.taken <= 4 + limit);
+                prop_assert!(raw.body.len() < raw.taken);
+                read(raw.kind, raw.body, &could_be)?;
+            }
+        }
+        let _ = frame::split(&bytes, FRAME_BYTES_MAX);
+        let _ = frame::read_ack(&bytes);
+        Ok(())
+    });
+    outcome.unwrap();
+    assert_eq!(cases.get(), CASES);
+}
+
+#[test]
+fn a_valid_body_that_was_changed_is_read_as_something_else_or_not_at_all() {
+    let samples = samples();
+    let change = (any::<prop::sample::Index>(), any::<u8>(), 0..4u8);
+    let changes = prop::collection::vec(change, 1..5);
+    let (cases, could_be) = (Cell::new(0), Cell::new(0));
+    let outcome = runner().run(&(0..samples.len(), 0..KINDS.len(), changes), |(sample, other, changes)| {
+        cases.set(cases.get() + 1);
+        let (kind, mut bytes) = samples[sample].clone();
+        for (at, byte, how) in changes {
+            let at = at.index(bytes.len() + 1);
+            match how {
+                0 => bytes.insert(at, byte),
+                1 if at < bytes.len() => drop(bytes.remove(at)),
+                2 => bytes.truncate(at),
+                _ if at < bytes.len() => bytes[at] = byte,
+                _ => bytes.push(byte),
+            }
+        }
+        read(kind, &bytes, &could_be)?;
+        read(KINDS[other], &bytes, &could_be)
+    });
+    outcome.unwrap();
+    // Not all of it is refused at once: a good part gets through the decoder.
+    assert!(cases.get() == CASES && could_be.get() > CASES / 20, "{} of {}", could_be.get(), cases.get());
+}
+
+#[test]
+fn a_million_levels_are_an_error_in_every_body() {
+    for byte in [0x81, 0x9f, 0xbf, 0xa1, 0xc1, 0xd8, 0x5f, 0x7f] {
+        for kind in KINDS {
+            assert!(written_again(kind, &vec![byte; 1_000_000]).is_none(), "{kind:?} {byte:#x}");
+        }
+    }
+}
