@@ -112,7 +112,7 @@ impl Membership {
     }
 
     /// The oldest member of the installed view that lives, by this node's list.
-    fn present_author(&self) -> Option<Incarnation> {
+    pub(super) fn present_author(&self) -> Option<Incarnation> {
         let Stage::Member(line) = &self.stage else { return None };
         line.chain.current().incarnations().find(|member| {
             *member == self.me.incarnation
@@ -157,7 +157,12 @@ impl Membership {
     pub(super) fn author(&mut self, now: Now) {
         self.install_again(now);
         let is_author = self.present_author() == Some(self.me.incarnation);
-        let members = if is_author { self.next_members(now) } else { None };
+        let parted = if is_author { self.parted(now) } else { BTreeSet::new() };
+        if parted.contains(&self.me.incarnation) {
+            // The broken links are this node's: the others go on without it as soon as they see its next life.
+            return self.expelled(now);
+        }
+        let members = if is_author { self.next_members(&parted, now) } else { None };
         let Some(members) = members else { return self.forget_deadlines(is_author) };
         if self.ask_before_authoring(now) {
             return;
@@ -192,7 +197,7 @@ impl Membership {
     }
 
     /// The members of the next view, when they differ from the present ones.
-    fn next_members(&mut self, now: Now) -> Option<Vec<MemberInfo>> {
+    fn next_members(&mut self, parted: &BTreeSet<Incarnation>, now: Now) -> Option<Vec<MemberInfo>> {
         let detection = self.settings.detection;
         let Stage::Member(line) = &mut self.stage else { return None };
         let authoring = &mut line.authoring;
@@ -207,6 +212,7 @@ impl Membership {
             let silent = authoring.unacknowledged.get(&member.incarnation);
             member.incarnation == self.me.incarnation
                 || !(self.detector.is_dead(member.incarnation)
+                    || parted.contains(&member.incarnation)
                     || authoring.out.contains(&member.incarnation)
                     || silent.is_some_and(|since| now.time.since(*since) >= detection))
         };

@@ -164,6 +164,17 @@ impl Detector {
         self.dead.contains(&incarnation)
     }
 
+    /// Members of which nothing was heard for at least this long, and for how long; not those that are dead.
+    pub(super) fn silent(
+        &self,
+        at_least: Duration,
+        now: Time,
+    ) -> impl Iterator<Item = (Incarnation, Duration)> + '_ {
+        let members = self.members.values().filter(|watched| !self.dead.contains(&watched.incarnation));
+        let silences = members.map(move |watched| (watched.incarnation, now.since(watched.heard)));
+        silences.filter(move |(_, silence)| *silence >= at_least)
+    }
+
     /// Runs what is due.
     pub(super) fn tick(&mut self, now: Time) {
         while let Some(entry) = self.timers.first_entry() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::detector::Detector;
+use super::pairs::Pairs;
 use super::seek::Seeking;
 use super::{LineInfo, Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::{Incarnation, Now, Time};
@@ -244,7 +245,7 @@ impl Membership {
     }
 
     /// A view of this node's own line leaves it out though it lives.
-    fn expelled(&mut self, now: Now) {
+    pub(super) fn expelled(&mut self, now: Now) {
         self.out.push_back(Output::Event(MembershipEvent::Expelled));
         while self.expelled_at.front().is_some_and(|at| now.time.since(*at) > PENALTY_WINDOW) {
             self.expelled_at.pop_front();
@@ -276,6 +277,7 @@ impl Membership {
         self.peers.clear();
         self.dial.restart(now.time);
         self.detector = Detector::new(self.me.incarnation, self.settings.detection, self.rng.fork());
+        self.pairs = Pairs::default();
         self.stage = Stage::Seeking(Seeking::new(now.time, penalty));
         self.out.push_back(Output::Reincarnate(self.me.incarnation));
     }

@@ -22,9 +22,11 @@ mod detector;
 mod dial;
 mod lines;
 mod message;
+mod pairs;
 mod seek;
 
 pub use message::{LineInfo, Message};
+pub use pairs::Silent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use author::Authoring;
 use detector::Detector;
 use dial::Dial;
 use lines::Meeting;
+use pairs::Pairs;
 use seek::Seeking;
 
 /// Between two tries of everything that is repeated until it is answered.
@@ -84,6 +87,10 @@ pub enum MembershipEvent {
     LineChanged,
     /// A view of its line left this node out.
     Expelled,
+    /// There is no link with this member of the view, and has not been for D.
+    Unlinked(Incarnation),
+    /// There is one again.
+    Linked(Incarnation),
 }
 
 /// A node that we have a session with.
@@ -116,6 +123,7 @@ pub struct Membership {
     peers: BTreeMap<Incarnation, Peer>,
     detector: Detector,
     dial: Dial,
+    pairs: Pairs,
     stage: Stage,
     /// Whether the directory knows of any record; told by the node.
     has_records: bool,
@@ -142,6 +150,7 @@ impl Membership {
             peers: BTreeMap::new(),
             detector,
             dial: Dial::default(),
+            pairs: Pairs::default(),
             stage: Stage::Seeking(Seeking::new(now.time, Duration::ZERO)),
             has_records: false,
             counter_floor: 0,
@@ -299,6 +308,7 @@ impl Membership {
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),
             Message::LeftOut => self.on_left_out(now),
+            Message::Unlinked(silent) => self.on_unlinked(from, silent, now),
         }
         self.step(now);
     }
@@ -311,7 +321,9 @@ impl Membership {
         let stage = match &self.stage {
             Stage::Seeking(seeking) => Some(seeking.next_deadline()),
             Stage::Member(line) => {
-                [line.authoring.next_deadline(), line.meeting.next_deadline()].into_iter().flatten().min()
+                let parts =
+                    [line.authoring.next_deadline(), line.meeting.next_deadline(), self.pairs.next_deadline()];
+                parts.into_iter().flatten().min()
             }
         };
         let dial = self.dial.next_deadline(&self.me.address);
@@ -332,6 +344,7 @@ impl Membership {
         match &self.stage {
             Stage::Seeking(_) => self.seek(now),
             Stage::Member(_) => {
+                self.look_at_pairs(now);
                 self.author(now);
                 self.meet(now);
             }
@@ -405,6 +418,7 @@ impl Membership {
         self.counter_floor = self.counter_floor.max(view.id.counter);
         let me = self.me.incarnation;
         self.detector.watch(&others(view, me), now.time);
+        self.pairs.view_changed(view);
         let living: Vec<MemberInfo> = self.peers.values().map(|peer| peer.info.clone()).collect();
         for info in living {
             self.declare_earlier_lives_dead(&info, now);

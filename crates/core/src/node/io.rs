@@ -159,6 +159,8 @@ pub enum Effect {
     },
     /// End the session with this peer: a view excludes it.
     EndSession(Incarnation),
+    /// There has been no link with this member for longer than D: calls to it end, routes to it ask the owner again.
+    Unlinked(Incarnation),
     /// Ask the authority for this view. In available mode the shell answers at once with
     /// [`Input::ViewDecided`].
     ProposeView(Arc<View>),
@@ -235,6 +237,11 @@ pub enum Event {
     LineChanged,
     /// A view excluded this node though it lives.
     Expelled,
+    /// There has been no link with this member of the view for longer than D: calls to it fail. If there is none for
+    /// 3 D, one of the two is left out of the view.
+    Unlinked(NodeName, Incarnation),
+    /// There is a link with it again.
+    Linked(NodeName, Incarnation),
     /// A backup holds up the starts of its slots.
     BackupUnresponsive(Incarnation),
     /// All copies of these slots were lost; their records come from the hosts.

@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub records: Vec<Record>,
     /// Names it hosts: the life, and whether it runs.
     pub hosted: Vec<(Name, Token, bool)>,
+    /// Members of the view that it has had no link with for longer than D.
+    pub unlinked: Vec<Incarnation>,
 }
 
 impl Node {
@@ -125,6 +127,11 @@ impl Node {
         [self.membership.next_deadline(), self.directory.next_deadline()].into_iter().flatten().min()
     }
 
+    /// Whether there has been no link with this member for longer than D: whoever runs there can not be reached.
+    pub fn is_unlinked(&self, member: Incarnation) -> bool {
+        self.membership.is_unlinked(member)
+    }
+
     /// What this node knows.
     pub fn snapshot(&self) -> Snapshot {
         let (slots_serving, slots_opening) = self.directory.slots_owned();
@@ -135,6 +142,7 @@ impl Node {
             slots_opening,
             records: self.directory.owned_records().cloned().collect(),
             hosted: self.directory.hosted().map(|(name, token, runs)| (name.clone(), token, runs)).collect(),
+            unlinked: self.membership.unlinked().collect(),
         }
     }
 
@@ -239,12 +247,30 @@ impl Node {
                 self.directory.handle_reincarnated(incarnation);
                 self.out.push_back(Effect::Reincarnate(incarnation));
             }
-            Output::Event(event) => self.out.push_back(Effect::Event(match event {
-                MembershipEvent::Founded => Event::Founded,
-                MembershipEvent::LineChanged => Event::LineChanged,
-                MembershipEvent::Expelled => Event::Expelled,
-            })),
+            Output::Event(event) => self.on_membership_event(event),
         }
+    }
+
+    fn on_membership_event(&mut self, event: MembershipEvent) {
+        let named = |member: Incarnation| {
+            let info = self.view.as_ref().and_then(|view| view.member(member));
+            info.map(|info| (info.name.clone(), member))
+        };
+        let event = match event {
+            MembershipEvent::Founded => Event::Founded,
+            MembershipEvent::LineChanged => Event::LineChanged,
+            MembershipEvent::Expelled => Event::Expelled,
+            MembershipEvent::Unlinked(member) => {
+                let Some((name, member)) = named(member) else { return };
+                self.out.push_back(Effect::Unlinked(member));
+                Event::Unlinked(name, member)
+            }
+            MembershipEvent::Linked(member) => {
+                let Some((name, member)) = named(member) else { return };
+                Event::Linked(name, member)
+            }
+        };
+        self.out.push_back(Effect::Event(event));
     }
 
     fn on_installed(&mut self, view: Arc<View>, now: Now) {

@@ -254,6 +254,7 @@ impl World {
             Effect::Connect(address) => self.connect(host, &address),
             Effect::Send { to, message } => self.send_control(host, to, message),
             Effect::EndSession(peer) => self.end_session(host, peer),
+            Effect::Unlinked(peer) => self.peer_lost(host, peer),
             Effect::ProposeView(view) => {
                 let now = self.now;
                 let machine = &mut self.machines[usize::from(host)];
@@ -343,6 +344,8 @@ impl World {
                 self.stats.mark("expelled");
                 self.machines[usize::from(host)].expelled.push(now);
             }
+            NodeEvent::Unlinked(..) => self.stats.mark("unlinked"),
+            NodeEvent::Linked(..) => self.stats.mark("linked"),
             NodeEvent::BackupUnresponsive(_) => self.stats.mark("backup_unresponsive"),
             NodeEvent::Recovering { .. } => self.stats.mark("recovering"),
             NodeEvent::Restarted { reason, .. } => match reason {

@@ -34,6 +34,7 @@ impl Running {
                     transport.end_session(peer);
                 }
             }
+            Effect::Unlinked(peer) => exchange.on_unlinked(peer),
             // Available mode: every node is its own authority.
             Effect::ProposeView(view) => self.feed(Input::ViewDecided(view)),
             Effect::ViewInstalled(view) => self.install(&view),
@@ -100,7 +101,10 @@ impl Running {
     fn answer(&mut self, number: u64, name: &Name, answer: Answer) {
         let exchange = &self.parts.exchange;
         match self.waiting.remove(&number) {
-            Some(Waiting::Entry(entry)) => exchange.on_answer(&entry, &answer),
+            Some(Waiting::Entry(entry)) => match &answer {
+                Answer::Located(at) if self.parts.node.is_unlinked(at.host) => exchange.on_no_way(&entry),
+                answer => exchange.on_answer(&entry, answer),
+            },
             Some(Waiting::Asker(asker)) => {
                 if let Answer::Started { located, .. }
                 | Answer::AlreadyRunning(located)
@@ -130,6 +134,7 @@ impl Running {
         match &event {
             Event::Refused { peer, why } => tracing::warn!(%peer, why, "a message of a peer was refused"),
             Event::Expelled => tracing::warn!("a view excluded this node"),
+            Event::Unlinked(name, _) => tracing::warn!(%name, "no link with a member of the view"),
             Event::Quarantined(name) => tracing::warn!(%name, "a process failed too often"),
             other => tracing::info!(event = ?other, "cluster"),
         }

@@ -254,6 +254,19 @@ impl Exchange {
         }
     }
 
+    /// The process runs where no link leads: what waits for it ends.
+    pub(crate) fn on_no_way(&self, entry: &Arc<Entry>) {
+        entry.with_port(|port, here, out| port.on_negative(here, ErrorCode::NodeLost, out));
+    }
+
+    /// There has been no link with this member for long: calls to it end, and what waits for it asks where to go.
+    pub(crate) fn on_unlinked(&self, peer: Incarnation) {
+        self.calls_lost(peer);
+        for entry in self.all_entries() {
+            entry.with_port(|port, here, out| port.on_host_lost(here, peer, out));
+        }
+    }
+
     /// Certain news of where a process is.
     pub(crate) fn on_located(&self, entry: &Arc<Entry>, located: &Located) {
         let at = whimbrel_core::delivery::Whereabouts {
