@@ -69,7 +69,13 @@ impl Directory {
     fn ask(&mut self, request: RequestId, now: Time) {
         let Some(name) = self.asks.open.get(&request).map(|asked| asked.name.clone()) else { return };
         let owner = self.owner_of(&name);
+        let unlinked = owner.is_some_and(|owner| self.unlinked.contains(&owner));
         let Some(asked) = self.asks.open.get_mut(&request) else { return };
+        if unlinked && !asked.ask.changes() {
+            // What waits for the answer ends rather than to wait for a new view.
+            self.asks.take(request);
+            return self.tell(Output::Answer { request, name, answer: Answer::Unlinked });
+        }
         self.asks.repeats.remove(&(asked.again_at, request));
         asked.again_at = now + REPEAT;
         self.asks.repeats.insert((asked.again_at, request));

@@ -17,6 +17,7 @@ mod message;
 mod names;
 mod offers;
 mod record;
+mod repair;
 mod reports;
 mod request;
 mod restart;
@@ -24,7 +25,7 @@ mod slots;
 mod writes;
 
 pub use copy::Mark;
-pub use message::{Change, Fill, FillFor, Message, News, SlotWrite};
+pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
 pub use record::{Located, Placement, Record, RecordState, RestartPolicy, Tombstone};
 pub use request::{Answer, Ask, Filter, Launch, Listed};
 pub use restart::RestartIntensity;
@@ -97,6 +98,8 @@ pub enum DirectoryEvent {
     Restarted { name: Name, token: Token, reason: ExitReason },
     /// A name failed too often.
     Quarantined(Name),
+    /// Copies of this node differed from their owner's: they are filled again.
+    CopyUnlike { slots: usize },
     /// Two instances of a name met.
     Conflict { name: Name, winner: Token, loser: Token },
 }
@@ -125,6 +128,8 @@ pub struct Directory {
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
     retry_at: Option<Time>,
+    /// When backups are held against the owned copies again.
+    repair_at: Option<Time>,
     /// Names of owned slots whose host has yet to report, and when it was last told.
     driving: BTreeMap<Name, Time>,
     /// Members that have not said what they host of slots that this node has opened.
@@ -138,6 +143,8 @@ pub struct Directory {
     listings: Listings,
     answered: Answered,
     batch: Batch,
+    /// Members that there is no link with.
+    unlinked: BTreeSet<Incarnation>,
     loopback: VecDeque<Message>,
     early: VecDeque<(Incarnation, ViewId, Message)>,
     out: VecDeque<Output>,
@@ -156,6 +163,7 @@ impl Directory {
             owned: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             retry_at: None,
+            repair_at: None,
             driving: BTreeMap::new(),
             census: BTreeMap::new(),
             losers: BTreeMap::new(),
@@ -164,6 +172,7 @@ impl Directory {
             listings: Listings::default(),
             answered: Answered::default(),
             batch: Batch::default(),
+            unlinked: BTreeSet::new(),
             loopback: VecDeque::new(),
             early: VecDeque::new(),
             out: VecDeque::new(),
@@ -188,7 +197,9 @@ impl Directory {
         self.losers.clear();
         self.back_offs.clear();
         self.early.clear();
+        self.unlinked.clear();
         self.retry_at = None;
+        self.repair_at = None;
     }
 
     /// The node goes on under this incarnation, without a line.
@@ -203,6 +214,7 @@ impl Directory {
         let table = (0..self.settings.slots)
             .map(|slot| Replicas::of(SlotId(slot), &view, self.settings.replicas))
             .collect();
+        self.unlinked.retain(|member| view.contains(*member));
         self.line = Some(Line { chain: chain.clone(), table });
         self.take_over(now);
         self.host_follows_view(new_line, now);
@@ -210,6 +222,18 @@ impl Directory {
         self.listings_follow_view(&view);
         self.deliver_early(now);
         self.finish(now);
+    }
+
+    /// There is no link with this member any more: questions that only it can answer end.
+    pub fn handle_unlinked(&mut self, member: Incarnation, now: Time) {
+        self.unlinked.insert(member);
+        self.ask_again(now);
+        self.finish(now);
+    }
+
+    /// There is a link with this member again.
+    pub fn handle_linked(&mut self, member: Incarnation) {
+        self.unlinked.remove(&member);
     }
 
     /// A message of a member, sent in this view.
@@ -226,6 +250,7 @@ impl Directory {
             self.retry(now);
         }
         self.run_back_offs(now);
+        self.repair(now);
         self.report_again(now);
         self.finish(now);
     }
@@ -237,6 +262,7 @@ impl Directory {
             self.asks.next_deadline(),
             self.listings.next_deadline(),
             self.retry_at,
+            self.repair_at,
             back_off,
             self.host.next_deadline(),
         ];
@@ -347,6 +373,7 @@ impl Directory {
             Message::Unlike(slots) => self.on_unlike(from, &slots),
             Message::Settled(slots) => self.on_settled(from, &slots),
             Message::Write(writes) => self.on_write(from, writes, now),
+            Message::Digests(digests) => self.on_digests(from, &digests),
             Message::Written(acks) => self.on_written(from, &acks, now),
             Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
             Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),

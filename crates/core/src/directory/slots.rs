@@ -18,9 +18,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::copy::{Copy, Mark};
-use super::message::{Change, Fill, FillFor, Message, SlotWrite};
+use super::message::{Change, Digest, Fill, FillFor, Message, SlotWrite};
 use super::names::Waiter;
 use super::record::{Record, RecordState};
+use super::repair::DIGESTS_PER_MESSAGE;
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
 use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
@@ -85,6 +86,7 @@ pub(super) struct Batch {
     settled: Vec<SlotId>,
     pub(super) write: BTreeMap<Incarnation, Vec<SlotWrite>>,
     pub(super) written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
+    pub(super) digests: BTreeMap<Incarnation, Vec<Digest>>,
     ask_hosted: Vec<SlotId>,
 }
 
@@ -109,6 +111,12 @@ impl Directory {
         for (to, writes) in batch.write {
             for writes in split_writes(writes) {
                 self.send(to, Message::Write(writes));
+            }
+        }
+        // Behind the writes that they sum up.
+        for (to, digests) in batch.digests {
+            for digests in digests.chunks(DIGESTS_PER_MESSAGE) {
+                self.send(to, Message::Digests(digests.to_vec()));
             }
         }
         for (to, acks) in batch.written {
@@ -265,7 +273,8 @@ impl Directory {
                 let Some(view) = self.backup_view(slot, from) else { return };
                 let copy = self.copies.entry(slot).or_default();
                 let target = Mark { opened: Some(view), ..fill.mark };
-                let is_news = copy.mark.opened != Some(view) || copy.mark.seq < target.seq;
+                let is_repair = copy.is_unlike && copy.mark.seq <= target.seq;
+                let is_news = copy.mark.opened != Some(view) || copy.mark.seq < target.seq || is_repair;
                 if is_news {
                     if !copy.fill(fill, now) {
                         return;
@@ -368,6 +377,7 @@ impl Directory {
         self.retry_at.get_or_insert(now + REPEAT);
         self.unsettled.remove(&slot);
         self.batch.settled.push(slot);
+        self.repair_soon(now);
         self.reconcile(slot, now);
         self.wake_all(slot, now);
     }

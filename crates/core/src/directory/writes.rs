@@ -122,7 +122,12 @@ impl Directory {
             let Some(copy) = self.copies.get_mut(&slot) else { continue };
             if copy.mark.opened == Some(view) && seq == copy.mark.seq + 1 {
                 copy.mark.seq = seq;
+                let loses = self.settings.mutants.has(Mutant::RepairSkipped) && seq.is_multiple_of(4);
+                let name = change.name().clone();
                 copy.apply(change, now);
+                if loses {
+                    copy.lose_row(&name);
+                }
             }
             if copy.mark.opened == Some(view) && seq <= copy.mark.seq {
                 let seq = copy.mark.seq;

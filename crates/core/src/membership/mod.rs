@@ -321,8 +321,11 @@ impl Membership {
         let stage = match &self.stage {
             Stage::Seeking(seeking) => Some(seeking.next_deadline()),
             Stage::Member(line) => {
-                let parts =
-                    [line.authoring.next_deadline(), line.meeting.next_deadline(), self.pairs.next_deadline()];
+                let parts = [
+                    line.authoring.next_deadline(),
+                    line.meeting.next_deadline(),
+                    self.pairs.next_deadline(),
+                ];
                 parts.into_iter().flatten().min()
             }
         };

@@ -99,7 +99,8 @@ impl Membership {
         let detection = self.settings.detection;
         self.pairs.look_at = Some(now.time + detection / 4);
         self.pairs.words.retain(|_, word| now.time.since(word.at) < detection);
-        let silent: Vec<(Incarnation, Duration)> = self.detector.silent(detection * 3 / 4, now.time).collect();
+        let silent: Vec<(Incarnation, Duration)> =
+            self.detector.silent(detection * 3 / 4, now.time).collect();
         for (member, _) in &silent {
             // Whatever is answered was heard.
             self.send(*member, Message::ViewAsk);
@@ -136,35 +137,44 @@ impl Membership {
     /// Members to be left out so that no pair is left that has had no link for 3 D. This author may be among them.
     pub(super) fn parted(&self, now: Now) -> BTreeSet<Incarnation> {
         let Stage::Member(line) = &self.stage else { return BTreeSet::new() };
-        let patience = self.settings.detection * 3;
+        let detection = self.settings.detection;
         let me = self.me.incarnation;
-        let mine = self.detector.silent(patience, now.time).map(|(member, _)| (me, member));
-        let valid = |(_, word): &(&Incarnation, &Word)| now.time.since(word.at) < self.settings.detection;
+        let mine = self.detector.silent(detection, now.time).map(|(member, silence)| ((me, member), silence));
+        let valid = |(_, word): &(&Incarnation, &Word)| now.time.since(word.at) < detection;
         let told = self.pairs.words.iter().filter(valid).flat_map(|(from, word)| {
             let since = now.time.since(word.at);
-            let long = word.silent.iter().filter(move |silent| silent.silence() + since >= patience);
-            long.map(|silent| (*from, silent.member))
+            word.silent.iter().map(move |silent| ((*from, silent.member), silent.silence() + since))
         });
-        let pairs = mine.chain(told).filter(|(a, b)| !self.detector.is_dead(*a) && !self.detector.is_dead(*b));
-        fewest(line.chain.current(), pairs.collect())
+        let mut cuts = BTreeMap::new();
+        for ((a, b), silence) in mine.chain(told) {
+            if !self.detector.is_dead(a) && !self.detector.is_dead(b) {
+                let known: &mut Duration = cuts.entry((a.min(b), a.max(b))).or_default();
+                *known = silence.max(*known);
+            }
+        }
+        fewest(line.chain.current(), &cuts, detection * 3)
     }
 }
 
-/// The fewest members without whom none of these pairs is left, nearly: a member that hears nobody is itself the one with
-/// the broken link, so the one of most pairs goes first; of two with as many, the younger.
-fn fewest(view: &View, mut pairs: BTreeSet<(Incarnation, Incarnation)>) -> BTreeSet<Incarnation> {
+/// The fewest members, nearly, without whom no pair is left that was silent for so long. A member that hears nobody is
+/// itself the one with the broken link, so the one of most pairs, long or short, goes first; of two with as many, the
+/// younger.
+fn fewest(
+    view: &View,
+    cuts: &BTreeMap<(Incarnation, Incarnation), Duration>,
+    long: Duration,
+) -> BTreeSet<Incarnation> {
     let age: BTreeMap<Incarnation, usize> = view.incarnations().zip(0..).collect();
-    pairs = pairs.into_iter().map(|(a, b)| (a.min(b), a.max(b))).collect();
-    pairs.retain(|(a, b)| a != b && age.contains_key(a) && age.contains_key(b));
+    let known = |(a, b): &(Incarnation, Incarnation)| a != b && age.contains_key(a) && age.contains_key(b);
+    let mut cuts: BTreeMap<_, _> = cuts.iter().filter(|(pair, _)| known(pair)).collect();
     let mut out = BTreeSet::new();
     loop {
-        let mut missing: BTreeMap<Incarnation, usize> = BTreeMap::new();
-        for member in pairs.iter().flat_map(|(a, b)| [*a, *b]) {
-            *missing.entry(member).or_default() += 1;
-        }
-        let most = missing.into_iter().max_by_key(|(member, pairs)| (*pairs, age.get(member).copied()));
-        let Some((member, _)) = most else { return out };
-        pairs.retain(|(a, b)| *a != member && *b != member);
+        let due = cuts.iter().filter(|(_, silence)| ***silence >= long);
+        let due: BTreeSet<Incarnation> = due.flat_map(|((a, b), _)| [*a, *b]).collect();
+        let missing = |member: &Incarnation| cuts.keys().filter(|(a, b)| a == member || b == member).count();
+        let most = due.into_iter().max_by_key(|member| (missing(member), age.get(member).copied()));
+        let Some(member) = most else { return out };
+        cuts.retain(|(a, b), _| *a != member && *b != member);
         out.insert(member);
     }
 }

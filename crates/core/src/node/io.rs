@@ -244,6 +244,11 @@ pub enum Event {
     Linked(NodeName, Incarnation),
     /// A backup holds up the starts of its slots.
     BackupUnresponsive(Incarnation),
+    /// This node's copies of so many slots differed from their owners': a bug, repaired.
+    CopyUnlike {
+        /// How many slots.
+        slots: usize,
+    },
     /// All copies of these slots were lost; their records come from the hosts.
     Recovering {
         /// How many slots.

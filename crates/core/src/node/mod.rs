@@ -146,6 +146,12 @@ impl Node {
         }
     }
 
+    /// Only for the simulator: this node's copy loses the row of a name, as by a bug.
+    #[cfg(feature = "mutants")]
+    pub fn lose_row(&mut self, name: &Name) -> bool {
+        self.directory.lose_row(name)
+    }
+
     /// Takes in one input.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.notice_absence(now);
@@ -247,11 +253,11 @@ impl Node {
                 self.directory.handle_reincarnated(incarnation);
                 self.out.push_back(Effect::Reincarnate(incarnation));
             }
-            Output::Event(event) => self.on_membership_event(event),
+            Output::Event(event) => self.on_membership_event(event, now),
         }
     }
 
-    fn on_membership_event(&mut self, event: MembershipEvent) {
+    fn on_membership_event(&mut self, event: MembershipEvent, now: Now) {
         let named = |member: Incarnation| {
             let info = self.view.as_ref().and_then(|view| view.member(member));
             info.map(|info| (info.name.clone(), member))
@@ -262,10 +268,12 @@ impl Node {
             MembershipEvent::Expelled => Event::Expelled,
             MembershipEvent::Unlinked(member) => {
                 let Some((name, member)) = named(member) else { return };
+                self.directory.handle_unlinked(member, now.time);
                 self.out.push_back(Effect::Unlinked(member));
                 Event::Unlinked(name, member)
             }
             MembershipEvent::Linked(member) => {
+                self.directory.handle_linked(member);
                 let Some((name, member)) = named(member) else { return };
                 Event::Linked(name, member)
             }
@@ -316,6 +324,7 @@ impl Node {
                 DirectoryEvent::Recovering { slots } => Event::Recovering { slots },
                 DirectoryEvent::Restarted { name, token, reason } => Event::Restarted { name, token, reason },
                 DirectoryEvent::Quarantined(name) => Event::Quarantined(name),
+                DirectoryEvent::CopyUnlike { slots } => Event::CopyUnlike { slots },
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
             })),
         }

@@ -19,6 +19,7 @@
 //! | `Settled` | owner -> member | copies of former replicas may go; say what you host of them |
 //! | `Hosting`, `AskOffer` | host -> owner -> host | lives that run there; one that no record knows is to be offered |
 //! | `Write`, `Written` | owner -> backup -> owner | one change, acknowledged |
+//! | `Digests` | owner -> backup | what its rows must sum up to; answered by `Unlike` where they do not |
 //! | `AskHosted`, `Hosted` | owner -> member -> owner | recovery: what do you host |
 //! | `Request`, `Answer` | any member -> owner -> asker | start, locate, stop... |
 //! | `Forget` | asker -> owner | a copy of a request that was answered is not to be carried out |

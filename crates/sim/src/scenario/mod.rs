@@ -10,7 +10,8 @@
 //! at 3s start a from n2 as s1  also: call, cast, locate, stop, release; `local`, `transient`, `temporary`,
 //!                              `deadline 1s` may follow
 //! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
-//!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2
+//!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2,
+//!                              lose a on n2 (its copy forgets the row, as by a bug)
 //! at 5s expect s1 started      an outcome: started, already, located, ok, pending, or an error's code
 //! at 5s expect a runs on n2    also: runs once, runs nowhere
 //! at 5s expect a lives 2       so many lives were launched since the beginning
@@ -199,6 +200,7 @@ impl Run<'_> {
             Step::Fail(name, times) => {
                 world.init_failures.insert(*name, *times);
             }
+            Step::Lose(name, host) => world.lose_row(*host, *name),
             Step::Operate { .. } | Step::Expect(_) => {}
         }
     }

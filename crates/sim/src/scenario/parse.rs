@@ -34,6 +34,7 @@ pub(super) enum Step {
     Slow(u16, u16, Micros),
     Crash(u32),
     Fail(u32, u32),
+    Lose(u32, u16),
     Expect(Expected),
 }
 
@@ -117,6 +118,7 @@ impl Scenario {
             ["slow", from, ">", to, extra] => Step::Slow(self.host(from)?, self.host(to)?, time(extra)?),
             ["crash", name] => Step::Crash(self.name(name)),
             ["fail", name, times] => Step::Fail(self.name(name), number(times)? as u32),
+            ["lose", name, "on", host] => Step::Lose(self.name(name), self.host(host)?),
             [verb, name, "from", host, rest @ ..] => self.operation(verb, name, host, rest)?,
             _ => return Err("unknown step".into()),
         })

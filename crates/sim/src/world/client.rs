@@ -137,6 +137,7 @@ impl World {
             }
             Answer::Quarantined => failed(ErrorCode::Quarantined, Executed::No),
             Answer::Deadline(executed) => failed(ErrorCode::Deadline, executed),
+            Answer::Unlinked => failed(ErrorCode::NodeLost, Executed::No),
             Answer::Overloaded => failed(ErrorCode::Overloaded, Executed::No),
         };
         self.complete(op, outcome);

@@ -89,6 +89,8 @@ pub(crate) struct World {
     numbers: BTreeMap<(u32, u32), u32>,
     /// Names whose next `init`s fail: scenarios set it.
     pub(crate) init_failures: BTreeMap<u32, u32>,
+    /// Rows that a scenario has taken from copies.
+    rows_lost: u32,
     spare_outputs: Vec<PortOutput<Message>>,
     rng: Rng,
     work_rng: Rng,
@@ -123,6 +125,7 @@ impl World {
             name_ids: BTreeMap::new(),
             numbers: BTreeMap::new(),
             init_failures: BTreeMap::new(),
+            rows_lost: 0,
             spare_outputs: Vec::new(),
             work_rng: rng.fork(),
             fault_rng: rng.fork(),

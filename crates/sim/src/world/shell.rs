@@ -347,6 +347,7 @@ impl World {
             NodeEvent::Unlinked(..) => self.stats.mark("unlinked"),
             NodeEvent::Linked(..) => self.stats.mark("linked"),
             NodeEvent::BackupUnresponsive(_) => self.stats.mark("backup_unresponsive"),
+            NodeEvent::CopyUnlike { slots } => self.on_copy_unlike(host, slots),
             NodeEvent::Recovering { .. } => self.stats.mark("recovering"),
             NodeEvent::Restarted { reason, .. } => match reason {
                 ExitReason::NodeLost => self.stats.mark("restarted_after_node_loss"),
@@ -359,6 +360,24 @@ impl World {
             }
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
+        }
+    }
+
+    /// Copies differ only where a scenario has taken a row.
+    fn on_copy_unlike(&mut self, host: u16, slots: usize) {
+        self.stats.mark("copy_unlike");
+        if self.rows_lost == 0 {
+            let text = format!("n{}: {slots} copies differed from their owners'", host + 1);
+            self.history.oddities.push(text);
+        }
+    }
+
+    /// Takes the row of a name from a node's copy, as a bug would.
+    pub(crate) fn lose_row(&mut self, host: u16, name: u32) {
+        let Some(text) = self.history.names.get(name as usize).cloned() else { return };
+        if self.shell(host).is_some_and(|shell| shell.node.lose_row(&text)) {
+            self.rows_lost += 1;
+            self.stats.mark("row_lost");
         }
     }
 

@@ -244,6 +244,7 @@ impl Exchange {
             Answer::Quarantined => {
                 entry.with_port(|port, here, out| port.on_negative(here, ErrorCode::Quarantined, out));
             }
+            Answer::Unlinked => self.on_no_way(entry),
             Answer::Started { .. }
             | Answer::AlreadyRunning(_)
             | Answer::Done
