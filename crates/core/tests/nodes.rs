@@ -41,13 +41,20 @@ impl Net {
     }
 
     fn boot(&mut self, name: &str, seeds: &[&str]) {
+        self.boot_with(name, seeds, true);
+    }
+
+    fn boot_with(&mut self, name: &str, seeds: &[&str], discovery: bool) {
         let mut config = Config::new(Name::new(name).unwrap(), Arc::from(name), self.numbers + 77);
         self.numbers += 1;
         config.slots = 64;
+        config.discovery = discovery;
         config.kinds = vec![Name::new("counter").unwrap()];
         self.nodes.insert(name.into(), Node::new(config, self.now));
-        let seeds = seeds.iter().map(|s| Arc::from(*s)).collect();
-        self.queue.push_back((name.into(), Input::Discovered(seeds)));
+        if discovery {
+            let seeds = seeds.iter().map(|s| Arc::from(*s)).collect();
+            self.queue.push_back((name.into(), Input::Discovered(seeds)));
+        }
         self.settle();
     }
 
@@ -355,4 +362,24 @@ fn a_split_heals_into_one_view_and_one_instance_of_every_name() {
         assert_eq!((record.host, record.token), (lives[0].0, lives[0].1.1), "{name}");
     }
     assert_eq!(snapshots.iter().map(|s| s.records.len()).sum::<usize>(), names.len());
+}
+
+#[test]
+fn a_node_without_discovery_joins_the_line_that_stays_after_a_split() {
+    let mut net = Net::new();
+    net.boot_with("a", &[], false);
+    for name in ["b", "c"] {
+        net.boot(name, &["a"]);
+    }
+    net.run(3_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 3);
+    net.cut(&["a"]);
+    net.run(6_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 1);
+    assert_eq!(net.snapshot("b").view.unwrap().members.len(), 2);
+    net.far.clear();
+    net.run(6_000);
+    let views = ["a", "b", "c"].map(|name| net.snapshot(name).view.unwrap());
+    assert_eq!(views[0].members.len(), 3);
+    assert!(views.iter().all(|view| *view == views[0]));
 }

@@ -147,6 +147,9 @@ impl Directory {
                 stopped_before: Vec::new(),
                 stopping_by: Vec::new(),
                 has_run: true,
+                age_ms: 0,
+                node_deaths_ms: Vec::new(),
+                suspicion: Default::default(),
             };
             self.host_registered(record);
         }

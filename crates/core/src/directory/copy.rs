@@ -147,7 +147,7 @@ impl Copy {
     }
 
     /// Its content in parts of bounded size; at least one.
-    pub(super) fn to_fills(&self, slot: SlotId, mark: Mark, purpose: FillFor) -> Vec<Fill> {
+    pub(super) fn to_fills(&self, slot: SlotId, mark: Mark, purpose: FillFor, now: Time) -> Vec<Fill> {
         let part = |first| Fill {
             slot,
             purpose,
@@ -171,7 +171,9 @@ impl Copy {
             let record = &entry.record;
             room(&mut fills, record.size());
             if let Some(fill) = fills.last_mut() {
-                fill.records.push(record.clone());
+                // Ages count from when a replica applies them: those of the receiver from now on.
+                let since = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
+                fill.records.push(record.aged(since));
             }
         }
         for (name, (tombstone, _)) in &self.tombstones {

@@ -22,6 +22,7 @@ mod reports;
 mod request;
 mod restart;
 mod slots;
+mod suspects;
 mod writes;
 
 pub use copy::Mark;
@@ -29,11 +30,13 @@ pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
 pub use record::{Located, Placement, Record, RecordState, RestartPolicy, Tombstone};
 pub use request::{Answer, Ask, Filter, Launch, Listed};
 pub use restart::RestartIntensity;
+pub use suspects::Suspicion;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::limits::MEMBERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
@@ -98,6 +101,8 @@ pub enum DirectoryEvent {
     Restarted { name: Name, token: Token, reason: ExitReason },
     /// A name failed too often.
     Quarantined(Name),
+    /// The hosts of a name died soon after its starts, too often: it is tried apart from others.
+    Suspected(Name),
     /// Copies of this node differed from their owner's: they are filled again.
     CopyUnlike { slots: usize },
     /// Two instances of a name met.
@@ -138,6 +143,12 @@ pub struct Directory {
     losers: BTreeMap<(Name, Token), Incarnation>,
     /// Names that wait for their next restart.
     back_offs: BTreeSet<(Time, Name)>,
+    /// Names of owned slots that are being tried on a node, and until when.
+    trials: BTreeMap<Name, Time>,
+    /// Since when this node has known each member as one.
+    members_since: BTreeMap<Incarnation, Time>,
+    /// Members that said goodbye; as many as a view can hold.
+    leavers: BTreeSet<Incarnation>,
     host: Host,
     asks: Asks,
     listings: Listings,
@@ -168,6 +179,9 @@ impl Directory {
             census: BTreeMap::new(),
             losers: BTreeMap::new(),
             back_offs: BTreeSet::new(),
+            trials: BTreeMap::new(),
+            members_since: BTreeMap::new(),
+            leavers: BTreeSet::new(),
             host: Host::default(),
             listings: Listings::default(),
             answered: Answered::default(),
@@ -196,6 +210,8 @@ impl Directory {
         self.census.clear();
         self.losers.clear();
         self.back_offs.clear();
+        self.trials.clear();
+        self.members_since.clear();
         self.early.clear();
         self.unlinked.clear();
         self.retry_at = None;
@@ -215,6 +231,10 @@ impl Directory {
             .map(|slot| Replicas::of(SlotId(slot), &view, self.settings.replicas))
             .collect();
         self.unlinked.retain(|member| view.contains(*member));
+        self.members_since.retain(|member, _| view.contains(*member));
+        for member in view.incarnations() {
+            self.members_since.entry(member).or_insert(now);
+        }
         self.line = Some(Line { chain: chain.clone(), table });
         self.take_over(now);
         self.host_follows_view(new_line, now);
@@ -222,6 +242,14 @@ impl Directory {
         self.listings_follow_view(&view);
         self.deliver_early(now);
         self.finish(now);
+    }
+
+    /// This member said goodbye: its names are not to be suspected of its end.
+    pub fn handle_bye(&mut self, member: Incarnation) {
+        self.leavers.insert(member);
+        if self.leavers.len() > MEMBERS_MAX {
+            self.leavers.pop_first();
+        }
     }
 
     /// There is no link with this member any more: questions that only it can answer end.
@@ -250,6 +278,7 @@ impl Directory {
             self.retry(now);
         }
         self.run_back_offs(now);
+        self.end_trials(now);
         self.repair(now);
         self.report_again(now);
         self.finish(now);
@@ -264,6 +293,7 @@ impl Directory {
             self.retry_at,
             self.repair_at,
             back_off,
+            self.trials_deadline(),
             self.host.next_deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -366,11 +396,11 @@ impl Directory {
         match message {
             Message::Gather(slots) => self.on_gather(from, &slots),
             Message::Gathered(answers) => self.on_gathered(from, answers, now),
-            Message::Load(slots) => self.on_load(from, &slots),
+            Message::Load(slots) => self.on_load(from, &slots, now),
             Message::Fill(fill) => self.on_fill(from, fill, now),
             Message::Open(slots) => self.on_open(from, &slots),
             Message::Opened(slots) => self.on_opened(from, &slots, now),
-            Message::Unlike(slots) => self.on_unlike(from, &slots),
+            Message::Unlike(slots) => self.on_unlike(from, &slots, now),
             Message::Settled(slots) => self.on_settled(from, &slots),
             Message::Write(writes) => self.on_write(from, writes, now),
             Message::Digests(digests) => self.on_digests(from, &digests),

@@ -81,6 +81,9 @@ impl Directory {
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
         offered.host = host;
+        // When it began is not known here; it ran before the offer came.
+        offered.age_ms = u32::MAX;
+        self.clear_suspect(&mut offered);
         let (name, token) = (offered.name.clone(), offered.token);
         let after = vec![After::Offered(host, name.clone(), token), After::Wake(name)];
         self.write(slot, Change::Put(offered), after, now);
@@ -89,6 +92,8 @@ impl Directory {
     /// The offered life goes on, under a token above every other of its name.
     fn adopt_above(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, other: Token, now: Time) {
         let (name, old) = (offered.name.clone(), offered.token);
+        offered.age_ms = u32::MAX;
+        self.clear_suspect(&mut offered);
         offered.host = host;
         offered.token = self.next_token(slot, old.max(other));
         let after = vec![
@@ -111,7 +116,7 @@ impl Directory {
         self.end_loser(from, name.clone(), offered.token, now);
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
         if record.state == RecordState::Running && record.token < offered.token {
-            let mut winner = record.clone();
+            let mut winner = record.aged(self.since_written(slot, &name, now));
             winner.token = self.next_token(slot, offered.token);
             let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
             self.write(slot, Change::Put(winner), after, now);

@@ -120,6 +120,9 @@ mod tests {
             stopped_before: Vec::new(),
             stopping_by: Vec::new(),
             has_run: false,
+            age_ms: 0,
+            node_deaths_ms: Vec::new(),
+            suspicion: Default::default(),
         }
     }
 
@@ -167,7 +170,7 @@ mod tests {
         let source = copy(&[("a", 1), ("b", 2)]);
         let mut target = copy(&[("b", 2), ("z", 5)]);
         target.is_unlike = true;
-        for fill in source.to_fills(SlotId(0), Mark::default(), FillFor::Backup) {
+        for fill in source.to_fills(SlotId(0), Mark::default(), FillFor::Backup, Time::ZERO) {
             target.fill(fill, Time::ZERO);
         }
         assert_eq!((target.digest(), target.is_unlike), (source.digest(), false));

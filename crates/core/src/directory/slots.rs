@@ -147,6 +147,7 @@ impl Directory {
         self.owned.clear();
         self.unsettled.clear();
         self.back_offs.clear();
+        self.trials.clear();
         self.driving.clear();
         self.losers.clear();
         self.census.clear();
@@ -248,10 +249,10 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_load(&mut self, from: Incarnation, slots: &[SlotId]) {
+    pub(super) fn on_load(&mut self, from: Incarnation, slots: &[SlotId], now: Time) {
         for slot in slots {
             let Some(copy) = self.copies.get(slot) else { continue };
-            for fill in copy.to_fills(*slot, copy.mark, FillFor::Owner) {
+            for fill in copy.to_fills(*slot, copy.mark, FillFor::Owner, now) {
                 self.send(from, Message::Fill(fill));
             }
         }
@@ -339,19 +340,19 @@ impl Directory {
     }
 
     /// A backup's copy is another one, or misses a write: it gets the whole content.
-    pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId]) {
+    pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId], now: Time) {
         for slot in slots {
-            self.fill_backup(*slot, from);
+            self.fill_backup(*slot, from, now);
         }
     }
 
-    pub(super) fn fill_backup(&mut self, slot: SlotId, backup: Incarnation) {
+    pub(super) fn fill_backup(&mut self, slot: SlotId, backup: Incarnation, now: Time) {
         let is_backup = self.owned.get(&slot).is_some_and(|owned| owned.acked.contains_key(&backup));
         let view = self.view().map(|view| view.id);
         let Some(copy) = self.copies.get(&slot).filter(|copy| is_backup && copy.mark.opened == view) else {
             return;
         };
-        for fill in copy.to_fills(slot, copy.mark, FillFor::Backup) {
+        for fill in copy.to_fills(slot, copy.mark, FillFor::Backup, now) {
             self.send(backup, Message::Fill(fill));
         }
     }

@@ -181,7 +181,7 @@ impl Directory {
         }
         let mut unresponsive = BTreeSet::new();
         for (slot, backup, age) in behind {
-            self.fill_backup(slot, backup);
+            self.fill_backup(slot, backup, now);
             if age >= self.settings.detection / 2 && unresponsive.insert(backup) {
                 self.event(DirectoryEvent::BackupUnresponsive(backup));
             }

@@ -139,6 +139,7 @@ impl Membership {
         let Stage::Member(line) = &mut self.stage else { return };
         if line.chain.current().contains(from) {
             line.authoring.out.insert(from);
+            self.out.push_back(Output::SaidBye(from));
             self.detector.declare_dead(from, now.time);
         }
     }

@@ -66,6 +66,8 @@ pub enum Output {
     Connect(Address),
     /// A view excludes this node.
     EndSession(Incarnation),
+    /// This member said goodbye: it goes in order, and is not lost.
+    SaidBye(Incarnation),
     /// Ask the authority for this view.
     Propose(Arc<View>),
     /// This view is now the current one of the chain.
@@ -143,13 +145,18 @@ impl Membership {
         let detector = Detector::new(me.incarnation, settings.detection, rng.fork());
         let mut out = VecDeque::new();
         out.push_back(Output::Reincarnate(me.incarnation));
+        let mut dial = Dial::default();
+        if !settings.discovery {
+            // Nothing is found by it, and that is known.
+            dial.discovered(Vec::new(), now.time);
+        }
         Self {
             me,
             settings,
             rng,
             peers: BTreeMap::new(),
             detector,
-            dial: Dial::default(),
+            dial,
             pairs: Pairs::default(),
             stage: Stage::Seeking(Seeking::new(now.time, Duration::ZERO)),
             has_records: false,

@@ -65,7 +65,8 @@ impl Membership {
 
     fn may_found(&self, now: Now) -> bool {
         let Stage::Seeking(seeking) = &self.stage else { return false };
-        if !self.settings.discovery {
+        // One that was in a line before knows addresses without discovery, and looks for that line first.
+        if !self.settings.discovery && self.dial.is_empty(&self.me.address) && self.peers.is_empty() {
             return true;
         }
         if !self.dial.all_tried(&self.me.address, now.time) {

@@ -263,8 +263,11 @@ pub enum Event {
         /// Why the one before ended.
         reason: ExitReason,
     },
-    /// A name failed too often.
+    /// A name failed too often, or killed its node when it was tried alone.
     Quarantined(Name),
+    /// Four times within a minute a host of this name died within 10 s of its start: it is started again apart from
+    /// others, so that it is known who kills the nodes.
+    Suspected(Name),
     /// Two instances of a name met; the other one ends.
     Conflict {
         /// The name.

@@ -243,6 +243,7 @@ impl Node {
             Output::Send(to, message) => self.send(to, Body::Membership(message)),
             Output::Connect(address) => self.out.push_back(Effect::Connect(address)),
             Output::EndSession(peer) => self.out.push_back(Effect::EndSession(peer)),
+            Output::SaidBye(member) => self.directory.handle_bye(member),
             Output::Propose(view) => self.out.push_back(Effect::ProposeView(view)),
             Output::Installed(view) => self.on_installed(view, now),
             Output::LineLeft => {
@@ -324,6 +325,7 @@ impl Node {
                 DirectoryEvent::Recovering { slots } => Event::Recovering { slots },
                 DirectoryEvent::Restarted { name, token, reason } => Event::Restarted { name, token, reason },
                 DirectoryEvent::Quarantined(name) => Event::Quarantined(name),
+                DirectoryEvent::Suspected(name) => Event::Suspected(name),
                 DirectoryEvent::CopyUnlike { slots } => Event::CopyUnlike { slots },
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
             })),

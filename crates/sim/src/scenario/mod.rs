@@ -11,6 +11,7 @@
 //!                              `deadline 1s` may follow
 //! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
 //!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2,
+//!                              deadly a (its `init` ends the node, which boots again 1 s later),
 //!                              lose a on n2 (its copy forgets the row, as by a bug)
 //! at 5s expect s1 started      an outcome: started, already, located, ok, pending, or an error's code
 //! at 5s expect a runs on n2    also: runs once, runs nowhere
@@ -154,7 +155,7 @@ impl Run<'_> {
         let (at, step) = &self.scenario.steps[line];
         match step {
             Step::Operate { kind, name, host, label, placement, deadline } => {
-                let want = Want { placement: *placement, deadline: *deadline, ..Want::new(*kind, *name) };
+                let want = Want { placement: placement.clone(), deadline: *deadline, ..Want::new(*kind, *name) };
                 let Some(op) = self.world.operate(*host, 0, want) else {
                     return Some(format!("at {}: n{} is down", seconds(*at), host + 1));
                 };
@@ -199,6 +200,9 @@ impl Run<'_> {
             Step::Crash(name) => world.crash_name(*name),
             Step::Fail(name, times) => {
                 world.init_failures.insert(*name, *times);
+            }
+            Step::Deadly(name) => {
+                world.deadly.insert(*name);
             }
             Step::Lose(name, host) => world.lose_row(*host, *name),
             Step::Operate { .. } | Step::Expect(_) => {}

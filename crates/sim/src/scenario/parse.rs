@@ -35,6 +35,7 @@ pub(super) enum Step {
     Crash(u32),
     Fail(u32, u32),
     Lose(u32, u16),
+    Deadly(u32),
     Expect(Expected),
 }
 
@@ -118,6 +119,7 @@ impl Scenario {
             ["slow", from, ">", to, extra] => Step::Slow(self.host(from)?, self.host(to)?, time(extra)?),
             ["crash", name] => Step::Crash(self.name(name)),
             ["fail", name, times] => Step::Fail(self.name(name), number(times)? as u32),
+            ["deadly", name] => Step::Deadly(self.name(name)),
             ["lose", name, "on", host] => Step::Lose(self.name(name), self.host(host)?),
             [verb, name, "from", host, rest @ ..] => self.operation(verb, name, host, rest)?,
             _ => return Err("unknown step".into()),

@@ -13,7 +13,7 @@ use crate::history::{MILLI, Micros, Op, OpKind, Outcome, SECOND};
 pub(super) const KIND: &str = "counter";
 
 /// One operation to be done now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Want {
     pub(crate) kind: OpKind,
     pub(crate) name: u32,

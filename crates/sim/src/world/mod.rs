@@ -29,7 +29,7 @@ use client::KIND;
 pub(crate) use client::Want;
 pub(crate) use fault::CONVERGENCE;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::hash::mix;
@@ -89,6 +89,8 @@ pub(crate) struct World {
     numbers: BTreeMap<(u32, u32), u32>,
     /// Names whose next `init`s fail: scenarios set it.
     pub(crate) init_failures: BTreeMap<u32, u32>,
+    /// Names whose `init` ends the whole node: scenarios set it.
+    pub(crate) deadly: BTreeSet<u32>,
     /// Rows that a scenario has taken from copies.
     rows_lost: u32,
     spare_outputs: Vec<PortOutput<Message>>,
@@ -125,6 +127,7 @@ impl World {
             name_ids: BTreeMap::new(),
             numbers: BTreeMap::new(),
             init_failures: BTreeMap::new(),
+            deadly: BTreeSet::new(),
             rows_lost: 0,
             spare_outputs: Vec::new(),
             work_rng: rng.fork(),

@@ -358,6 +358,11 @@ impl World {
                 let name = self.name_id(&name);
                 self.history.quarantined.push((name, now));
             }
+            NodeEvent::Suspected(name) => {
+                self.stats.mark("suspected");
+                let name = self.name_id(&name);
+                self.history.suspected.push((name, now));
+            }
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
         }
