@@ -414,6 +414,8 @@ impl Directory {
     ) {
         for mut record in records {
             record.host = from;
+            // When it began is not known here.
+            record.age_ms = u32::MAX;
             let slot = self.slot_of(&record.name);
             let Some(owned) = self.owned.get_mut(&slot) else { continue };
             let Phase::Recover { waiting, found } = &mut owned.phase else { continue };

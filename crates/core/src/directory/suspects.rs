@@ -99,7 +99,8 @@ impl Directory {
     }
 
     fn judge_death(&self, slot: SlotId, record: &mut Record, now: Time) -> Verdict {
-        let ran = matches!(record.state, RecordState::Starting | RecordState::Restarting | RecordState::Running);
+        let ran =
+            matches!(record.state, RecordState::Starting | RecordState::Restarting | RecordState::Running);
         if ran && !self.is_member(record.host) && !self.leavers.contains(&record.host) {
             let since = self.since_written(slot, &record.name, now);
             let window = millis(DEATHS_WINDOW);
@@ -161,7 +162,8 @@ impl Directory {
                 && matches!(record.suspicion, Suspicion::Waiting { .. })
                 && !self.is_unwritten(self.slot_of(&record.name), &record.name)
         };
-        let Some((own, host)) = self.record(name).filter(is_waiting).and_then(|r| self.trial_host(r, now)) else {
+        let Some((own, host)) = self.record(name).filter(is_waiting).and_then(|r| self.trial_host(r, now))
+        else {
             return Vec::new();
         };
         if host != self.me {
@@ -171,7 +173,8 @@ impl Directory {
         names.sort_unstable();
         names.dedup();
         let waiting = names.into_iter().filter_map(|name| self.record(name)).filter(is_waiting);
-        let here = waiting.filter(|record| self.trial_host(record, now).is_some_and(|(_, host)| host == self.me));
+        let here =
+            waiting.filter(|record| self.trial_host(record, now).is_some_and(|(_, host)| host == self.me));
         let waiting: Vec<&Record> = here.collect();
         let first = u32::try_from(waiting.len().div_ceil(2)).unwrap_or(u32::MAX);
         let most = |record: &&Record| match record.suspicion {

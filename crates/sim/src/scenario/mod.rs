@@ -155,7 +155,8 @@ impl Run<'_> {
         let (at, step) = &self.scenario.steps[line];
         match step {
             Step::Operate { kind, name, host, label, placement, deadline } => {
-                let want = Want { placement: placement.clone(), deadline: *deadline, ..Want::new(*kind, *name) };
+                let want =
+                    Want { placement: placement.clone(), deadline: *deadline, ..Want::new(*kind, *name) };
                 let Some(op) = self.world.operate(*host, 0, want) else {
                     return Some(format!("at {}: n{} is down", seconds(*at), host + 1));
                 };

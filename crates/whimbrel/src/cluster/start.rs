@@ -192,7 +192,11 @@ impl<P: Process> Request<P> {
             args: args.clone(),
             policy: kind.allowed(policy.unwrap_or(options.policy)),
             // Arguments without an encoding can only be read here.
-            placement: if kind.stays() { Placement::Local } else { placement.unwrap_or_else(|| options.placement.clone()) },
+            placement: if kind.stays() {
+                Placement::Local
+            } else {
+                placement.unwrap_or_else(|| options.placement.clone())
+            },
         };
         if kind.stays() && options.hosting == Hosting::Elsewhere {
             return Err(unknown());
