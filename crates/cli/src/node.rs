@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use whimbrel::{Cluster, StaticList};
+use whimbrel::{Cluster, NodeRule, StaticList};
 
 use crate::cli::NodeArgs;
 use crate::node_config::NodeConfig;
@@ -18,6 +18,15 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
         .listen(&config.listen)
         .weight(config.weight)
         .discovery(StaticList::new(config.seeds.clone()));
+    for (key, value) in &config.labels {
+        builder = builder.label(key, value);
+    }
+    for rule in &config.allow {
+        builder = builder.allow(NodeRule::parse(rule));
+    }
+    for rule in &config.deny {
+        builder = builder.deny(NodeRule::parse(rule));
+    }
     if let Some(address) = &config.advertise {
         builder = builder.advertise(address);
     }

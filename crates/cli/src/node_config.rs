@@ -3,6 +3,7 @@
 //! An unknown key is refused with the nearest known one: a misspelt `seeds` that is ignored would leave a node
 //! alone without a word.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use toml::Table;
 use crate::output::Failure;
 
 /// Every key, with what it is for.
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 13] = [
     ("cluster", "name of the cluster"),
     ("name", "stable name of this node; the advertised address by default"),
     ("listen", "address to listen on, as \"0.0.0.0:4100\""),
@@ -19,14 +20,16 @@ const KEYS: [(&str, &str); 11] = [
     ("secret_file", "file with the cluster's secret; needed beyond loopback"),
     ("seeds", "addresses of other nodes"),
     ("multicast", "find others on the local network"),
-    ("labels", "words that placement may ask for"),
+    ("labels", "what others may admit this node by, as { zone = \"eu-1\" }"),
+    ("allow", "nodes that are admitted, by name (\"web-*\") or label (\"zone=eu-*\"); all by default"),
+    ("deny", "nodes that are not admitted, whatever else they fit"),
     ("weight", "share of the work relative to other nodes, 100 by default"),
     ("mode", "\"available\" or \"strict\""),
     ("data_dir", "directory for what must survive a restart"),
 ];
 
 /// Keys that are known but not built yet: said so instead of ignored.
-const LATER: [&str; 3] = ["multicast", "labels", "data_dir"];
+const LATER: [&str; 2] = ["multicast", "data_dir"];
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -44,6 +47,15 @@ pub(crate) struct NodeConfig {
     /// Other nodes.
     #[serde(default)]
     pub(crate) seeds: Vec<String>,
+    /// What it says of itself.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Nodes that are admitted.
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+    /// Nodes that are not.
+    #[serde(default)]
+    pub(crate) deny: Vec<String>,
     /// Share of the work.
     #[serde(default = "default_weight")]
     pub(crate) weight: u32,
@@ -162,10 +174,12 @@ mod tests {
         assert_eq!((config.weight, config.seeds.len()), (100, 0));
         let config = NodeConfig::parse(&format!(
             "{SMALL}seeds = [\"b:1\", \"c:2\"]\nweight = 200\nmode = \"available\"\nadvertise = \"a:1\"\n\
-             secret_file = \"cluster.key\"\n"
+             secret_file = \"cluster.key\"\nallow = [\"web-*\", \"zone=eu-*\"]\ndeny = [\"web-9\"]\n\
+             labels = {{ zone = \"eu-1\" }}\n"
         ))
         .unwrap();
         assert_eq!((config.weight, config.seeds.len()), (200, 2));
+        assert_eq!((config.allow.len(), config.deny.len(), config.labels["zone"].as_str()), (2, 1, "eu-1"));
     }
 
     #[test]

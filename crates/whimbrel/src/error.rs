@@ -386,6 +386,20 @@ pub enum JoinError {
     /// The secret, the address or the listener.
     #[error("transport: {0}")]
     Transport(String),
+    /// A living node of the cluster has this node's name: choose another, or end that node first.
+    #[error("a living node of the cluster is named {name:?}")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A label that is not usable, or too many.
+    #[error("label {key:?}: {rule}")]
+    BadLabel {
+        /// Its key.
+        key: String,
+        /// The rule it breaks.
+        rule: String,
+    },
     /// No line was joined or founded by the deadline.
     #[error("no cluster was joined or founded by the deadline")]
     Deadline,

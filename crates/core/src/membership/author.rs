@@ -100,6 +100,15 @@ impl Membership {
             self.dial.want(&member.address, now.time);
         }
         self.declare_earlier_lives_dead(&member, now);
+        match self.bearer(&member) {
+            Some(bearer) if self.is_alive(bearer, now) => {
+                return self.send(joiner, Message::NameTaken(bearer));
+            }
+            Some(earlier) if earlier.started_ms >= joiner.started_ms => {
+                return self.send(joiner, Message::Outlived(earlier));
+            }
+            Some(_) | None => {}
+        }
         let Stage::Member(line) = &mut self.stage else { return };
         line.authoring.counter_floor = line.authoring.counter_floor.max(floor);
         line.authoring.joiners.insert(joiner, member.clone());

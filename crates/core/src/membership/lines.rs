@@ -265,7 +265,7 @@ impl Membership {
     }
 
     /// Wedges everything, drops the view and seeks again under a new incarnation, without a copy.
-    fn change_lines(&mut self, penalty: Duration, now: Now) {
+    pub(super) fn change_lines(&mut self, penalty: Duration, now: Now) {
         self.out.push_back(Output::LineLeft);
         if let Some(view) = self.view() {
             let addresses: Vec<_> = view.members.iter().map(|m| Arc::clone(&m.address)).collect();

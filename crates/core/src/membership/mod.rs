@@ -89,6 +89,8 @@ pub enum MembershipEvent {
     LineChanged,
     /// A view of its line left this node out.
     Expelled,
+    /// A living node bears this node's name in the line that it wants to join.
+    NameTaken(Incarnation),
     /// There is no link with this member of the view, and has not been for D.
     Unlinked(Incarnation),
     /// There is one again.
@@ -315,6 +317,8 @@ impl Membership {
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),
             Message::LeftOut => self.on_left_out(now),
+            Message::NameTaken(bearer) => self.on_name_taken(bearer, now),
+            Message::Outlived(earlier) => self.on_outlived(earlier, now),
             Message::Unlinked(silent) => self.on_unlinked(from, silent, now),
         }
         self.step(now);
@@ -381,7 +385,23 @@ impl Membership {
         })
     }
 
-    /// A new incarnation of a node is always "the old one died, a new one joined".
+    /// The member that bears this name under another incarnation.
+    fn bearer(&self, info: &MemberInfo) -> Option<Incarnation> {
+        let other = |m: &&MemberInfo| m.name == info.name && m.incarnation != info.incarnation;
+        self.view()?.members.iter().find(other).map(|m| m.incarnation)
+    }
+
+    /// Whether this member certainly lives: it is this node, or was heard a moment ago on a session that is up.
+    fn is_alive(&self, member: Incarnation, now: Now) -> bool {
+        let silence = self.settings.detection / 2;
+        member == self.me.incarnation
+            || (self.peers.contains_key(&member)
+                && !self.detector.is_dead(member)
+                && self.detector.silent(silence, now.time).all(|(silent, _)| silent != member))
+    }
+
+    /// A new incarnation of a node is "the old one died, a new one joined", unless the old one certainly lives: then two
+    /// nodes have one name, and the one that is a member keeps it.
     fn declare_earlier_lives_dead(&mut self, info: &MemberInfo, now: Now) {
         let Some(view) = self.view() else { return };
         let earlier: Vec<Incarnation> = view
@@ -391,7 +411,7 @@ impl Membership {
             .map(|m| m.incarnation)
             .collect();
         for incarnation in earlier {
-            if incarnation != self.me.incarnation {
+            if !self.is_alive(incarnation, now) {
                 self.detector.declare_dead(incarnation, now.time);
             }
         }

@@ -19,6 +19,8 @@ pub struct Config {
     pub weight: u32,
     /// Kinds it can host.
     pub kinds: Vec<crate::base::Kind>,
+    /// What its operator says of it; at most 16.
+    pub labels: crate::view::Labels,
     /// Slots of the cluster; default 4,096. All members must agree.
     pub slots: u16,
     /// Copies of each record, R: 1 to 3, default 2. All members must agree. With 1, a crash of the owner loses
@@ -46,6 +48,7 @@ impl Config {
             address,
             weight: 100,
             kinds: Vec::new(),
+            labels: crate::view::Labels::new(),
             slots: crate::placement::SLOTS,
             replicas: 2,
             discovery: true,
@@ -237,6 +240,9 @@ pub enum Event {
     LineChanged,
     /// A view excluded this node though it lives.
     Expelled,
+    /// Another node, which lives, bears this node's name in the cluster that it wants to join. It stays outside, and asks
+    /// again after 1 s, 2 s, ... 32 s.
+    NameTaken(Incarnation),
     /// There has been no link with this member of the view for longer than D: calls to it fail. If there is none for
     /// 3 D, one of the two is left out of the view.
     Unlinked(NodeName, Incarnation),

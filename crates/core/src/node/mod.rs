@@ -70,6 +70,7 @@ impl Node {
             weight: config.weight,
             kinds: config.kinds,
             draining: false,
+            labels: config.labels,
         };
         let settings = membership::Settings {
             discovery: config.discovery,
@@ -267,6 +268,7 @@ impl Node {
             MembershipEvent::Founded => Event::Founded,
             MembershipEvent::LineChanged => Event::LineChanged,
             MembershipEvent::Expelled => Event::Expelled,
+            MembershipEvent::NameTaken(bearer) => Event::NameTaken(bearer),
             MembershipEvent::Unlinked(member) => {
                 let Some((name, member)) = named(member) else { return };
                 self.directory.handle_unlinked(member, now.time);

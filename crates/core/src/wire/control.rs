@@ -11,6 +11,7 @@
 //! | `ChainAsk`, `Chain` | member -> member | views after one that both know |
 //! | `MergeAsk`, `MergeAnswer` | node -> node of another line | may I leave my line for yours |
 //! | `LeftOut` | member -> seeker | its incarnation is used up: it must come as another |
+//! | `NameTaken`, `Outlived` | member -> seeker | a living member has its name; an earlier life looks younger |
 //! | `Unlinked` | member -> author | whom the sender has had no link with for longer than D |
 //! | `Bye` | leaver -> all | do not wait to notice that I am gone |
 //! | `Gather`, `Gathered` | owner -> former replica -> owner | was this slot opened in that view |

@@ -165,6 +165,10 @@ pub enum Refusal {
     #[n(6)]
     #[error("the node is starting, ending or changing its incarnation")]
     NotReady,
+    /// The refusing node's operator does not admit the other one, by its name or its labels.
+    #[n(7)]
+    #[error("the other node's operator does not admit this name or these labels")]
+    NotAdmitted,
 }
 
 /// A frame of the handshake.
@@ -260,6 +264,7 @@ mod tests {
             weight: 100,
             kinds: vec![Name::new("basket").unwrap(), Name::new("cleaner").unwrap()],
             draining: false,
+            labels: Default::default(),
         };
         let welcome = Welcome { mode: Mode::Available, slots: 4096, replicas: 2, member, received: 9 };
         vec![

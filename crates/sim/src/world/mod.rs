@@ -173,6 +173,18 @@ impl World {
         self.script_due
     }
 
+    /// Gives a machine's node the name of another's.
+    pub(crate) fn name_as(&mut self, host: u16, other: u16) {
+        let name = self.machines[usize::from(other)].config.name.clone();
+        self.machines[usize::from(host)].config.name = name;
+    }
+
+    /// Sets a machine's wall clock back.
+    pub(crate) fn set_back(&mut self, host: u16, by_ms: u64) {
+        self.machines[usize::from(host)].wall_back_ms += by_ms;
+        self.history.clocks_differ = true;
+    }
+
     /// Ends a scenario.
     pub(crate) fn finish(&mut self) {
         self.note_finals();
@@ -322,6 +334,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
         powered: true,
         shell: None,
         offset: 0,
+        wall_back_ms: 0,
         wall_skew_ms: rng.below(plan.wall_skew_ms + 1),
         frozen_until: None,
         parked: Vec::new(),

@@ -77,6 +77,8 @@ pub(super) struct Machine {
     /// Difference of this node's clock to virtual time.
     pub(super) offset: Micros,
     pub(super) wall_skew_ms: u64,
+    /// How far a scenario has set its wall clock back.
+    pub(super) wall_back_ms: u64,
     pub(super) frozen_until: Option<Micros>,
     /// Events that wait for the thaw.
     pub(super) parked: Vec<Event>,
@@ -93,7 +95,7 @@ impl Machine {
     }
 
     pub(super) fn now(&self, now: Micros) -> Now {
-        let wall_ms = WALL_START_MS + self.wall_skew_ms + now / MILLI;
+        let wall_ms = WALL_START_MS + self.wall_skew_ms + now / MILLI - self.wall_back_ms;
         Now { time: self.time(now), wall_ms }
     }
 
@@ -139,6 +141,7 @@ impl World {
             weight: config.weight,
             kinds: config.kinds.clone(),
             draining: false,
+            labels: config.labels.clone(),
         };
         let node = Node::new(config, machine.now(now));
         machine.shell = Some(Box::new(Shell {
@@ -343,6 +346,10 @@ impl World {
             NodeEvent::Expelled => {
                 self.stats.mark("expelled");
                 self.machines[usize::from(host)].expelled.push(now);
+            }
+            NodeEvent::NameTaken(_) => {
+                self.stats.mark("name_taken");
+                self.history.name_taken.push(host);
             }
             NodeEvent::Unlinked(..) => self.stats.mark("unlinked"),
             NodeEvent::Linked(..) => self.stats.mark("linked"),

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::RestartIntensity;
-use whimbrel_core::node::{Config, Input, Node};
+use whimbrel_core::node::{Config, Event, Input, Node};
+use whimbrel_core::view::Labels;
 use whimbrel_core::wire::hello::Mode;
 
 use super::{Cluster, Shared};
+use crate::admission::{Admission, NodeRule, add_label};
 use crate::clock;
 use crate::discovery::{Discovery, NoDiscovery};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
@@ -56,6 +59,9 @@ pub struct Builder {
     node_name: Option<String>,
     secret: SecretSource,
     discovery: Arc<dyn Discovery>,
+    admission: Admission,
+    /// The first error stays and is told by `join`.
+    labels: Result<Labels, JoinError>,
     join_within: Duration,
     on_abort: OnAbort,
     common: Common,
@@ -193,6 +199,8 @@ impl Builder {
             node_name: None,
             secret: SecretSource::None,
             discovery: Arc::new(NoDiscovery),
+            admission: Admission::default(),
+            labels: Ok(Labels::new()),
             join_within: JOIN_MAX,
             on_abort: OnAbort::Refuse,
             common: Common::new(),
@@ -261,6 +269,29 @@ impl Builder {
         self
     }
 
+    /// Says something of this node, as `zone` = `eu-1`: at most 16 labels, each text by the rules of names.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        if let Ok(labels) = &mut self.labels
+            && let Err(error) = add_label(labels, key, value)
+        {
+            self.labels = Err(error);
+        }
+        self
+    }
+
+    /// Admits nodes that fit this rule, or another given here; without any, all that know the secret. The same on all
+    /// nodes: one that only some admit is left out of the view.
+    pub fn allow(mut self, rule: NodeRule) -> Self {
+        self.admission.allow.push(rule);
+        self
+    }
+
+    /// Admits no node that fits this rule, whatever else it fits. The same on all nodes.
+    pub fn deny(mut self, rule: NodeRule) -> Self {
+        self.admission.deny.push(rule);
+        self
+    }
+
     /// How long a node that finds no cluster waits before it founds one alone; default 2 s.
     pub fn found_alone_after(mut self, wait: Duration) -> Self {
         self.common.config.found_alone_after = wait;
@@ -285,6 +316,7 @@ impl Builder {
         let Common { kinds, mut config, hook } = self.common;
         let kinds = kinds?;
         check(&config)?;
+        config.labels = self.labels?;
         let secret = match self.secret {
             SecretSource::None => None,
             SecretSource::Bytes(bytes) => Some(Secret::new(bytes).map_err(|error| transport_error(&error))?),
@@ -301,6 +333,7 @@ impl Builder {
             slots: config.slots,
             replicas: config.replicas as u8,
             features: FEATURES,
+            admission: self.admission,
             mutants: config.mutants,
             timings: Timings::default(),
         };
@@ -433,14 +466,29 @@ impl Parts {
             views,
             events,
         };
+        // Before the driver runs, so that no word of it is missed.
+        let mut told = driver.events.subscribe();
         tasks.spawn_until_stopped("driver", driver.run());
         tasks.spawn_until_stopped("sweeper", exchange.sweep());
         if discovery.finds_others() {
             tasks.spawn_until_stopped("discovery", discover(discovery, control));
         }
-        match cluster.wait_for_members(1, join_within).await {
-            Ok(_) => Ok(cluster),
-            Err(_) => Err(JoinError::Deadline),
+        let name_taken = async {
+            loop {
+                match told.recv().await {
+                    Ok(Event::NameTaken(_)) => break,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            joined = cluster.wait_for_members(1, join_within) => match joined {
+                Ok(_) => Ok(cluster),
+                Err(_) => Err(JoinError::Deadline),
+            },
+            () = name_taken => Err(JoinError::NameTaken { name: cluster.node_name().to_owned() }),
         }
     }
 }

@@ -230,6 +230,8 @@ impl Cluster {
             Answer::Quarantined => Err(StartError::Quarantined),
             Answer::Deadline(executed) => Err(StartError::Deadline { executed }),
             Answer::Overloaded => Err(StartError::Overloaded),
+            // Only questions end so: a start waits for the owner.
+            Answer::Unlinked => Err(StartError::Deadline { executed: Executed::No }),
             Answer::NotFound | Answer::Done => Err(StartError::Deadline { executed: Executed::Unknown }),
         }
     }

@@ -134,6 +134,7 @@ impl Running {
         match &event {
             Event::Refused { peer, why } => tracing::warn!(%peer, why, "a message of a peer was refused"),
             Event::Expelled => tracing::warn!("a view excluded this node"),
+            Event::NameTaken(_) => tracing::warn!("a living node of the cluster has this node's name"),
             Event::Unlinked(name, _) => tracing::warn!(%name, "no link with a member of the view"),
             Event::Quarantined(name) => tracing::warn!(%name, "a process failed too often"),
             other => tracing::info!(event = ?other, "cluster"),

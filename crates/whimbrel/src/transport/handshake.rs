@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use whimbrel_core::base::limits::FRAME_BYTES_MAX;
+use whimbrel_core::base::limits::{FRAME_BYTES_MAX, LABELS_MAX};
 use whimbrel_core::view::MemberInfo;
 use whimbrel_core::wire::frame::{self, FrameError};
 use whimbrel_core::wire::hello::{
@@ -296,6 +296,13 @@ impl Proven {
         }
         if welcome.member.incarnation != right.peer || welcome.member.kinds.len() > KINDS_MAX {
             return Err(HandshakeError::OutOfTurn);
+        }
+        if welcome.member.labels.len() > LABELS_MAX {
+            return Err(HandshakeError::OutOfTurn);
+        }
+        // Only now: the peer has proven that it is of the cluster.
+        if !config.admission.admits(&welcome.member) {
+            return Err(self.0.refuse(Refusal::NotAdmitted).await);
         }
         if let Err(lost) = right.check_peer(&welcome.member) {
             self.0.refuse(lost.refusal()).await;

@@ -359,6 +359,10 @@ impl Registry {
     /// Whether a younger life of this peer's node is connected. Then this one is a late guest, or two nodes
     /// share a name.
     fn has_younger(&self, peer: &MemberInfo) -> bool {
+        if self.sessions.get(&peer.incarnation).is_some_and(|s| !s.is_ending()) {
+            // It goes on; who of two living nodes with one name is a member is decided by membership.
+            return false;
+        }
         let younger = |s: &Session| s.peer().incarnation.started_ms > peer.incarnation.started_ms;
         self.other_lives(peer).any(|s| !s.is_ending() && s.is_connected() && younger(s))
     }
@@ -368,7 +372,8 @@ impl Registry {
         if self.has_younger(peer) {
             return Err(Lost::Outdated);
         }
-        let ended = self.other_lives(peer).map(|session| {
+        // One whose connection stands may well live: two nodes with one name are told apart by membership.
+        let ended = self.other_lives(peer).filter(|session| !session.is_connected()).map(|session| {
             session.end(LinkLoss::Replaced);
             session.ended().clone()
         });

@@ -17,6 +17,7 @@ fn view(count: u64) -> View {
         weight: 100,
         kinds: Vec::new(),
         draining: false,
+        labels: Default::default(),
     };
     View { id: ViewId { counter: 1, author: 1 }, parent: None, members: (1..=count).map(member).collect() }
 }

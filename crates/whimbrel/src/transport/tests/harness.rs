@@ -74,6 +74,7 @@ pub(super) fn config() -> TransportConfig {
         slots: 4096,
         replicas: 2,
         features: 0,
+        admission: Default::default(),
         mutants: Mutants::default(),
         timings: Timings::default(),
     }
@@ -109,6 +110,7 @@ impl Node {
             weight: 100,
             kinds: Vec::new(),
             draining: false,
+            labels: Default::default(),
         };
         Node { transport, events, seen, me, bound, tasks }
     }

@@ -38,6 +38,7 @@ impl Puppet {
             weight: 100,
             kinds: Vec::new(),
             draining: false,
+            labels: Default::default(),
         };
         Puppet { listener, me }
     }

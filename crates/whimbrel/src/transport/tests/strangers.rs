@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use whimbrel_core::base::Name;
 use whimbrel_core::wire::frame::{self, FrameKind};
 use whimbrel_core::wire::hello::{
     CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, VERSION, VERSION_MIN, Welcome, proven,
@@ -15,6 +16,7 @@ use whimbrel_core::wire::hello::{
 use super::super::listener::UNPROVEN_PER_ADDRESS_MAX;
 use super::super::{Transport, TransportError};
 use super::harness::{Node, PATIENCE, config, incarnation, pair};
+use crate::admission::NodeRule;
 use crate::secret::Secret;
 
 fn hello(started_ms: u64) -> Hello {
@@ -149,6 +151,24 @@ async fn nodes_with_other_settings_are_refused() {
         other.expect_connect_failed(&node.bound).await;
         node.assert_no_event();
     }
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_admitted_gets_no_session_whoever_dials() {
+    let mut picky = config();
+    picky.admission.deny = vec![NodeRule::parse("zone=far")];
+    let mut picky = Node::start("one", 1, picky).await;
+    let mut far = Node::start("two", 2, config()).await;
+    far.me.labels.insert(Name::new("zone").unwrap(), Name::new("far").unwrap());
+    far.transport.reincarnate(far.me.clone());
+    far.connect(&picky.bound);
+    far.expect_connect_failed(&picky.bound).await;
+    picky.connect(&far.bound);
+    picky.expect_connect_failed(&far.bound).await;
+    picky.assert_no_event();
+    let mut near = Node::start("three", 3, config()).await;
+    near.connect(&picky.bound);
+    near.expect_up(&picky).await;
 }
 
 #[tokio::test]
