@@ -145,10 +145,11 @@ impl Membership {
     }
 
     pub(super) fn on_bye(&mut self, from: Incarnation, now: Now) {
+        // Also to one that is only about to be a member: it may be the owner of the leaver's names in a moment.
+        self.out.push_back(Output::SaidBye(from));
         let Stage::Member(line) = &mut self.stage else { return };
         if line.chain.current().contains(from) {
             line.authoring.out.insert(from);
-            self.out.push_back(Output::SaidBye(from));
             self.detector.declare_dead(from, now.time);
         }
     }

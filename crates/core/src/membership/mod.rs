@@ -391,9 +391,10 @@ impl Membership {
         self.view()?.members.iter().find(other).map(|m| m.incarnation)
     }
 
-    /// Whether this member certainly lives: it is this node, or was heard a moment ago on a session that is up.
+    /// Whether this member certainly lives: it is this node, or was heard within D on a session that is up.
     fn is_alive(&self, member: Incarnation, now: Now) -> bool {
-        let silence = self.settings.detection / 2;
+        // Whoever lives was asked before that, and has answered.
+        let silence = self.settings.detection;
         member == self.me.incarnation
             || (self.peers.contains_key(&member)
                 && !self.detector.is_dead(member)

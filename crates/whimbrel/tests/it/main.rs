@@ -6,4 +6,5 @@ mod kinds;
 mod local;
 mod lives;
 mod nodes;
+mod placed;
 mod registered;
