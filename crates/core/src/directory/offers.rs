@@ -10,6 +10,8 @@ use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Lives of lost conflicts that an owner has yet to see ended.
 const LOSERS_MAX: usize = 65_536;
+/// Of them, those of one host: one that invents names takes no room from others.
+const LOSERS_PER_HOST_MAX: usize = 8_192;
 
 impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {
@@ -194,7 +196,10 @@ impl Directory {
 
     /// Another life has the name: this one is told to end until its host has reported it.
     pub(super) fn end_loser(&mut self, host: Incarnation, name: Name, token: Token, now: Time) {
-        if !self.is_member(host) || self.losers.len() >= LOSERS_MAX {
+        let full = self.losers.len() >= LOSERS_MAX
+            || (self.losers.len() >= LOSERS_PER_HOST_MAX
+                && self.losers.values().filter(|known| **known == host).count() >= LOSERS_PER_HOST_MAX);
+        if full || !self.is_member(host) {
             return;
         }
         self.losers.insert((name.clone(), token), host);

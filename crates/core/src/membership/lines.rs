@@ -25,6 +25,8 @@ pub(super) struct Meeting {
     ask_at: Option<Time>,
     /// We said "come" to somebody: we do not leave before this.
     stay_until: Option<Time>,
+    /// Whom we said it to, and when first: one that asks for ever and does not come holds us no longer.
+    invited: BTreeMap<Incarnation, Time>,
 }
 
 impl Meeting {
@@ -230,7 +232,12 @@ impl Membership {
         let come = !line.chain.contains(theirs.view) && mine.stays_before(&theirs);
         if come {
             // Two lines never leave for each other: we stay while they are on their way.
-            line.meeting.stay_until = Some(now.time + detection);
+            let peers = &self.peers;
+            line.meeting.invited.retain(|guest, _| peers.contains_key(guest));
+            let first = *line.meeting.invited.entry(from).or_insert(now.time);
+            if now.time.since(first) < detection * 4 {
+                line.meeting.stay_until = Some(now.time + detection);
+            }
         }
         self.send(from, Message::MergeAnswer { come });
     }

@@ -363,6 +363,9 @@ impl Membership {
                 self.meet(now);
             }
         }
+        for member in self.detector.take_doubts() {
+            self.send(member, Message::ViewAsk);
+        }
         for (to, packet) in self.detector.take_packets() {
             self.send(to, Message::Probe(packet));
         }

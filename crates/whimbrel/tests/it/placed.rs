@@ -48,9 +48,11 @@ async fn a_second_node_of_one_name_does_not_join_and_disturbs_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_is_admitted_by_its_labels() {
-    let open = builder("first", &[]).label("zone", "eu-1").allow(NodeRule::parse("zone=eu-*")).join().await;
-    let first = open.unwrap();
-    let second = builder("second", &[&first]).label("zone", "eu-2").join().await.unwrap();
+    let european = |node: &str, seeds: &[&Cluster], zone: &str| {
+        builder(node, seeds).label("zone", zone).allow(NodeRule::parse("zone=eu-*"))
+    };
+    let first = european("first", &[], "eu-1").join().await.unwrap();
+    let second = european("second", &[&first], "eu-2").join().await.unwrap();
     first.wait_for_members(2, LONG).await.unwrap();
     // Nobody admits it, so it is a cluster of its own.
     let stranger = builder("third", &[&first, &second]).label("zone", "us-1").join().await.unwrap();
