@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use whimbrel::{Builder, Cluster, Dns, JoinError, Multicast, SeedsFile, Srv, StaticList};
+use whimbrel::{Builder, Cluster, Dns, JoinError, Multicast, NodeRule, SeedsFile, Srv, StaticList};
 
 use crate::cli::NodeArgs;
 use crate::node_config::{MulticastConfig, NodeConfig};
@@ -16,6 +16,15 @@ use crate::output::Failure;
 pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     let config = NodeConfig::read(&args.config)?;
     let mut builder = Cluster::builder(&config.cluster).listen(&config.listen).weight(config.weight);
+    for (key, value) in &config.labels {
+        builder = builder.label(key, value);
+    }
+    for rule in &config.allow {
+        builder = builder.allow(NodeRule::parse(rule));
+    }
+    for rule in &config.deny {
+        builder = builder.deny(NodeRule::parse(rule));
+    }
     if let Some(address) = &config.advertise {
         builder = builder.advertise(address);
     }

@@ -3,6 +3,7 @@
 //! An unknown key is refused with the nearest known one: a misspelt `seeds` that is ignored would leave a node
 //! alone without a word.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use crate::output::Failure;
 type Key = (&'static str, &'static str);
 
 /// Every key.
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 16] = [
     ("cluster", "name of the cluster"),
     ("name", "stable name of this node; the advertised address by default"),
     ("listen", "address to listen on, as \"0.0.0.0:4100\""),
@@ -27,7 +28,9 @@ const KEYS: [Key; 14] = [
     ("dns", "names and ports whose A and AAAA records are other nodes, as [\"nodes.internal:4100\"]"),
     ("srv", "names whose SRV records are other nodes, as [\"_whimbrel._tcp.nodes.internal\"]"),
     ("multicast", "find others on the local network: true, or a table of group, port, interface, ttl"),
-    ("labels", "words that placement may ask for"),
+    ("labels", "what others may admit this node by, as { zone = \"eu-1\" }"),
+    ("allow", "nodes that are admitted, by name (\"web-*\") or label (\"zone=eu-*\"); all by default"),
+    ("deny", "nodes that are not admitted, whatever else they fit"),
     ("weight", "share of the work relative to other nodes, 100 by default"),
     ("mode", "\"available\" or \"strict\""),
     ("data_dir", "directory for what must survive a restart"),
@@ -42,7 +45,7 @@ const MULTICAST_KEYS: [Key; 4] = [
 ];
 
 /// Keys that are known but not built yet: said so instead of ignored.
-const LATER: [&str; 2] = ["labels", "data_dir"];
+const LATER: [&str; 1] = ["data_dir"];
 
 /// What a node is told.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -71,6 +74,15 @@ pub(crate) struct NodeConfig {
     /// How to search the local network.
     #[serde(default, deserialize_with = "multicast")]
     pub(crate) multicast: Option<MulticastConfig>,
+    /// What it says of itself.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Nodes that are admitted.
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+    /// Nodes that are not.
+    #[serde(default)]
+    pub(crate) deny: Vec<String>,
     /// Share of the work.
     #[serde(default = "default_weight")]
     pub(crate) weight: u32,
@@ -220,10 +232,12 @@ mod tests {
         assert_eq!((config.weight, config.seeds.len()), (100, 0));
         let config = NodeConfig::parse(&format!(
             "{SMALL}seeds = [\"b:1\", \"c:2\"]\nweight = 200\nmode = \"available\"\nadvertise = \"a:1\"\n\
-             secret_file = \"cluster.key\"\n"
+             secret_file = \"cluster.key\"\nallow = [\"web-*\", \"zone=eu-*\"]\ndeny = [\"web-9\"]\n\
+             labels = {{ zone = \"eu-1\" }}\n"
         ))
         .unwrap();
         assert_eq!((config.weight, config.seeds.len()), (200, 2));
+        assert_eq!((config.allow.len(), config.deny.len(), config.labels["zone"].as_str()), (2, 1, "eu-1"));
     }
 
     #[test]

@@ -53,16 +53,20 @@ impl Net {
     }
 
     fn boot(&mut self, name: &str, seeds: &[&str]) {
-        self.boot_with(name, Input::Discovered(addresses(seeds)));
+        self.boot_with(name, Some(Input::Discovered(addresses(seeds))));
     }
 
-    fn boot_with(&mut self, name: &str, discovered: Input) {
+    /// Without discovery when nothing is discovered.
+    fn boot_with(&mut self, name: &str, discovered: Option<Input>) {
         let mut config = Config::new(Name::new(name).unwrap(), Arc::from(name), self.numbers + 77);
         self.numbers += 1;
         config.slots = 64;
+        config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
         self.nodes.insert(name.into(), Node::new(config, self.now));
-        self.queue.push_back((name.into(), discovered));
+        if let Some(discovered) = discovered {
+            self.queue.push_back((name.into(), discovered));
+        }
         self.settle();
     }
 
@@ -274,13 +278,13 @@ fn three_nodes_share_one_view_and_serve_every_slot() {
 #[test]
 fn a_node_whose_discovery_is_not_complete_joins_a_line_and_founds_none() {
     let mut net = Net::new();
-    net.boot_with("a", Input::DiscoveredInPart(addresses(&["a", "b"])));
+    net.boot_with("a", Some(Input::DiscoveredInPart(addresses(&["a", "b"]))));
     net.run(10_000);
     assert_eq!(net.snapshot("a").view, None, "the source that has not answered may know a line");
     net.queue.push_back(("a".into(), Input::Discovered(addresses(&["a"]))));
     net.run(10_000);
     assert_eq!(net.snapshot("a").view.unwrap().members.len(), 1);
-    net.boot_with("c", Input::DiscoveredInPart(addresses(&["a"])));
+    net.boot_with("c", Some(Input::DiscoveredInPart(addresses(&["a"]))));
     net.run(3_000);
     assert_eq!(net.snapshot("c").view, net.snapshot("a").view);
     assert_eq!(net.snapshot("c").view.unwrap().members.len(), 2);
@@ -422,4 +426,24 @@ fn a_split_heals_into_one_view_and_one_instance_of_every_name() {
         assert_eq!((record.host, record.token), (lives[0].0, lives[0].1.1), "{name}");
     }
     assert_eq!(snapshots.iter().map(|s| s.records.len()).sum::<usize>(), names.len());
+}
+
+#[test]
+fn a_node_without_discovery_joins_the_line_that_stays_after_a_split() {
+    let mut net = Net::new();
+    net.boot_with("a", None);
+    for name in ["b", "c"] {
+        net.boot(name, &["a"]);
+    }
+    net.run(3_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 3);
+    net.cut(&["a"]);
+    net.run(6_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 1);
+    assert_eq!(net.snapshot("b").view.unwrap().members.len(), 2);
+    net.far.clear();
+    net.run(6_000);
+    let views = ["a", "b", "c"].map(|name| net.snapshot(name).view.unwrap());
+    assert_eq!(views[0].members.len(), 3);
+    assert!(views.iter().all(|view| *view == views[0]));
 }

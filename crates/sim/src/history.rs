@@ -161,6 +161,10 @@ pub(crate) struct History {
     pub(crate) installed: Vec<Installed>,
     /// Names reported as failed too often.
     pub(crate) quarantined: Vec<(u32, Micros)>,
+    /// Nodes that were told that their name is borne by another.
+    pub(crate) name_taken: Vec<u16>,
+    /// Names that became suspect of killing their nodes, and when.
+    pub(crate) suspected: Vec<(u32, Micros)>,
     /// Nodes that left their line (expelled, or for another line): they keep no copies.
     pub(crate) line_changes: Vec<(u16, Micros)>,
     /// Nodes that asked to leave.

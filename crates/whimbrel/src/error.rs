@@ -291,6 +291,9 @@ pub enum RequestError {
     /// Too many requests wait; retry later.
     #[error("too many requests wait")]
     Overloaded,
+    /// There is no link with the node that knows; not executed, retry later.
+    #[error("there is no link with the node that owns the name")]
+    NodeLost,
     /// The name belongs to a process of another kind, or to one that the command does not apply to.
     #[error("the name belongs to a process of kind {found:?}")]
     WrongKind {
@@ -319,6 +322,7 @@ impl RequestError {
             RequestError::Quarantined => ErrorCode::Quarantined,
             RequestError::Deadline { .. } | RequestError::Incomplete => ErrorCode::Deadline,
             RequestError::Overloaded => ErrorCode::Overloaded,
+            RequestError::NodeLost => ErrorCode::NodeLost,
             RequestError::WrongKind { .. } => ErrorCode::WrongKind,
             RequestError::BadName(_) => ErrorCode::BadName,
             RequestError::Stopped => ErrorCode::Stopped,
@@ -382,6 +386,20 @@ pub enum JoinError {
     /// The secret, the address or the listener.
     #[error("transport: {0}")]
     Transport(String),
+    /// A living node of the cluster has this node's name: choose another, or end that node first.
+    #[error("a living node of the cluster is named {name:?}")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A label that is not usable, or too many.
+    #[error("label {key:?}: {rule}")]
+    BadLabel {
+        /// Its key.
+        key: String,
+        /// The rule it breaks.
+        rule: String,
+    },
     /// No line was joined or founded by the deadline.
     #[error("no cluster was joined or founded by the deadline")]
     Deadline,

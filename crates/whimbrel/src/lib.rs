@@ -50,6 +50,7 @@ mod error;
 mod events;
 mod discovery;
 mod secret;
+mod admission;
 mod exchange;
 mod driver;
 mod transport;
@@ -67,6 +68,7 @@ pub use error::{CallError, CastError, JoinError, LocateError, RegisterError, Req
 pub use events::{DeadLetterStream, Events};
 pub use exchange::DeadLetter;
 
+pub use admission::NodeRule;
 pub use discovery::{
     Discovered, Discovery, DiscoveryError, Dns, Here, Multicast, NoDiscovery, PacketFate, SeedsFile, Srv,
     StaticList,
@@ -81,7 +83,7 @@ pub use whimbrel_core::directory::{
     Filter, Listed, Located, Placement, RecordState, RestartIntensity, RestartPolicy,
 };
 pub use whimbrel_core::node::Event;
-pub use whimbrel_core::view::{MemberInfo, View, ViewId};
+pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};
 pub use whimbrel_macros::handlers;
 
 /// For the code that `#[handlers]` writes.

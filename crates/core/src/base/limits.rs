@@ -20,6 +20,8 @@ pub const CHAIN_VIEWS_MAX: usize = 64;
 pub const VIEW_BYTES_MAX: usize = 768 * 1024;
 /// Members of a view.
 pub const MEMBERS_MAX: usize = 256;
+/// Labels of a node.
+pub const LABELS_MAX: usize = 16;
 /// Tombstones of a slot before the oldest are summed up in its watermark.
 pub const TOMBSTONES_MAX: usize = 10_000;
 /// Requests that wait at an owner for one slot to open or one name to start.

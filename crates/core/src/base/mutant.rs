@@ -34,11 +34,13 @@ pub enum Mutant {
     MailboxDroppedAtRestart,
     /// The gate admits a message though one before it is missing.
     GapIgnored,
+    /// Backups lose a row now and then, and are never held against their owner.
+    RepairSkipped,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 14] = [
+    pub const ALL: [Mutant; 15] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -53,6 +55,7 @@ impl Mutant {
         Mutant::IncompleteCopyOpened,
         Mutant::MailboxDroppedAtRestart,
         Mutant::GapIgnored,
+        Mutant::RepairSkipped,
     ];
 }
 

@@ -169,7 +169,7 @@ impl<M: Parcel> Port<M> {
         }
     }
 
-    /// The owner's answer to a question: not found, quarantined. Everything that waits ends with this code, No.
+    /// The owner's answer to a question: not found, quarantined, or at a host that no link leads to. Everything that waits ends with this code, No.
     pub fn on_negative(&mut self, here: &Here<'_>, code: ErrorCode, out: &mut PortOutput<M>) {
         if let Some(route) = &mut self.route {
             route.on_negative(here.now, code, out);

@@ -6,6 +6,7 @@
 //!                                                        other gate: new epoch; see below; sends what waits
 //!   Resolving   located at a lower token     Resolving   asks again after the back-off: the answer is old
 //!   Resolving   negative answer              Resolving   what waits ends with it, No; unconfirmed see below
+//!   Resolving   located where no link leads  Resolving   the same; for a while, what is sent is refused
 //!   Bound       located, same gate and host  Bound       -
 //!   Bound       located, same gate           Bound       sends all unconfirmed to the new host
 //!   Bound       located, other gate          Bound       new epoch
@@ -41,6 +42,8 @@ pub const LOCATE_PATIENCE: Duration = Duration::from_secs(10);
 pub const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
 /// A full mailbox is believed to be full for at most this time without a further refusal.
 pub const FULL_PATIENCE: Duration = Duration::from_secs(1);
+/// A host without a link is believed to have none for this time; then the next message asks again.
+pub const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// Answers in a row that seem to be old before one is believed.
 const TRIES_MAX: u32 = 24;
 /// Questions for a number that this route does not keep, in a row, before it gives up the epoch.
@@ -91,6 +94,8 @@ pub struct Route<M> {
     progress_at: Time,
     /// The mailbox was full; believed until then.
     full_until: Option<Time>,
+    /// There was no link with the host; believed until then.
+    cut_until: Option<Time>,
     /// Questions since the last progress.
     tries: u32,
     contradictions: u8,
@@ -118,6 +123,7 @@ impl<M: Parcel> Route<M> {
             unasked: 0,
             progress_at: now,
             full_until: None,
+            cut_until: None,
             tries: 0,
             contradictions: 0,
             refused: false,
@@ -172,6 +178,9 @@ impl<M: Parcel> Route<M> {
         if self.len() >= ROUTE_MESSAGES_MAX || self.full_until.is_some_and(|until| now < until) {
             return Sent::Refused { message, code: ErrorCode::Overloaded };
         }
+        if self.cut_until.is_some_and(|until| now < until) {
+            return Sent::Refused { message, code: ErrorCode::NodeLost };
+        }
         self.full_until = None;
         let RouteState::Bound { host } = self.state else {
             self.waiting.push(message);
@@ -219,7 +228,7 @@ impl<M: Parcel> Route<M> {
             self.leave_epoch(out);
             self.binding = Some(Binding::new(at.gate, here));
         }
-        self.full_until = None;
+        (self.full_until, self.cut_until) = (None, None);
         self.decider = Some(at.host);
         self.state = RouteState::Bound { host: at.host };
         self.send_again(at.host, 0, out);
@@ -229,6 +238,7 @@ impl<M: Parcel> Route<M> {
     /// The owner's answer: there is no such process, or it can not be reached.
     pub(super) fn on_negative(&mut self, now: Time, code: ErrorCode, out: &mut PortOutput<M>) {
         if let RouteState::Resolving { .. } = self.state {
+            self.cut_until = (code == ErrorCode::NodeLost).then_some(now + CUT_PATIENCE);
             self.leave_epoch(out);
             // What was sent after the question may be meant for a process that was started after the answer.
             for _ in self.unasked..self.waiting.len() {
@@ -359,7 +369,7 @@ impl<M: Parcel> Route<M> {
     /// The process is here now. What was sent elsewhere goes through its gate, if that moved here with it.
     pub(super) fn come_home(&mut self, me: Incarnation, inbox: &mut Inbox<M>, out: &mut PortOutput<M>) {
         self.state = RouteState::AtHome;
-        self.full_until = None;
+        (self.full_until, self.cut_until) = (None, None);
         if let Some(binding) = self.binding.filter(|binding| binding.gate == inbox.gate()) {
             for (seq, message) in self.unconfirmed.drain() {
                 match inbox.on_own_packet(me, binding.epoch, seq, message) {

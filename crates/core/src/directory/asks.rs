@@ -79,7 +79,13 @@ impl Directory {
         let Some(name) = self.asks.open.get(&request).map(|asked| asked.name.clone()) else { return };
         // A request of an earlier life of this node could not be answered, so nobody may carry it out.
         let owner = self.owner_of(&name).filter(|_| request.caller == self.me);
+        let unlinked = owner.is_some_and(|owner| self.unlinked.contains(&owner));
         let Some(asked) = self.asks.open.get_mut(&request) else { return };
+        if unlinked && !asked.ask.changes() {
+            // What waits for the answer ends rather than to wait for a new view.
+            self.asks.take(request);
+            return self.tell(Output::Answer { request, name, answer: Answer::Unlinked });
+        }
         self.asks.repeats.remove(&(asked.again_at, request));
         asked.again_at = now + REPEAT;
         self.asks.repeats.insert((asked.again_at, request));
@@ -153,6 +159,9 @@ impl Directory {
                 stopped_before: Few::default(),
                 stopping_by: Few::default(),
                 has_run: true,
+                age_ms: 0,
+                node_deaths_ms: Few::default(),
+                suspicion: Default::default(),
             };
             self.host_registered(record);
         }

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
 use super::record::{Record, StartOutcome, Tombstone};
+use super::repair::row;
 use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
 use crate::base::{Name, SlotId, Time, Token};
 use crate::view::ViewId;
@@ -61,6 +62,10 @@ pub(super) struct Copy {
     watermark: Token,
     /// Content that is arriving in parts.
     staging: Option<Box<Copy>>,
+    /// The sum over the rows.
+    digest: u64,
+    /// The owner's rows are others: the next content that is as new replaces this.
+    pub(super) is_unlike: bool,
 }
 
 impl Copy {
@@ -69,15 +74,40 @@ impl Copy {
         match change {
             Change::Put(record) => {
                 self.tombstones.remove(&record.name);
-                self.entries.insert(Entry { record: Arc::new(record), at: now });
+                self.put(record, now);
             }
             Change::Remove(name, tombstone) => {
-                self.entries.remove(&name);
+                self.take(&name);
                 self.removals.push_back((now, name.clone()));
                 self.tombstones.insert(name, (tombstone, now));
                 self.collect(now);
             }
         }
+    }
+
+    fn put(&mut self, record: Record, now: Time) {
+        self.digest = self.digest.wrapping_add(row(&record));
+        if let Some(before) = self.entries.insert(Entry { record: Arc::new(record), at: now }) {
+            self.digest = self.digest.wrapping_sub(row(&before.record));
+        }
+    }
+
+    fn take(&mut self, name: &Name) -> bool {
+        let taken = self.entries.remove(name);
+        if let Some(entry) = &taken {
+            self.digest = self.digest.wrapping_sub(row(&entry.record));
+        }
+        taken.is_some()
+    }
+
+    /// The sum over its rows: see `repair`.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Only for planted bugs: a row is gone.
+    pub(super) fn lose_row(&mut self, name: &Name) -> bool {
+        self.take(name)
     }
 
     /// Sums up old tombstones in the watermark.
@@ -125,7 +155,7 @@ impl Copy {
     }
 
     /// Its content in parts of bounded size; at least one.
-    pub(super) fn to_fills(&self, slot: SlotId, mark: Mark, purpose: FillFor) -> Vec<Fill> {
+    pub(super) fn to_fills(&self, slot: SlotId, mark: Mark, purpose: FillFor, now: Time) -> Vec<Fill> {
         let part = |first| Fill {
             slot,
             purpose,
@@ -149,7 +179,9 @@ impl Copy {
             let record = &entry.record;
             room(&mut fills, record.size());
             if let Some(fill) = fills.last_mut() {
-                fill.records.push(Record::clone(record));
+                // Ages count from when a replica applies them: those of the receiver from now on.
+                let since = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
+                fill.records.push(record.aged(since));
             }
         }
         for (name, (tombstone, _)) in &self.tombstones {
@@ -171,7 +203,7 @@ impl Copy {
         }
         let Some(staging) = &mut self.staging else { return false };
         for record in fill.records {
-            staging.entries.insert(Entry { record: Arc::new(record), at: now });
+            staging.put(record, now);
         }
         for (name, tombstone) in fill.tombstones {
             staging.removals.push_back((now, name.clone()));

@@ -84,6 +84,20 @@ pub struct Fill {
     pub watermark: Token,
 }
 
+/// What the rows of a slot sum up to at the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Digest {
+    /// The slot.
+    #[n(0)]
+    pub slot: SlotId,
+    /// After this write.
+    #[n(1)]
+    pub seq: u64,
+    /// The sum.
+    #[n(2)]
+    pub sum: u64,
+}
+
 /// What became of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum News {
@@ -310,4 +324,7 @@ pub enum Message {
     /// These requests are answered: copies of them that wait are not to be carried out.
     #[n(27)]
     Forget(#[n(0)] Vec<(Name, RequestId)>),
+    /// What the rows of these slots sum up to: a backup whose rows do not asks for them (`Unlike`).
+    #[n(28)]
+    Digests(#[n(0)] Vec<Digest>),
 }

@@ -20,23 +20,27 @@ mod message;
 mod names;
 mod offers;
 mod record;
+mod repair;
 mod reports;
 mod request;
 mod restart;
 mod slots;
+mod suspects;
 mod warrant;
 mod writes;
 
 pub use copy::Mark;
-pub use message::{Change, Fill, FillFor, Message, News, SlotWrite};
+pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
 pub use record::{Located, Placement, Record, RecordState, RestartPolicy, Tombstone};
 pub use request::{Answer, Ask, Filter, Launch, Listed};
 pub use restart::RestartIntensity;
+pub use suspects::Suspicion;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::limits::MEMBERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
@@ -101,6 +105,10 @@ pub enum DirectoryEvent {
     Restarted { name: Name, token: Token, reason: ExitReason },
     /// A name failed too often.
     Quarantined(Name),
+    /// The hosts of a name died soon after its starts, too often: it is tried apart from others.
+    Suspected(Name),
+    /// Copies of this node differed from their owner's: they are filled again.
+    CopyUnlike { slots: usize },
     /// Two instances of a name met.
     Conflict { name: Name, winner: Token, loser: Token },
     /// A member said what it has no right to say, or what can not be; nothing was done.
@@ -131,6 +139,8 @@ pub struct Directory {
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
     retry_at: Option<Time>,
+    /// When backups are held against the owned copies again.
+    repair_at: Option<Time>,
     /// Names of owned slots whose host has yet to report, and when it was last told.
     driving: BTreeMap<Name, Time>,
     /// Members that have not said what they host of slots that this node has opened.
@@ -139,11 +149,19 @@ pub struct Directory {
     losers: BTreeMap<(Name, Token), Incarnation>,
     /// Names that wait for their next restart.
     back_offs: BTreeSet<(Time, Name)>,
+    /// Names of owned slots that are being tried on a node, and until when.
+    trials: BTreeMap<Name, Time>,
+    /// Since when this node has known each member as one.
+    members_since: BTreeMap<Incarnation, Time>,
+    /// Members that said goodbye; as many as a view can hold.
+    leavers: BTreeSet<Incarnation>,
     host: Host,
     asks: Asks,
     listings: Listings,
     answered: Answered,
     batch: Batch,
+    /// Members that there is no link with.
+    unlinked: BTreeSet<Incarnation>,
     loopback: VecDeque<Message>,
     early: EarlyMessages,
     out: VecDeque<Output>,
@@ -162,14 +180,19 @@ impl Directory {
             owned: BySlot::default(),
             unsettled: BTreeSet::new(),
             retry_at: None,
+            repair_at: None,
             driving: BTreeMap::new(),
             census: BTreeMap::new(),
             losers: BTreeMap::new(),
             back_offs: BTreeSet::new(),
+            trials: BTreeMap::new(),
+            members_since: BTreeMap::new(),
+            leavers: BTreeSet::new(),
             host: Host::default(),
             listings: Listings::default(),
             answered: Answered::default(),
             batch: Batch::default(),
+            unlinked: BTreeSet::new(),
             loopback: VecDeque::new(),
             early: EarlyMessages::default(),
             out: VecDeque::new(),
@@ -193,8 +216,12 @@ impl Directory {
         self.census.clear();
         self.losers.clear();
         self.back_offs.clear();
+        self.trials.clear();
+        self.members_since.clear();
         self.early.clear();
+        self.unlinked.clear();
         self.retry_at = None;
+        self.repair_at = None;
     }
 
     /// The node goes on under this incarnation, without a line.
@@ -209,6 +236,11 @@ impl Directory {
         let table = (0..self.settings.slots)
             .map(|slot| Replicas::of(SlotId(slot), &view, self.settings.replicas))
             .collect();
+        self.unlinked.retain(|member| view.contains(*member));
+        self.members_since.retain(|member, _| view.contains(*member));
+        for member in view.incarnations() {
+            self.members_since.entry(member).or_insert(now);
+        }
         self.line = Some(Line { chain: chain.clone(), table });
         self.take_over(now);
         self.host_follows_view(new_line, now);
@@ -216,6 +248,26 @@ impl Directory {
         self.listings_follow_view(&view);
         self.deliver_early(now);
         self.finish(now);
+    }
+
+    /// This member said goodbye: its names are not to be suspected of its end.
+    pub fn handle_bye(&mut self, member: Incarnation) {
+        self.leavers.insert(member);
+        if self.leavers.len() > MEMBERS_MAX {
+            self.leavers.pop_first();
+        }
+    }
+
+    /// There is no link with this member any more: questions that only it can answer end.
+    pub fn handle_unlinked(&mut self, member: Incarnation, now: Time) {
+        self.unlinked.insert(member);
+        self.ask_again(now);
+        self.finish(now);
+    }
+
+    /// There is a link with this member again.
+    pub fn handle_linked(&mut self, member: Incarnation) {
+        self.unlinked.remove(&member);
     }
 
     /// A message of a member, sent in this view.
@@ -232,6 +284,8 @@ impl Directory {
             self.retry(now);
         }
         self.run_back_offs(now);
+        self.end_trials(now);
+        self.repair(now);
         self.report_again(now);
         self.finish(now);
     }
@@ -243,7 +297,9 @@ impl Directory {
             self.asks.next_deadline(),
             self.listings.next_deadline(),
             self.retry_at,
+            self.repair_at,
             back_off,
+            self.trials_deadline(),
             self.host.next_deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -342,13 +398,14 @@ impl Directory {
         match message {
             Message::Gather(slots) => self.on_gather(from, &slots),
             Message::Gathered(answers) => self.on_gathered(from, answers, now),
-            Message::Load(slots) => self.on_load(from, &slots),
+            Message::Load(slots) => self.on_load(from, &slots, now),
             Message::Fill(fill) => self.on_fill(from, fill, now),
             Message::Open(slots) => self.on_open(from, &slots),
             Message::Opened(slots) => self.on_opened(from, &slots, now),
-            Message::Unlike(slots) => self.on_unlike(from, &slots),
+            Message::Unlike(slots) => self.on_unlike(from, &slots, now),
             Message::Settled(slots) => self.on_settled(from, &slots),
             Message::Write(writes) => self.on_write(from, writes, now),
+            Message::Digests(digests) => self.on_digests(from, &digests),
             Message::Written(acks) => self.on_written(from, &acks, now),
             Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
             Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),

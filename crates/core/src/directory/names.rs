@@ -13,16 +13,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::message::{Change, Message};
 use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
+use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::SLOT_WAITERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Few, Incarnation, Mutant, Name, RequestId, SlotId, Time};
 use crate::placement::place_by_hash;
+use crate::view::MemberInfo;
 
 /// A request that waits for its slot to open or its name to settle.
 #[derive(Clone, Debug)]
@@ -68,7 +71,7 @@ impl Answered {
 }
 
 /// How soon a name without a possible host is looked at again.
-const NO_HOST_RETRY_MS: u32 = 1_000;
+const NO_HOST_RETRY: Duration = Duration::from_secs(1);
 
 impl Directory {
     pub(super) fn on_request(&mut self, request: RequestId, name: Name, ask: Ask, now: Time) {
@@ -207,7 +210,7 @@ impl Directory {
         let host = if registered {
             Some(request.caller)
         } else {
-            self.place(slot, &kind, placement, Some(request.caller))
+            self.place(slot, &kind, &placement, Some(request.caller))
         };
         let Some(host) = host.filter(|host| self.is_member(*host)) else {
             return self.answer(request, name, Answer::NoHost(kind));
@@ -231,6 +234,9 @@ impl Directory {
             stopped_before: stopped_before.into(),
             stopping_by: Few::default(),
             has_run: registered,
+            age_ms: 0,
+            node_deaths_ms: Few::default(),
+            suspicion: Suspicion::None,
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
@@ -243,16 +249,25 @@ impl Directory {
         self.write(slot, Change::Put(record), after, now);
     }
 
-    fn place(
+    /// The member that a process is placed on: none when nobody, or not the one it is pinned to, can host it.
+    pub(super) fn place(
         &self,
         slot: SlotId,
         kind: &Name,
-        placement: Placement,
+        placement: &Placement,
         asker: Option<Incarnation>,
     ) -> Option<Incarnation> {
         let view = self.view()?;
-        let local = asker.filter(|_| placement == Placement::Local).and_then(|asker| view.member(asker));
-        match local.filter(|member| member.hosts(kind)) {
+        let hosting = |member: &&MemberInfo| member.hosts(kind);
+        let named = match placement {
+            Placement::Hash => None,
+            Placement::Local => asker.and_then(|asker| view.member(asker)).filter(hosting),
+            Placement::Pinned(node) => {
+                let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
+                return pinned.map(|member| member.incarnation);
+            }
+        };
+        match named {
             Some(member) => Some(member.incarnation),
             None => place_by_hash(slot, kind, view),
         }
@@ -329,6 +344,7 @@ impl Directory {
         if record.state == RecordState::Quarantined {
             let mut record = record.clone();
             record.restart_ages_ms = Few::default();
+            self.clear_suspect(&mut record);
             self.restart_fresh(slot, record, &ExitReason::Quarantined, now);
         }
         self.answer(request, name, Answer::Done);
@@ -336,6 +352,7 @@ impl Directory {
 
     /// A slot opened: every record is driven on from whatever the last owner left it in.
     pub(super) fn reconcile(&mut self, slot: SlotId, now: Time) {
+        self.resume_trials(slot, now);
         let Some(copy) = self.copies.get(&slot) else { return };
         let settled = |record: &Record| {
             matches!(record.state, RecordState::Running | RecordState::Registered)
@@ -386,16 +403,43 @@ impl Directory {
         if ends {
             return self.remove(slot, &record, ExitReason::NodeLost, Vec::new(), now);
         }
+        self.lost_with_node(slot, record, now);
+    }
+
+    pub(super) fn restart_elsewhere(&mut self, slot: SlotId, record: Record, now: Time) {
         self.restart_fresh(slot, record, &ExitReason::NodeLost, now);
     }
 
     /// A new life with a new gate, placed anew: nothing of the last one is left.
-    pub(super) fn restart_fresh(&mut self, slot: SlotId, mut record: Record, reason: &ExitReason, now: Time) {
+    pub(super) fn restart_fresh(&mut self, slot: SlotId, record: Record, reason: &ExitReason, now: Time) {
         let asker = self.is_member(record.host).then_some(record.host);
-        let Some(host) = self.place(slot, &record.kind, record.placement, asker) else {
-            return self.back_off(slot, record, NO_HOST_RETRY_MS, Vec::new(), now);
+        let Some(host) = self.place(slot, &record.kind, &record.placement, asker) else {
+            if record.state == RecordState::BackingOff {
+                // Still nobody: that needs no write.
+                self.back_offs.insert((now + NO_HOST_RETRY, record.name));
+                return;
+            }
+            let retry_ms = u32::try_from(NO_HOST_RETRY.as_millis()).unwrap_or(u32::MAX);
+            return self.back_off(slot, record, retry_ms, Vec::new(), now);
         };
+        self.restart_at(slot, record, host, reason, now);
+    }
+
+    /// As [`Self::restart_fresh`], of a suspect whose host was chosen.
+    pub(super) fn restart_on(&mut self, slot: SlotId, record: Record, host: Incarnation, now: Time) {
+        self.restart_at(slot, record, host, &ExitReason::NodeLost, now);
+    }
+
+    fn restart_at(
+        &mut self,
+        slot: SlotId,
+        mut record: Record,
+        host: Incarnation,
+        reason: &ExitReason,
+        now: Time,
+    ) {
         record.host = host;
+        record.age_ms = 0;
         record.token = if self.settings.mutants.has(Mutant::TokenNotRaised) {
             record.token
         } else {
@@ -448,6 +492,8 @@ impl Directory {
             let record = record.clone();
             if self.is_member(record.host) {
                 self.restart_in_place(slot, record, Vec::new(), now);
+            } else if record.suspicion != Suspicion::None {
+                self.try_suspect(record.name, now);
             } else {
                 self.node_lost(slot, record, now);
             }
@@ -466,6 +512,7 @@ impl Directory {
             record.token = self.next_token(slot, record.token);
         }
         record.state = RecordState::Restarting;
+        record.age_ms = 0;
         record.back_off_ms = 0;
         after.push(After::Grant(Box::new(record.clone())));
         self.write(slot, Change::Put(record), after, now);
@@ -478,6 +525,6 @@ fn start_ask(record: &Record) -> Ask {
         kind: record.kind.clone(),
         args: record.args.clone(),
         policy: record.policy,
-        placement: record.placement,
+        placement: record.placement.clone(),
     }
 }

@@ -10,6 +10,8 @@ use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Lives of lost conflicts that an owner has yet to see ended.
 const LOSERS_MAX: usize = 65_536;
+/// Of them, those of one host: one that invents names takes no room from others.
+const LOSERS_PER_HOST_MAX: usize = 8_192;
 
 impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {
@@ -81,6 +83,9 @@ impl Directory {
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
         offered.host = host;
+        // When it began is not known here; it ran before the offer came.
+        offered.age_ms = u32::MAX;
+        self.clear_suspect(&mut offered);
         let (name, token) = (offered.name.clone(), offered.token);
         let after = vec![After::Offered(host, name.clone(), token), After::Wake(name)];
         self.write(slot, Change::Put(offered), after, now);
@@ -89,6 +94,8 @@ impl Directory {
     /// The offered life goes on, under a token above every other of its name.
     fn adopt_above(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, other: Token, now: Time) {
         let (name, old) = (offered.name.clone(), offered.token);
+        offered.age_ms = u32::MAX;
+        self.clear_suspect(&mut offered);
         offered.host = host;
         offered.token = self.next_token(slot, old.max(other));
         let after = vec![
@@ -111,7 +118,7 @@ impl Directory {
         self.end_loser(from, name.clone(), offered.token, now);
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
         if record.state == RecordState::Running && record.token < offered.token {
-            let mut winner = record.clone();
+            let mut winner = record.aged(self.since_written(slot, &name, now));
             winner.token = self.next_token(slot, offered.token);
             let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
             self.write(slot, Change::Put(winner), after, now);
@@ -189,7 +196,10 @@ impl Directory {
 
     /// Another life has the name: this one is told to end until its host has reported it.
     pub(super) fn end_loser(&mut self, host: Incarnation, name: Name, token: Token, now: Time) {
-        if !self.is_member(host) || self.losers.len() >= LOSERS_MAX {
+        let full = self.losers.len() >= LOSERS_MAX
+            || (self.losers.len() >= LOSERS_PER_HOST_MAX
+                && self.losers.values().filter(|known| **known == host).count() >= LOSERS_PER_HOST_MAX);
+        if full || !self.is_member(host) {
             return;
         }
         self.losers.insert((name.clone(), token), host);

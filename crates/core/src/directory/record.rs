@@ -2,8 +2,9 @@
 
 use minicbor::{Decode, Encode};
 
+use super::suspects::Suspicion;
 use crate::base::hash::mix;
-use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, RequestId, Token};
+use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, NodeName, RequestId, Token};
 
 /// When a process that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -22,8 +23,7 @@ pub enum RestartPolicy {
 }
 
 /// Which node a process is placed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Placement {
     /// The first node in the slot's rendezvous order that hosts the kind.
     #[default]
@@ -32,6 +32,17 @@ pub enum Placement {
     /// The node that asks for the start; after that node's death as [`Placement::Hash`].
     #[n(1)]
     Local,
+    /// The node of this name and no other: while it is away a start ends with `NoHost`, and a process that ran there
+    /// waits for it.
+    #[n(2)]
+    Pinned(#[n(0)] NodeName),
+}
+
+impl Placement {
+    /// Whether no other node will do.
+    pub(super) const fn names_a_node(&self) -> bool {
+        matches!(self, Placement::Pinned(_))
+    }
 }
 
 /// What a name's record says about its process.
@@ -131,6 +142,18 @@ pub struct Record {
     /// Whether `init` has ever returned Ok under this record: only then its start was, or will be, answered so.
     #[n(14)]
     pub has_run: bool,
+    /// How long its present life had lasted at the time of this write, in milliseconds.
+    #[n(15)]
+    #[cbor(default)]
+    pub age_ms: u32,
+    /// Ages of the deaths of its hosts that came soon after its starts, at the time of this write, in milliseconds.
+    #[n(21)]
+    #[cbor(default)]
+    pub node_deaths_ms: Few<u32>,
+    /// Whether it is suspected of killing its nodes.
+    #[n(22)]
+    #[cbor(default)]
+    pub suspicion: Suspicion,
 }
 
 /// What remains of a name that is free: a later claim of the old life is refused by it, and retries of what ended
@@ -191,6 +214,18 @@ impl Record {
     /// Whether its life begins with a gate of its own, rather than with that of the life before.
     pub(super) fn is_fresh(&self) -> bool {
         self.gate == gate_of(self.token, self.host)
+    }
+
+    /// Its ages as of now, so much after it was written.
+    pub(super) fn aged(&self, since_ms: u32) -> Self {
+        let mut aged = self.clone();
+        for age in
+            aged.restart_ages_ms.iter_mut().chain(aged.node_deaths_ms.iter_mut()).chain([&mut aged.age_ms])
+        {
+            *age = age.saturating_add(since_ms);
+        }
+        aged.back_off_ms = aged.back_off_ms.saturating_sub(since_ms);
+        aged
     }
 
     /// About how many bytes it takes on the wire.

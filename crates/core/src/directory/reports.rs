@@ -4,6 +4,7 @@ use super::message::{Change, Message, News};
 use super::record::{Record, RecordState, StartOutcome, Tombstone};
 use super::request::Answer;
 use super::restart::{AfterExit, after_exit};
+use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, RequestId, SlotId, Time, Token};
@@ -64,6 +65,8 @@ impl Directory {
         }
         record.state = RecordState::Running;
         record.has_run = true;
+        record.age_ms = 0;
+        self.suspect_runs(&name, now);
         let after = vec![After::Reported(from, name.clone(), token), After::Wake(name)];
         self.write(slot, Change::Put(record), after, now);
     }
@@ -104,6 +107,10 @@ impl Directory {
                 return self.remove(slot, &record, reason, vec![reported, discard], now);
             }
             RecordState::Starting | RecordState::Running | RecordState::Restarting => {}
+        }
+        if record.suspicion != Suspicion::None {
+            // Its node lives though the process ended: whatever it does, it does not kill nodes.
+            self.clear_suspect(&mut record);
         }
         if matches!(reason, ExitReason::NodeLost | ExitReason::ConflictLost) {
             // The host has nothing left of the life that it was to follow; or the life was ended for another one's
@@ -179,8 +186,7 @@ impl Directory {
 
     /// Ages of the restarts within the window, as of now.
     fn recent_restarts(&self, slot: SlotId, record: &Record, now: Time) -> Vec<u32> {
-        let written = self.copies.get(&slot).and_then(|copy| copy.entries.get(&record.name)).map(|e| e.at);
-        let since = written.map_or(0, |at| u32::try_from(now.since(at).as_millis()).unwrap_or(u32::MAX));
+        let since = self.since_written(slot, &record.name, now);
         let window = u32::try_from(self.settings.restart.window.as_millis()).unwrap_or(u32::MAX);
         let ages = record.restart_ages_ms.iter().map(|age| age.saturating_add(since));
         ages.filter(|age| *age <= window).collect()

@@ -92,6 +92,9 @@ pub enum Answer {
     /// Too many requests wait; this one was not executed.
     #[n(9)]
     Overloaded,
+    /// Locate: there is no link with the owner, who alone knows. Never sent.
+    #[n(10)]
+    Unlinked,
 }
 
 /// Which records a listing is about. All given conditions must hold.

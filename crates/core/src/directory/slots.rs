@@ -19,9 +19,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::copy::{Copy, Mark};
-use super::message::{Change, Fill, FillFor, Message, SlotWrite};
+use super::message::{Change, Digest, Fill, FillFor, Message, SlotWrite};
 use super::names::Waiter;
 use super::record::{Record, RecordState};
+use super::repair::DIGESTS_PER_MESSAGE;
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
 use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
@@ -86,6 +87,7 @@ pub(super) struct Batch {
     settled: Vec<SlotId>,
     pub(super) write: BTreeMap<Incarnation, Vec<SlotWrite>>,
     pub(super) written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
+    pub(super) digests: BTreeMap<Incarnation, Vec<Digest>>,
     ask_hosted: Vec<SlotId>,
 }
 
@@ -109,6 +111,12 @@ impl Directory {
         }
         for (to, slots) in batch.opened {
             self.send(to, Message::Opened(slots));
+        }
+        // Behind the writes that they sum up: those go first when a turn is over.
+        for (to, digests) in batch.digests {
+            for digests in digests.chunks(DIGESTS_PER_MESSAGE) {
+                self.send(to, Message::Digests(digests.to_vec()));
+            }
         }
         let others: Vec<Incarnation> = self
             .view()
@@ -148,6 +156,7 @@ impl Directory {
         self.owned.clear();
         self.unsettled.clear();
         self.back_offs.clear();
+        self.trials.clear();
         self.driving.clear();
         self.losers.clear();
         self.census.clear();
@@ -249,11 +258,11 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_load(&mut self, from: Incarnation, slots: &[SlotId]) {
+    pub(super) fn on_load(&mut self, from: Incarnation, slots: &[SlotId], now: Time) {
         // Each once, however often it is named.
         for slot in slots.iter().collect::<BTreeSet<_>>() {
             let Some(copy) = self.copies.get(slot) else { continue };
-            for fill in copy.to_fills(*slot, copy.mark, FillFor::Owner) {
+            for fill in copy.to_fills(*slot, copy.mark, FillFor::Owner, now) {
                 self.send(from, Message::Fill(fill));
             }
         }
@@ -275,7 +284,8 @@ impl Directory {
                 let Some(view) = self.backup_view(slot, from) else { return };
                 let copy = self.copies.or_default(slot);
                 let target = Mark { opened: Some(view), ..fill.mark };
-                let is_news = copy.mark.opened != Some(view) || copy.mark.seq < target.seq;
+                let is_repair = copy.is_unlike && copy.mark.seq <= target.seq;
+                let is_news = copy.mark.opened != Some(view) || copy.mark.seq < target.seq || is_repair;
                 if is_news {
                     if !copy.fill(fill, now) {
                         return;
@@ -340,19 +350,19 @@ impl Directory {
     }
 
     /// A backup's copy is another one, or misses a write: it gets the whole content.
-    pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId]) {
+    pub(super) fn on_unlike(&mut self, from: Incarnation, slots: &[SlotId], now: Time) {
         for slot in slots.iter().collect::<BTreeSet<_>>() {
-            self.fill_backup(*slot, from);
+            self.fill_backup(*slot, from, now);
         }
     }
 
-    pub(super) fn fill_backup(&mut self, slot: SlotId, backup: Incarnation) {
+    pub(super) fn fill_backup(&mut self, slot: SlotId, backup: Incarnation, now: Time) {
         let is_backup = self.owned.get(&slot).is_some_and(|owned| owned.acked.contains_key(&backup));
         let view = self.view().map(|view| view.id);
         let Some(copy) = self.copies.get(&slot).filter(|copy| is_backup && copy.mark.opened == view) else {
             return;
         };
-        for fill in copy.to_fills(slot, copy.mark, FillFor::Backup) {
+        for fill in copy.to_fills(slot, copy.mark, FillFor::Backup, now) {
             self.send(backup, Message::Fill(fill));
         }
     }
@@ -378,6 +388,7 @@ impl Directory {
         self.retry_at.get_or_insert(now + REPEAT);
         self.unsettled.remove(&slot);
         self.batch.settled.push(slot);
+        self.repair_soon(now);
         self.reconcile(slot, now);
         self.wake_all(slot, now);
     }
@@ -413,6 +424,8 @@ impl Directory {
     ) {
         for mut record in records {
             record.host = from;
+            // When it began is not known here.
+            record.age_ms = u32::MAX;
             let slot = self.slot_of(&record.name);
             let Some(owned) = self.owned.get_mut(&slot) else { continue };
             let Phase::Recover { waiting, found } = &mut owned.phase else { continue };

@@ -50,6 +50,7 @@ impl Directory {
                 self.owns_all(from, slots.iter().copied())
             }
             Message::Open(slots) => self.owns_all(from, slots.iter().map(|(slot, _)| *slot)),
+            Message::Digests(digests) => self.owns_all(from, digests.iter().map(|digest| digest.slot)),
             Message::Write(writes) => {
                 self.owns_all(from, writes.iter().map(|write| write.slot))?;
                 writes.iter().try_for_each(|write| self.check_change(write.slot, &write.change))
@@ -156,7 +157,12 @@ fn check_offered(record: &Record) -> Warrant {
 
 fn check_record(record: &Record) -> Warrant {
     check_token(record.token)?;
-    let lists = [record.restart_ages_ms.len(), record.stopped_before.len(), record.stopping_by.len()];
+    let lists = [
+        record.restart_ages_ms.len(),
+        record.node_deaths_ms.len(),
+        record.stopped_before.len(),
+        record.stopping_by.len(),
+    ];
     demand(record.args.len() <= ARGS_BYTES_MAX && lists.iter().all(|length| *length <= LIST_MAX), SIZE)
 }
 
@@ -180,6 +186,7 @@ fn check_answer(answer: &Answer) -> Warrant {
         | Answer::Done
         | Answer::Quarantined
         | Answer::Deadline(_)
+        | Answer::Unlinked
         | Answer::Overloaded => Ok(()),
     }
 }

@@ -126,7 +126,12 @@ impl Directory {
             let Some(copy) = self.copies.get_mut(&slot) else { continue };
             if copy.mark.opened == Some(view) && copy.mark.seq.checked_add(1) == Some(seq) {
                 copy.mark.seq = seq;
+                let loses = self.settings.mutants.has(Mutant::RepairSkipped) && seq.is_multiple_of(4);
+                let name = change.name().clone();
                 copy.apply(change, now);
+                if loses {
+                    copy.lose_row(&name);
+                }
             }
             if copy.mark.opened == Some(view) && seq <= copy.mark.seq {
                 let seq = copy.mark.seq;
@@ -182,7 +187,7 @@ impl Directory {
         }
         let mut unresponsive = BTreeSet::new();
         for (slot, backup, age) in behind {
-            self.fill_backup(slot, backup);
+            self.fill_backup(slot, backup, now);
             if age >= self.settings.detection / 2 && unresponsive.insert(backup) {
                 self.event(DirectoryEvent::BackupUnresponsive(backup));
             }

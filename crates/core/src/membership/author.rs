@@ -116,6 +116,15 @@ impl Membership {
             self.dial.want(&member.address, now.time);
         }
         self.declare_earlier_lives_dead(&member, now);
+        match self.bearer(&member) {
+            Some(bearer) if self.is_alive(bearer, now) => {
+                return self.send(joiner, Message::NameTaken(bearer));
+            }
+            Some(earlier) if earlier.started_ms >= joiner.started_ms => {
+                return self.send(joiner, Message::Outlived(earlier));
+            }
+            Some(_) | None => {}
+        }
         let Stage::Member(line) = &mut self.stage else { return };
         line.authoring.counter_floor = line.authoring.counter_floor.max(floor);
         line.authoring.joiners.insert(joiner, member.clone());
@@ -128,7 +137,7 @@ impl Membership {
     }
 
     /// The oldest member of the installed view that lives, by this node's list.
-    fn present_author(&self) -> Option<Incarnation> {
+    pub(super) fn present_author(&self) -> Option<Incarnation> {
         let Stage::Member(line) = &self.stage else { return None };
         line.chain.current().incarnations().find(|member| {
             *member == self.me.incarnation
@@ -152,6 +161,8 @@ impl Membership {
     }
 
     pub(super) fn on_bye(&mut self, from: Incarnation, now: Now) {
+        // Also to one that is only about to be a member: it may be the owner of the leaver's names in a moment.
+        self.out.push_back(Output::SaidBye(from));
         let Stage::Member(line) = &mut self.stage else { return };
         if line.chain.current().contains(from) {
             line.authoring.out.insert(from);
@@ -173,7 +184,12 @@ impl Membership {
     pub(super) fn author(&mut self, now: Now) {
         self.install_again(now);
         let is_author = self.present_author() == Some(self.me.incarnation);
-        let members = if is_author { self.next_members(now) } else { None };
+        let parted = if is_author { self.parted(now) } else { BTreeSet::new() };
+        if parted.contains(&self.me.incarnation) {
+            // The broken links are this node's: the others go on without it as soon as they see its next life.
+            return self.expelled(now);
+        }
+        let members = if is_author { self.next_members(&parted, now) } else { None };
         let Some(members) = members else { return self.forget_deadlines(is_author) };
         if self.ask_before_authoring(now) {
             return;
@@ -212,7 +228,7 @@ impl Membership {
     }
 
     /// The members of the next view, when they differ from the present ones.
-    fn next_members(&mut self, now: Now) -> Option<Vec<MemberInfo>> {
+    fn next_members(&mut self, parted: &BTreeSet<Incarnation>, now: Now) -> Option<Vec<MemberInfo>> {
         let detection = self.settings.detection;
         let Stage::Member(line) = &mut self.stage else { return None };
         let authoring = &mut line.authoring;
@@ -227,6 +243,7 @@ impl Membership {
             let silent = authoring.unacknowledged.get(&member.incarnation);
             member.incarnation == self.me.incarnation
                 || !(self.detector.is_dead(member.incarnation)
+                    || parted.contains(&member.incarnation)
                     || authoring.out.contains(&member.incarnation)
                     || silent.is_some_and(|since| now.time.since(*since) >= detection))
         };

@@ -6,7 +6,8 @@
 //!
 //! Evidence beside foca: a refused connection or a new incarnation is death at once ([`Detector::declare_dead`]);
 //! traffic heard within D/2 vetoes a verdict ([`Detector::heard`]); a vetoed member that then falls silent is dead
-//! D/2 after it was last heard.
+//! D/2 after it was last heard. A verdict on a member that was not heard for D/2 may be hearsay: the member is asked, and
+//! dead only if it has not been heard D/8 later.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +81,8 @@ pub(super) struct Detector {
     members: BTreeMap<u64, Watched>,
     dead: BTreeSet<Incarnation>,
     packets: Vec<(Incarnation, Vec<u8>)>,
+    /// Members to be asked whether they live.
+    doubts: Vec<Incarnation>,
     detection: Duration,
 }
 
@@ -88,6 +91,9 @@ struct Watched {
     heard: Time,
     /// foca says down, the links say alive.
     vetoed: bool,
+    /// foca says down and this node has not heard it for a moment: it was asked, and is dead if it has not been heard
+    /// by then. The word may be another member's, about a link that is none of ours.
+    doubted_until: Option<Time>,
     /// Its process is gone for certain: nothing that foca hears can bring it back.
     proven: bool,
 }
@@ -102,6 +108,7 @@ impl Detector {
             members: BTreeMap::new(),
             dead: BTreeSet::new(),
             packets: Vec::new(),
+            doubts: Vec::new(),
             detection,
         }
     }
@@ -122,7 +129,13 @@ impl Detector {
         self.dead.retain(|dead| members.contains(dead));
         for &incarnation in members {
             if let Entry::Vacant(unknown) = self.members.entry(incarnation.nonce) {
-                unknown.insert(Watched { incarnation, heard: now, vetoed: false, proven: false });
+                unknown.insert(Watched {
+                    incarnation,
+                    heard: now,
+                    vetoed: false,
+                    doubted_until: None,
+                    proven: false,
+                });
                 updates.push(Member::alive(Key { nonce: incarnation.nonce, generation: 0 }));
             }
         }
@@ -170,6 +183,7 @@ impl Detector {
     pub(super) fn declare_dead(&mut self, incarnation: Incarnation, now: Time) {
         let Some(watched) = self.watched(incarnation) else { return };
         watched.vetoed = false;
+        watched.doubted_until = None;
         watched.proven = true;
         if self.dead.insert(incarnation) {
             let down = Member::down(Key { nonce: incarnation.nonce, generation: u32::MAX });
@@ -181,6 +195,17 @@ impl Detector {
 
     pub(super) fn is_dead(&self, incarnation: Incarnation) -> bool {
         self.dead.contains(&incarnation)
+    }
+
+    /// Members of which nothing was heard for at least this long, and for how long; not those that are dead.
+    pub(super) fn silent(
+        &self,
+        at_least: Duration,
+        now: Time,
+    ) -> impl Iterator<Item = (Incarnation, Duration)> + '_ {
+        let members = self.members.values().filter(|watched| !self.dead.contains(&watched.incarnation));
+        let silences = members.map(move |watched| (watched.incarnation, now.since(watched.heard)));
+        silences.filter(move |(_, silence)| *silence >= at_least)
     }
 
     /// Runs what is due.
@@ -196,6 +221,10 @@ impl Detector {
         }
         let silent_after = self.detection / 2;
         for watched in self.members.values_mut() {
+            if watched.doubted_until.is_some_and(|until| until <= now) {
+                watched.doubted_until = None;
+                watched.vetoed = true;
+            }
             if watched.vetoed && now.since(watched.heard) >= silent_after {
                 watched.vetoed = false;
                 self.dead.insert(watched.incarnation);
@@ -206,13 +235,19 @@ impl Detector {
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let silent_after = self.detection / 2;
         let veto = self.members.values().filter(|w| w.vetoed).map(|w| w.heard + silent_after).min();
+        let doubt = self.members.values().filter_map(|w| w.doubted_until).min();
         let timer = self.timers.first_key_value().map(|((due, _), _)| *due);
-        [timer, veto].into_iter().flatten().min()
+        [timer, veto, doubt].into_iter().flatten().min()
     }
 
     /// Packets to send, each to a watched member.
     pub(super) fn take_packets(&mut self) -> Vec<(Incarnation, Vec<u8>)> {
         std::mem::take(&mut self.packets)
+    }
+
+    /// Members that foca takes for dead and that were not heard for a moment: whatever they answer is heard.
+    pub(super) fn take_doubts(&mut self) -> Vec<Incarnation> {
+        std::mem::take(&mut self.doubts)
     }
 
     fn run(
@@ -234,6 +269,7 @@ impl Detector {
         for nonce in collected.up {
             if let Some(watched) = self.members.get_mut(&nonce).filter(|watched| !watched.proven) {
                 watched.vetoed = false;
+                watched.doubted_until = None;
                 self.dead.remove(&watched.incarnation);
             }
         }
@@ -244,15 +280,16 @@ impl Detector {
             }
             if now.since(watched.heard) < self.detection / 2 {
                 watched.vetoed = true;
-            } else {
-                self.dead.insert(watched.incarnation);
+            } else if watched.doubted_until.is_none() {
+                watched.doubted_until = Some(now + self.detection / 8);
+                self.doubts.push(watched.incarnation);
             }
         }
     }
 }
 
 /// foca's settings, in parts of D so that a silent member of a small cluster is down within it: two probe
-/// periods until its turn, one until the probe fails, then the suspicion.
+/// periods until its turn, one until the probe fails, then the suspicion, then D/8 for the member's own word.
 fn config(detection: Duration) -> foca::Config {
     let count = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
     foca::Config {
@@ -260,7 +297,7 @@ fn config(detection: Duration) -> foca::Config {
         probe_rtt: detection / 10,
         num_indirect_probes: count(3),
         max_transmissions: NonZeroU8::new(10).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: detection * 3 / 10,
+        suspect_to_down_after: detection * 7 / 40,
         remove_down_after: Some(Duration::from_secs(600)),
         max_packet_size: count(PACKET_BYTES_MAX),
         notify_down_members: true,
@@ -356,6 +393,23 @@ mod tests {
         assert!(!detector.is_dead(life(2)) && !detector.is_dead(forged));
         run_alone(&mut detector, Time::from_micros(2_000_000), Some(forged));
         assert!(detector.is_dead(life(2)), "what another one says is no sign of life");
+    }
+
+    #[test]
+    fn the_word_of_another_that_a_member_is_dead_counts_only_if_it_does_not_answer() {
+        let mut detector = watching();
+        let at = Time::from_micros(1_200_000);
+        for nonce in [2, 3] {
+            let down = Member::down(Key { nonce, generation: 0 });
+            detector.run(at, |foca, collected| {
+                let _ = foca.apply_many([down].into_iter(), false, collected);
+            });
+        }
+        assert_eq!(detector.take_doubts(), [life(2), life(3)]);
+        assert!(!detector.is_dead(life(2)) && !detector.is_dead(life(3)));
+        detector.heard(life(2), at + Duration::from_millis(100));
+        detector.tick(at + Duration::from_millis(250));
+        assert!(!detector.is_dead(life(2)) && detector.is_dead(life(3)));
     }
 
     #[test]

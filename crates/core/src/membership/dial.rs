@@ -118,6 +118,11 @@ impl Dial {
         }
     }
 
+    /// Whether there is no address to dial.
+    pub(super) fn is_empty(&self, own: &Address) -> bool {
+        self.targets.keys().all(|address| address == own)
+    }
+
     /// Whether every discovered address but `own` was tried since the search began.
     pub(super) fn all_tried(&self, own: &Address, now: Time) -> bool {
         self.discovery_answered

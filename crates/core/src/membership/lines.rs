@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::detector::Detector;
+use super::pairs::Pairs;
 use super::seek::Seeking;
 use super::{LineInfo, Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::bytes::encoded_bytes;
@@ -28,6 +29,8 @@ pub(super) struct Meeting {
     stay_until: Option<Time>,
     /// Whom we asked whether we may come.
     asked: BTreeSet<Incarnation>,
+    /// Whom we said it to, and when first: one that asks for ever and does not come holds us no longer.
+    invited: BTreeMap<Incarnation, Time>,
 }
 
 impl Meeting {
@@ -239,7 +242,12 @@ impl Membership {
         let come = !line.chain.contains(theirs.view) && mine.stays_before(&theirs);
         if come {
             // Two lines never leave for each other: we stay while they are on their way.
-            line.meeting.stay_until = Some(now.time + detection);
+            let peers = &self.peers;
+            line.meeting.invited.retain(|guest, _| peers.contains_key(guest));
+            let first = *line.meeting.invited.entry(from).or_insert(now.time);
+            if now.time.since(first) < detection * 4 {
+                line.meeting.stay_until = Some(now.time + detection);
+            }
         }
         self.send(from, Message::MergeAnswer { come });
     }
@@ -258,7 +266,7 @@ impl Membership {
     }
 
     /// A view of this node's own line leaves it out though it lives.
-    fn expelled(&mut self, now: Now) {
+    pub(super) fn expelled(&mut self, now: Now) {
         self.out.push_back(Output::Event(MembershipEvent::Expelled));
         while self.expelled_at.front().is_some_and(|at| now.time.since(*at) > PENALTY_WINDOW) {
             self.expelled_at.pop_front();
@@ -280,7 +288,7 @@ impl Membership {
     }
 
     /// Wedges everything, drops the view and seeks again under a new incarnation, without a copy.
-    fn change_lines(&mut self, penalty: Duration, now: Now) {
+    pub(super) fn change_lines(&mut self, penalty: Duration, now: Now) {
         self.out.push_back(Output::LineLeft);
         if let Some(view) = self.view() {
             let addresses: Vec<_> = view.members.iter().map(|m| Arc::clone(&m.address)).collect();
@@ -292,6 +300,7 @@ impl Membership {
         self.peers.clear();
         self.dial.restart(now.time);
         self.detector = Detector::new(self.me.incarnation, self.settings.detection, self.rng.fork());
+        self.pairs = Pairs::default();
         self.stage = Stage::Seeking(Seeking::new(now.time, penalty));
         self.out.push_back(Output::Reincarnate(self.me.incarnation));
     }

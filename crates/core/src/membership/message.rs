@@ -2,6 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
+use super::pairs::Silent;
+use crate::base::Incarnation;
 use crate::view::{MemberInfo, View, ViewId};
 
 /// What a node says of the line it is in.
@@ -91,11 +93,21 @@ pub enum Message {
     /// The receiver's incarnation was a member of the sender's line and is not any more: it must come as another.
     #[n(12)]
     LeftOut,
+    /// Answer to `Join`: a living member of the sender's line bears the receiver's name.
+    #[n(14)]
+    NameTaken(#[n(0)] Incarnation),
+    /// Answer to `Join`: an earlier life of the receiver's node looks younger than it is, as after a clock that was set
+    /// back. The receiver comes as a life after that one.
+    #[n(15)]
+    Outlived(#[n(0)] Incarnation),
+    /// Members that the sender has had no link with for longer than D. Said again as long as that is so.
+    #[n(13)]
+    Unlinked(#[n(0)] Vec<Silent>),
 }
 
 impl Message {
     /// Whether a node outside the view may say this: all that healing needs, and nothing else.
     pub const fn is_for_visitors(&self) -> bool {
-        !matches!(self, Message::Probe(_) | Message::ViewAsk)
+        !matches!(self, Message::Probe(_) | Message::ViewAsk | Message::Unlinked(_))
     }
 }

@@ -23,9 +23,11 @@ mod dial;
 mod lines;
 mod message;
 mod packet;
+mod pairs;
 mod seek;
 
 pub use message::{LineInfo, Message};
+pub use pairs::Silent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use author::Authoring;
 use detector::Detector;
 use dial::Dial;
 use lines::Meeting;
+use pairs::Pairs;
 use seek::Seeking;
 
 /// Between two tries of everything that is repeated until it is answered.
@@ -64,6 +67,8 @@ pub enum Output {
     Connect(Address),
     /// A view excludes this node.
     EndSession(Incarnation),
+    /// This member said goodbye: it goes in order, and is not lost.
+    SaidBye(Incarnation),
     /// Ask the authority for this view.
     Propose(Arc<View>),
     /// This view is now the current one of the chain.
@@ -92,6 +97,12 @@ pub enum MembershipEvent {
         /// Which rule it broke.
         why: &'static str,
     },
+    /// A living node bears this node's name in the line that it wants to join.
+    NameTaken(Incarnation),
+    /// There is no link with this member of the view, and has not been for D.
+    Unlinked(Incarnation),
+    /// There is one again.
+    Linked(Incarnation),
 }
 
 /// A node that we have a session with.
@@ -124,6 +135,7 @@ pub struct Membership {
     peers: BTreeMap<Incarnation, Peer>,
     detector: Detector,
     dial: Dial,
+    pairs: Pairs,
     stage: Stage,
     /// Whether the directory knows of any record; told by the node.
     has_records: bool,
@@ -143,13 +155,19 @@ impl Membership {
         let detector = Detector::new(me.incarnation, settings.detection, rng.fork());
         let mut out = VecDeque::new();
         out.push_back(Output::Reincarnate(me.incarnation));
+        let mut dial = Dial::default();
+        if !settings.discovery {
+            // Nothing is found by it, and that is known.
+            dial.discovered(Vec::new(), now.time);
+        }
         Self {
             me,
             settings,
             rng,
             peers: BTreeMap::new(),
             detector,
-            dial: Dial::default(),
+            dial,
+            pairs: Pairs::default(),
             stage: Stage::Seeking(Seeking::new(now.time, Duration::ZERO)),
             has_records: false,
             counter_floor: 0,
@@ -314,6 +332,9 @@ impl Membership {
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),
             Message::LeftOut => self.on_left_out(from, now),
+            Message::NameTaken(bearer) => self.on_name_taken(bearer, now),
+            Message::Outlived(earlier) => self.on_outlived(earlier, now),
+            Message::Unlinked(silent) => self.on_unlinked(from, silent, now),
         }
         self.step(now);
     }
@@ -331,7 +352,12 @@ impl Membership {
         let stage = match &self.stage {
             Stage::Seeking(seeking) => Some(seeking.next_deadline()),
             Stage::Member(line) => {
-                [line.authoring.next_deadline(), line.meeting.next_deadline()].into_iter().flatten().min()
+                let parts = [
+                    line.authoring.next_deadline(),
+                    line.meeting.next_deadline(),
+                    self.pairs.next_deadline(),
+                ];
+                parts.into_iter().flatten().min()
             }
         };
         let dial = self.dial.next_deadline(&self.me.address);
@@ -352,9 +378,13 @@ impl Membership {
         match &self.stage {
             Stage::Seeking(_) => self.seek(now),
             Stage::Member(_) => {
+                self.look_at_pairs(now);
                 self.author(now);
                 self.meet(now);
             }
+        }
+        for member in self.detector.take_doubts() {
+            self.send(member, Message::ViewAsk);
         }
         for (to, packet) in self.detector.take_packets() {
             self.send(to, Message::Probe(packet));
@@ -378,9 +408,24 @@ impl Membership {
         })
     }
 
-    /// A new incarnation of a node is always "the old one died, a new one joined". But not on the new one's word alone:
-    /// an earlier life that this node has a session with goes on until that session ends, or the detector finds it
-    /// silent. So a node that takes another one's name waits, and kills nobody.
+    /// The member that bears this name under another incarnation.
+    fn bearer(&self, info: &MemberInfo) -> Option<Incarnation> {
+        let other = |m: &&MemberInfo| m.name == info.name && m.incarnation != info.incarnation;
+        self.view()?.members.iter().find(other).map(|m| m.incarnation)
+    }
+
+    /// Whether this member certainly lives: it is this node, or was heard within D on a session that is up.
+    fn is_alive(&self, member: Incarnation, now: Now) -> bool {
+        // Whoever lives was asked before that, and has answered.
+        let silence = self.settings.detection;
+        member == self.me.incarnation
+            || (self.peers.contains_key(&member)
+                && !self.detector.is_dead(member)
+                && self.detector.silent(silence, now.time).all(|(silent, _)| silent != member))
+    }
+
+    /// A new incarnation of a node is "the old one died, a new one joined", unless the old one certainly lives: then two
+    /// nodes have one name, and the one that is a member keeps it.
     fn declare_earlier_lives_dead(&mut self, info: &MemberInfo, now: Now) {
         let Some(view) = self.view() else { return };
         let earlier: Vec<Incarnation> = view
@@ -391,7 +436,7 @@ impl Membership {
             .filter(|earlier| !self.peers.contains_key(earlier))
             .collect();
         for incarnation in earlier {
-            if incarnation != self.me.incarnation {
+            if !self.is_alive(incarnation, now) {
                 self.detector.declare_dead(incarnation, now.time);
             }
         }
@@ -428,6 +473,7 @@ impl Membership {
         self.counter_floor = self.counter_floor.max(view.id.counter);
         let me = self.me.incarnation;
         self.detector.watch(&others(view, me), now.time);
+        self.pairs.view_changed(view);
         let living: Vec<MemberInfo> = self.peers.values().map(|peer| peer.info.clone()).collect();
         for info in living {
             self.declare_earlier_lives_dead(&info, now);

@@ -7,6 +7,12 @@ use super::{Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::{Incarnation, Mutant, NodeName, Now, Time};
 use crate::view::{COUNTER_MAX, MemberInfo, View, ViewId, counter_at};
 
+/// Answers to one `Join` come from several members: they are told once.
+const TAKEN_PAUSE: Duration = REPEAT;
+/// Doublings of the pause after the word that the name is taken: up to 32 s.
+const TAKEN_DOUBLINGS_MAX: u32 = 5;
+/// No life begins after the year 2300: a word of a peer must not use up all later times.
+const STARTED_MAX: u64 = 10_413_792_000_000;
 /// How often a seeker looks again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -18,11 +24,13 @@ pub(super) struct Seeking {
     not_before: Time,
     look_at: Time,
     join_at: Time,
+    /// Its name is borne by somebody else, since when, and how often that was told.
+    taken: Option<(Time, u32)>,
 }
 
 impl Seeking {
     pub(super) fn new(now: Time, penalty: Duration) -> Self {
-        Self { since: now, not_before: now + penalty, look_at: now, join_at: now }
+        Self { since: now, not_before: now + penalty, look_at: now, join_at: now, taken: None }
     }
 
     pub(super) fn next_deadline(&self) -> Time {
@@ -63,9 +71,35 @@ impl Membership {
         }
     }
 
+    /// A member bears this node's name. That may be an earlier life of which the others have yet to hear that it is over;
+    /// if it stays so for D, two nodes have one name: this is told, and asked again ever more rarely, after 2^k s.
+    pub(super) fn on_name_taken(&mut self, bearer: Incarnation, now: Now) {
+        let detection = self.settings.detection;
+        let Stage::Seeking(seeking) = &mut self.stage else { return };
+        let (since, told) = seeking.taken.get_or_insert((now.time, 0));
+        if now.time.since(*since) < detection || now.time + TAKEN_PAUSE < seeking.join_at {
+            return;
+        }
+        let pause = Duration::from_secs(1 << (*told).min(TAKEN_DOUBLINGS_MAX));
+        *told = told.saturating_add(1);
+        seeking.join_at = now.time + pause;
+        self.out.push_back(Output::Event(MembershipEvent::NameTaken(bearer)));
+    }
+
+    /// This node's clock was set back: it goes on as a life after the one that looks younger.
+    pub(super) fn on_outlived(&mut self, earlier: Incarnation, now: Now) {
+        let is_later =
+            earlier.started_ms >= self.me.incarnation.started_ms && earlier.started_ms < STARTED_MAX;
+        if matches!(self.stage, Stage::Seeking(_)) && earlier != self.me.incarnation && is_later {
+            self.me.incarnation.started_ms = earlier.started_ms;
+            self.change_lines(Duration::ZERO, now);
+        }
+    }
+
     fn may_found(&self, now: Now) -> bool {
         let Stage::Seeking(seeking) = &self.stage else { return false };
-        if !self.settings.discovery {
+        // One that was in a line before knows addresses without discovery, and looks for that line first.
+        if !self.settings.discovery && self.dial.is_empty(&self.me.address) && self.peers.is_empty() {
             return true;
         }
         if !self.dial.all_tried(&self.me.address, now.time) {
@@ -98,8 +132,10 @@ impl Membership {
         let counter = counter_at(now.wall_ms).max(self.counter_floor.saturating_add(1)).min(COUNTER_MAX);
         let mut members = vec![self.me.clone()];
         for founder in self.founders() {
-            let nonce = founder.incarnation.nonce;
-            let is_new = members.iter().all(|member| member.incarnation.nonce != nonce);
+            // Of two nodes with one name one is taken; the other is told when it asks.
+            let is_new = members.iter().all(|member| {
+                member.name != founder.name && member.incarnation.nonce != founder.incarnation.nonce
+            });
             if is_new && View::has_room_for(&members, founder) {
                 members.push(founder.clone());
             }

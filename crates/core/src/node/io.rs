@@ -19,6 +19,8 @@ pub struct Config {
     pub weight: u32,
     /// Kinds it can host.
     pub kinds: Vec<crate::base::Kind>,
+    /// What its operator says of it; at most 16.
+    pub labels: crate::view::Labels,
     /// Slots of the cluster; default 4,096. All members must agree.
     pub slots: u16,
     /// Copies of each record, R: 1 to 3, default 2. All members must agree. With 1, a crash of the owner loses
@@ -46,6 +48,7 @@ impl Config {
             address,
             weight: 100,
             kinds: Vec::new(),
+            labels: crate::view::Labels::new(),
             slots: crate::placement::SLOTS,
             replicas: 2,
             discovery: true,
@@ -162,6 +165,8 @@ pub enum Effect {
     },
     /// End the session with this peer: a view excludes it.
     EndSession(Incarnation),
+    /// There has been no link with this member for longer than D: calls to it end, routes to it ask the owner again.
+    Unlinked(Incarnation),
     /// Ask the authority for this view. In available mode the shell answers at once with
     /// [`Input::ViewDecided`].
     ProposeView(Arc<View>),
@@ -238,8 +243,21 @@ pub enum Event {
     LineChanged,
     /// A view excluded this node though it lives.
     Expelled,
+    /// Another node, which lives, bears this node's name in the cluster that it wants to join. It stays outside, and asks
+    /// again after 1 s, 2 s, ... 32 s.
+    NameTaken(Incarnation),
+    /// There has been no link with this member of the view for longer than D: calls to it fail. If there is none for
+    /// 3 D, one of the two is left out of the view.
+    Unlinked(NodeName, Incarnation),
+    /// There is a link with it again.
+    Linked(NodeName, Incarnation),
     /// A backup holds up the starts of its slots.
     BackupUnresponsive(Incarnation),
+    /// This node's copies of so many slots differed from their owners': a bug, repaired.
+    CopyUnlike {
+        /// How many slots.
+        slots: usize,
+    },
     /// All copies of these slots were lost; their records come from the hosts.
     Recovering {
         /// How many slots.
@@ -254,8 +272,11 @@ pub enum Event {
         /// Why the one before ended.
         reason: ExitReason,
     },
-    /// A name failed too often.
+    /// A name failed too often, or killed its node when it was tried alone.
     Quarantined(Name),
+    /// Four times within a minute a host of this name died within 10 s of its start: it is started again apart from
+    /// others, so that it is known who kills the nodes.
+    Suspected(Name),
     /// Two instances of a name met; the other one ends.
     Conflict {
         /// The name.

@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub records: Vec<Record>,
     /// Names it hosts: the life, and whether it runs.
     pub hosted: Vec<(Name, Token, bool)>,
+    /// Members of the view that it has had no link with for longer than D.
+    pub unlinked: Vec<Incarnation>,
 }
 
 impl Node {
@@ -68,6 +70,7 @@ impl Node {
             weight: config.weight,
             kinds: config.kinds,
             draining: false,
+            labels: config.labels,
         };
         let settings = membership::Settings {
             discovery: config.discovery,
@@ -136,6 +139,11 @@ impl Node {
         [self.membership.next_deadline(), self.directory.next_deadline()].into_iter().flatten().min()
     }
 
+    /// Whether there has been no link with this member for longer than D: whoever runs there can not be reached.
+    pub fn is_unlinked(&self, member: Incarnation) -> bool {
+        self.membership.is_unlinked(member)
+    }
+
     /// What this node knows.
     pub fn snapshot(&self) -> Snapshot {
         let (slots_serving, slots_opening) = self.directory.slots_owned();
@@ -146,7 +154,14 @@ impl Node {
             slots_opening,
             records: self.directory.owned_records().cloned().collect(),
             hosted: self.directory.hosted().map(|(name, token, runs)| (name.clone(), token, runs)).collect(),
+            unlinked: self.membership.unlinked().collect(),
         }
+    }
+
+    /// Only for the simulator: this node's copy loses the row of a name, as by a bug.
+    #[cfg(feature = "mutants")]
+    pub fn lose_row(&mut self, name: &Name) -> bool {
+        self.directory.lose_row(name)
     }
 
     /// Takes in one input.
@@ -241,6 +256,7 @@ impl Node {
             Output::Send(to, message) => self.send(to, Body::Membership(message)),
             Output::Connect(address) => self.out.push_back(Effect::Connect(address)),
             Output::EndSession(peer) => self.out.push_back(Effect::EndSession(peer)),
+            Output::SaidBye(member) => self.directory.handle_bye(member),
             Output::Propose(view) => self.out.push_back(Effect::ProposeView(view)),
             Output::Installed(view) => self.on_installed(view, now),
             Output::LineLeft => {
@@ -252,13 +268,34 @@ impl Node {
                 self.directory.handle_reincarnated(incarnation);
                 self.out.push_back(Effect::Reincarnate(incarnation));
             }
-            Output::Event(event) => self.out.push_back(Effect::Event(match event {
-                MembershipEvent::Founded => Event::Founded,
-                MembershipEvent::LineChanged => Event::LineChanged,
-                MembershipEvent::Expelled => Event::Expelled,
-                MembershipEvent::Refused { peer, why } => Event::Refused { peer, why },
-            })),
+            Output::Event(event) => self.on_membership_event(event, now),
         }
+    }
+
+    fn on_membership_event(&mut self, event: MembershipEvent, now: Now) {
+        let named = |member: Incarnation| {
+            let info = self.view.as_ref().and_then(|view| view.member(member));
+            info.map(|info| (info.name.clone(), member))
+        };
+        let event = match event {
+            MembershipEvent::Founded => Event::Founded,
+            MembershipEvent::LineChanged => Event::LineChanged,
+            MembershipEvent::Expelled => Event::Expelled,
+            MembershipEvent::NameTaken(bearer) => Event::NameTaken(bearer),
+            MembershipEvent::Refused { peer, why } => Event::Refused { peer, why },
+            MembershipEvent::Unlinked(member) => {
+                let Some((name, member)) = named(member) else { return };
+                self.directory.handle_unlinked(member, now.time);
+                self.out.push_back(Effect::Unlinked(member));
+                Event::Unlinked(name, member)
+            }
+            MembershipEvent::Linked(member) => {
+                self.directory.handle_linked(member);
+                let Some((name, member)) = named(member) else { return };
+                Event::Linked(name, member)
+            }
+        };
+        self.out.push_back(Effect::Event(event));
     }
 
     fn on_installed(&mut self, view: Arc<View>, now: Now) {
@@ -306,6 +343,8 @@ impl Node {
                 DirectoryEvent::Recovering { slots } => Event::Recovering { slots },
                 DirectoryEvent::Restarted { name, token, reason } => Event::Restarted { name, token, reason },
                 DirectoryEvent::Quarantined(name) => Event::Quarantined(name),
+                DirectoryEvent::Suspected(name) => Event::Suspected(name),
+                DirectoryEvent::CopyUnlike { slots } => Event::CopyUnlike { slots },
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
                 DirectoryEvent::Refused { peer, why } => Event::Refused { peer, why },
             })),

@@ -16,6 +16,7 @@ fn member(name: &str, weight: u32) -> MemberInfo {
         weight,
         kinds: vec![Name::new("counter").unwrap()],
         draining: false,
+        labels: Default::default(),
     }
 }
 

@@ -8,13 +8,14 @@ mod chain;
 
 pub use chain::Chain;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use minicbor::{Decode, Encode};
 
 use crate::base::bytes::encoded_bytes;
 use crate::base::limits::{KINDS_BYTES_MAX, MEMBERS_MAX, VIEW_BYTES_MAX};
-use crate::base::{Address, Incarnation, Kind, NodeName};
+use crate::base::{Address, Incarnation, Kind, Name, NodeName};
 
 /// Identifies a view: its counter and the life that authored it.
 ///
@@ -83,7 +84,15 @@ pub struct MemberInfo {
     /// It is on its way out and takes nothing new.
     #[n(5)]
     pub draining: bool,
+    /// What its operator says of it, as `zone` = `a`: what others may admit it by. At most
+    /// [`LABELS_MAX`](crate::base::limits::LABELS_MAX).
+    #[n(6)]
+    #[cbor(default)]
+    pub labels: Labels,
 }
+
+/// Labels of a node, by key.
+pub type Labels = BTreeMap<Name, Name>;
 
 impl MemberInfo {
     /// Whether processes of `kind` may be placed here.
@@ -179,7 +188,7 @@ impl View {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::base::{Name, Token};
+    use crate::base::Token;
 
     fn member(name: &str, nonce: u64) -> MemberInfo {
         MemberInfo {
@@ -189,6 +198,7 @@ mod tests {
             weight: 100,
             kinds: vec![Name::new("counter").unwrap()],
             draining: false,
+            labels: Labels::from([(Name::new("zone").unwrap(), Name::new("a").unwrap())]),
         }
     }
 

@@ -11,6 +11,8 @@
 //! | `ChainAsk`, `Chain` | member -> member | views after one that both know |
 //! | `MergeAsk`, `MergeAnswer` | node -> node of another line | may I leave my line for yours |
 //! | `LeftOut` | member -> seeker | its incarnation is used up: it must come as another |
+//! | `NameTaken`, `Outlived` | member -> seeker | a living member has its name; an earlier life looks younger |
+//! | `Unlinked` | member -> author | whom the sender has had no link with for longer than D |
 //! | `Bye` | leaver -> all | do not wait to notice that I am gone |
 //! | `Gather`, `Gathered` | owner -> former replica -> owner | was this slot opened in that view |
 //! | `Load`, `Fill` | owner -> source -> owner; owner -> backup | the content of a slot |
@@ -18,6 +20,7 @@
 //! | `Settled` | owner -> member | copies of former replicas may go; say what you host of them |
 //! | `Hosting`, `AskOffer` | host -> owner -> host | lives that run there; one that no record knows is to be offered |
 //! | `Write`, `Written` | owner -> backup -> owner | one change, acknowledged |
+//! | `Digests` | owner -> backup | what its rows must sum up to; answered by `Unlike` where they do not |
 //! | `AskHosted`, `Hosted` | owner -> member -> owner | recovery: what do you host |
 //! | `Request`, `Answer` | any member -> owner -> asker | start, locate, stop... |
 //! | `Forget` | asker -> owner | a copy of a request that was answered is not to be carried out |

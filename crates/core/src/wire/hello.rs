@@ -165,11 +165,10 @@ pub enum Refusal {
     #[n(6)]
     #[error("the node is starting, ending or changing its incarnation")]
     NotReady,
-    /// Another life of the sender's node is connected and speaks: two nodes share a name, or one pretends to. If it is
-    /// the sender's own last life, it falls silent soon; try again.
+    /// The refusing node's operator does not admit the other one, by its name or its labels.
     #[n(7)]
-    #[error("another node of this name is connected and alive")]
-    NameInUse,
+    #[error("the other node's operator does not admit this name or these labels")]
+    NotAdmitted,
 }
 
 /// A frame of the handshake.
@@ -270,6 +269,7 @@ mod tests {
             weight: 100,
             kinds: vec![Name::new("basket").unwrap(), Name::new("cleaner").unwrap()],
             draining: false,
+            labels: Default::default(),
         };
         let welcome = Welcome { mode: Mode::Available, slots: 4096, replicas: 2, member, received: 9 };
         vec![

@@ -79,7 +79,15 @@ fn name(text: &str) -> Name {
 
 fn member() -> MemberInfo {
     let (address, kinds) = ("127.0.0.1:4100".into(), vec![name("basket"), name("cleaner")]);
-    MemberInfo { name: name("a"), incarnation: life(3), address, weight: 100, kinds, draining: false }
+    MemberInfo {
+        name: name("a"),
+        incarnation: life(3),
+        address,
+        weight: 100,
+        kinds,
+        draining: false,
+        labels: crate::view::Labels::new(),
+    }
 }
 
 fn greetings() -> Vec<Greeting> {
@@ -96,7 +104,7 @@ fn greetings() -> Vec<Greeting> {
         Greeting::Hello(hello),
         Greeting::Proof(Proof { mac: [7; PROOF_BYTES], claim }),
         Greeting::Welcome(Box::new(welcome)),
-        Greeting::Refusal(Refusal::NameInUse),
+        Greeting::Refusal(Refusal::NotAdmitted),
     ]
 }
 
@@ -149,6 +157,9 @@ fn record() -> Record {
         stopped_before: vec![RequestId { caller: life(3), number: 2 }].into(),
         stopping_by: Vec::new().into(),
         has_run: true,
+        age_ms: 7,
+        node_deaths_ms: vec![3].into(),
+        suspicion: Default::default(),
     }
 }
 

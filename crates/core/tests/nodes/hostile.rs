@@ -92,11 +92,14 @@ impl Net {
             gate: Token::from_u64(7),
             request: RequestId { caller, number: 1 },
             state: RecordState::Running,
-            restart_ages_ms: Vec::new(),
+            restart_ages_ms: Vec::new().into(),
             back_off_ms: 0,
-            stopped_before: Vec::new(),
-            stopping_by: Vec::new(),
+            stopped_before: Vec::new().into(),
+            stopping_by: Vec::new().into(),
             has_run: true,
+            age_ms: 0,
+            node_deaths_ms: Vec::new().into(),
+            suspicion: Default::default(),
         }
     }
 
@@ -287,10 +290,13 @@ fn arguments_texts_and_lists_that_no_copy_could_carry_are_refused() {
         Message::Request { request, name: named(&name), ask },
         Message::Offer { record: Record { args, ..record.clone() }, running: true },
         Message::Offer {
-            record: Record { restart_ages_ms: vec![0; 100_000], ..record.clone() },
+            record: Record { restart_ages_ms: vec![0; 100_000].into(), ..record.clone() },
             running: true,
         },
-        Message::Offer { record: Record { stopped_before: vec![request; 9_000], ..record }, running: false },
+        Message::Offer {
+            record: Record { stopped_before: vec![request; 9_000].into(), ..record },
+            running: false,
+        },
         Message::Report { name: named(&name), token: Token::from_u64(9), news: News::Exited(long) },
     ];
     for lie in lies {
@@ -347,6 +353,7 @@ fn nobody_joins_from_the_end_of_time_or_as_somebody_else() {
     let mut net = three();
     let members = net.members();
     let visitor = MemberInfo {
+        labels: Default::default(),
         name: named("x"),
         incarnation: Incarnation { started_ms: u64::MAX, nonce: 99 },
         address: "x".into(),
@@ -410,6 +417,7 @@ fn a_visitor_commands_nothing_and_nobody_calls_a_node_out_of_its_line_unasked() 
     let members = net.members();
     let (name, located) = net.started_on_a("a");
     let visitor = MemberInfo {
+        labels: Default::default(),
         name: named("x"),
         incarnation: Incarnation { started_ms: 5, nonce: 99 },
         address: "x".into(),

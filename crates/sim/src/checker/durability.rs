@@ -93,7 +93,9 @@ fn must_answer(facts: &Facts<'_>, name: usize) -> bool {
         RestartPolicy::Transient => facts.ended_between(name, first, history.ended),
         RestartPolicy::Temporary => true,
     };
-    let quarantined = history.quarantined.iter().any(|(quarantined, _)| *quarantined as usize == name);
+    // A suspect of node deaths is promised no time.
+    let mut set_aside = history.quarantined.iter().chain(&history.suspected);
+    let quarantined = set_aside.any(|(quarantined, _)| *quarantined as usize == name);
     let told = facts.ops[name].iter().any(|op| {
         let op = &history.ops[*op as usize];
         matches!(op.failed(), Some((ErrorCode::Quarantined, _))) || op.kind == OpKind::Stop

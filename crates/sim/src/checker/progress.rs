@@ -46,7 +46,8 @@ fn check_births(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (host, boot) in &history.boots {
         let due = boot + BIRTH_MAX;
         let in_view = history.installed.iter().any(|i| i.host == *host && i.at >= *boot && i.at <= due);
-        if !in_view && due < history.ended && !history.killed_between(*host, *boot, due) {
+        let refused = history.name_taken.contains(host);
+        if !in_view && !refused && due < history.ended && !history.killed_between(*host, *boot, due) {
             let text = format!("n{} booted at {} and has no view at {}", host + 1, ms(*boot), ms(due));
             violated(found, NAME, text);
         }

@@ -15,6 +15,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     if !facts.crash_only {
         return;
     }
+    check_suspects(facts, found);
     for name in 0..facts.lives.len() {
         check_intensity(facts, name, found);
         if !facts.copies_lost {
@@ -34,9 +35,27 @@ fn check_quarantines(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let lives = facts.lives[*name as usize].iter().map(|life| &facts.history.lives[*life as usize]);
         let within = |life: &&Life| counts(life) && life.end() <= *at && life.end() + WINDOW + SECOND >= *at;
         let failures = lives.filter(within).count();
-        if failures <= RESTARTS_MAX {
+        // A suspect is quarantined for what it does to its nodes.
+        let suspected = facts.history.suspected.iter().any(|(suspect, since)| suspect == name && since <= at);
+        if failures <= RESTARTS_MAX && !suspected {
             let text = facts.history.name(*name);
             violated(found, NAME, format!("{text} is quarantined at {} after {failures} ends", ms(*at)));
+        }
+    }
+}
+
+/// Nobody is a suspect whose nodes did not die soon after its starts: four times, or twice before the last node.
+fn check_suspects(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    for (name, at) in &facts.history.suspected {
+        let lives = facts.lives[*name as usize].iter().map(|life| &facts.history.lives[*life as usize]);
+        let died_young = |life: &&Life| {
+            let killed = matches!(life.ended, Some((_, End::NodeKilled)));
+            killed && life.end() < life.launched + 13 * SECOND && life.end() + WINDOW + 8 * SECOND > *at
+        };
+        let deaths = lives.filter(died_young).count();
+        if deaths < 2 {
+            let text = facts.history.name(*name);
+            violated(found, NAME, format!("{text} is a suspect at {} after {deaths} node deaths", ms(*at)));
         }
     }
 }

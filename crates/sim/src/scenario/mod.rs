@@ -6,11 +6,15 @@
 //! nodes 3                      machines n1, n2, n3; `joiners 1` adds one that boots only when told to
 //! set replicas 2               also: slots, delay (upper bound), init, handler, mailbox
 //! name a ranks n1 n3           a name whose slot's owner is n1, then n3, in the view of all machines
+//! twin n3 of n2                machine n3's node has the name of n2's
 //! boot n1 at 300ms             founders that are not named boot at 0
-//! at 3s start a from n2 as s1  also: call, cast, locate, stop, release; `local`, `transient`, `temporary`,
+//! at 3s start a from n2 as s1  also: call, cast, locate, stop, release; `local`, `pinned n2`, `transient`, `temporary`,
 //!                              `deadline 1s` may follow
 //! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
-//!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2
+//!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2,
+//!                              clock n1 back 10s (its wall clock, from the next boot on),
+//!                              deadly a (its `init` ends the node, which boots again 1 s later),
+//!                              lose a on n2 (its copy forgets the row, as by a bug)
 //! at 5s expect s1 started      an outcome: started, already, located, ok, pending, or an error's code
 //! at 5s expect a runs on n2    also: runs once, runs nowhere
 //! at 5s expect a lives 2       so many lives were launched since the beginning
@@ -96,6 +100,7 @@ fn find_name(text: &str, ranks: &[u16], plan: &Plan) -> Result<Name, String> {
         weight: 100,
         kinds: Vec::new(),
         draining: false,
+        labels: Default::default(),
     });
     let view = View { id: ViewId { counter: 0, author: 0 }, parent: None, members: members.collect() };
     let wanted: Vec<usize> = ranks.iter().map(|host| usize::from(*host)).collect();
@@ -129,6 +134,9 @@ fn run_seed(scenario: &Scenario, seed: u64, mutants: Mutants, trace: bool) -> Op
     for name in &names {
         world.name_id(name);
     }
+    for (host, other) in &scenario.twins {
+        world.name_as(*host, *other);
+    }
     for host in 0..scenario.nodes as u16 {
         let at = scenario.boots.iter().find(|(named, _)| *named == host).map_or(0, |(_, at)| *at);
         world.schedule_boot(at, host);
@@ -153,7 +161,8 @@ impl Run<'_> {
         let (at, step) = &self.scenario.steps[line];
         match step {
             Step::Operate { kind, name, host, label, placement, deadline } => {
-                let want = Want { placement: *placement, deadline: *deadline, ..Want::new(*kind, *name) };
+                let want =
+                    Want { placement: placement.clone(), deadline: *deadline, ..Want::new(*kind, *name) };
                 let Some(op) = self.world.operate(*host, 0, want) else {
                     return Some(format!("at {}: n{} is down", seconds(*at), host + 1));
                 };
@@ -199,6 +208,11 @@ impl Run<'_> {
             Step::Fail(name, times) => {
                 world.init_failures.insert(*name, *times);
             }
+            Step::SetBack(host, by_ms) => world.set_back(*host, *by_ms),
+            Step::Deadly(name) => {
+                world.deadly.insert(*name);
+            }
+            Step::Lose(name, host) => world.lose_row(*host, *name),
             Step::Operate { .. } | Step::Expect(_) => {}
         }
     }

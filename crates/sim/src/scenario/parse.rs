@@ -1,5 +1,6 @@
 //! From lines to steps.
 
+use whimbrel_core::base::Name;
 use whimbrel_core::directory::{Placement, RestartPolicy};
 
 use crate::history::{MILLI, Micros, OpKind, SECOND};
@@ -14,6 +15,8 @@ pub(super) struct Scenario {
     /// Names, with the beginning of their slot's ranking.
     pub(super) names: Vec<(String, Vec<u16>)>,
     pub(super) boots: Vec<(u16, Micros)>,
+    /// Machines that have the name of another.
+    pub(super) twins: Vec<(u16, u16)>,
     pub(super) steps: Vec<(Micros, Step)>,
 }
 
@@ -34,6 +37,9 @@ pub(super) enum Step {
     Slow(u16, u16, Micros),
     Crash(u32),
     Fail(u32, u32),
+    Lose(u32, u16),
+    Deadly(u32),
+    SetBack(u16, u64),
     Expect(Expected),
 }
 
@@ -86,6 +92,10 @@ impl Scenario {
                 let boot = (self.host(host)?, time(at)?);
                 self.boots.push(boot);
             }
+            ["twin", host, "of", other] => {
+                let twin = (self.host(host)?, self.host(other)?);
+                self.twins.push(twin);
+            }
             ["at", at, rest @ ..] => {
                 let at = time(at)?;
                 let step = self.step(rest)?;
@@ -117,6 +127,9 @@ impl Scenario {
             ["slow", from, ">", to, extra] => Step::Slow(self.host(from)?, self.host(to)?, time(extra)?),
             ["crash", name] => Step::Crash(self.name(name)),
             ["fail", name, times] => Step::Fail(self.name(name), number(times)? as u32),
+            ["clock", host, "back", by] => Step::SetBack(self.host(host)?, time(by)? / MILLI),
+            ["deadly", name] => Step::Deadly(self.name(name)),
+            ["lose", name, "on", host] => Step::Lose(self.name(name), self.host(host)?),
             [verb, name, "from", host, rest @ ..] => self.operation(verb, name, host, rest)?,
             _ => return Err("unknown step".into()),
         })
@@ -139,6 +152,11 @@ impl Scenario {
                 }
                 ["local", rest @ ..] => {
                     placement = Placement::Local;
+                    rest
+                }
+                ["pinned", node, rest @ ..] => {
+                    let node = Name::new(node).map_err(|error| error.to_string())?;
+                    placement = Placement::Pinned(node);
                     rest
                 }
                 ["transient", rest @ ..] => {

@@ -13,7 +13,7 @@ use crate::history::{MILLI, Micros, Op, OpKind, Outcome, SECOND};
 pub(super) const KIND: &str = "counter";
 
 /// One operation to be done now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Want {
     pub(crate) kind: OpKind,
     pub(crate) name: u32,
@@ -137,6 +137,7 @@ impl World {
             }
             Answer::Quarantined => failed(ErrorCode::Quarantined, Executed::No),
             Answer::Deadline(executed) => failed(ErrorCode::Deadline, executed),
+            Answer::Unlinked => failed(ErrorCode::NodeLost, Executed::No),
             Answer::Overloaded => failed(ErrorCode::Overloaded, Executed::No),
         };
         self.complete(op, outcome);

@@ -336,6 +336,18 @@ impl World {
     /// The answer to a route's question.
     pub(super) fn route_located(&mut self, host: u16, name: u32, answer: Answer) {
         match answer {
+            Answer::Unlinked => {
+                self.stats.mark("no_way");
+                self.with_port(host, name, |port, here, out| {
+                    port.on_negative(here, ErrorCode::NodeLost, out);
+                });
+            }
+            Answer::Located(at) if self.shell(host).is_some_and(|shell| shell.node.is_unlinked(at.host)) => {
+                self.stats.mark("no_way");
+                self.with_port(host, name, |port, here, out| {
+                    port.on_negative(here, ErrorCode::NodeLost, out);
+                });
+            }
             Answer::Located(at) => {
                 let at = Whereabouts { host: at.host, token: at.token, gate: at.gate };
                 self.with_port(host, name, |port, here, out| port.on_located(here, at, out));

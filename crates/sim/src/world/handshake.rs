@@ -66,7 +66,7 @@ impl World {
         open.ends[1].me = Some(me);
         let session = shell.sessions.get(&caller);
         let younger = |known: &Session| known.info.name == info.name && known.info.incarnation > caller;
-        let outdated = shell.sessions.values().any(younger);
+        let outdated = session.is_none() && shell.sessions.values().any(younger);
         // An open connection dialled by the smaller side stays, if that is this one.
         let keeps = session.and_then(|session| session.conn).is_some_and(|(_, end)| end == 0 && me < caller);
         if me == caller || keeps || outdated || shell.lives.contains(&caller) {
@@ -253,10 +253,15 @@ impl World {
     fn replace_older_lives(&mut self, host: u16, info: &MemberInfo) -> bool {
         let Some(shell) = self.shell(host) else { return false };
         let other = |session: &&Session| session.info.name == info.name;
-        if shell.sessions.values().filter(other).any(|session| session.info.incarnation > info.incarnation) {
+        let known = shell.sessions.contains_key(&info.incarnation);
+        let younger = |session: &Session| session.info.incarnation > info.incarnation;
+        if !known && shell.sessions.values().filter(other).any(younger) {
             return false;
         }
-        let old = |session: &Session| other(&session) && session.info.incarnation != info.incarnation;
+        // One whose connection stands may well live: membership tells.
+        let old = |session: &Session| {
+            other(&session) && session.info.incarnation != info.incarnation && session.conn.is_none()
+        };
         let over: Vec<Incarnation> =
             shell.sessions.iter().filter(|(_, session)| old(session)).map(|(peer, _)| *peer).collect();
         for peer in over {

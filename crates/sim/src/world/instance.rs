@@ -8,7 +8,7 @@ use whimbrel_core::node::Input;
 use super::World;
 use super::exchange::Message;
 use super::queue::Event;
-use crate::history::{End, Handled, Life};
+use crate::history::{End, Handled, Life, SECOND};
 
 /// What a process is doing.
 #[derive(Debug)]
@@ -126,6 +126,9 @@ impl World {
     /// `init` returns.
     pub(super) fn on_init_done(&mut self, host: u16, life: u32) {
         let now = self.now;
+        if self.history.lives.get(life as usize).is_some_and(|life| self.deadly.contains(&life.name)) {
+            return self.node_killed_by(host, life);
+        }
         let Some(instance) = self.instance(host, life) else { return };
         let token = instance.token;
         let terminate = instance.terminate.take();
@@ -153,6 +156,15 @@ impl World {
             self.drop_inbox(host, name, ErrorCode::Stopped);
         }
         self.input(host, Input::Launched { name: text, token, result: Err(reason) });
+    }
+
+    /// The process aborts its node; whoever watches over the node starts it again.
+    fn node_killed_by(&mut self, host: u16, life: u32) {
+        if self.instance(host, life).is_some() {
+            self.stats.mark("node_killed_by_name");
+            self.kill(host, false);
+            self.schedule_boot(self.now + SECOND, host);
+        }
     }
 
     /// A process takes the next message, if it waits for one.

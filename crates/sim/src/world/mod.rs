@@ -29,7 +29,7 @@ use client::KIND;
 pub(crate) use client::Want;
 pub(crate) use fault::CONVERGENCE;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::hash::mix;
@@ -89,6 +89,10 @@ pub(crate) struct World {
     numbers: BTreeMap<(u32, u32), u32>,
     /// Names whose next `init`s fail: scenarios set it.
     pub(crate) init_failures: BTreeMap<u32, u32>,
+    /// Names whose `init` ends the whole node: scenarios set it.
+    pub(crate) deadly: BTreeSet<u32>,
+    /// Rows that a scenario has taken from copies.
+    rows_lost: u32,
     spare_outputs: Vec<PortOutput<Message>>,
     rng: Rng,
     work_rng: Rng,
@@ -123,6 +127,8 @@ impl World {
             name_ids: BTreeMap::new(),
             numbers: BTreeMap::new(),
             init_failures: BTreeMap::new(),
+            deadly: BTreeSet::new(),
+            rows_lost: 0,
             spare_outputs: Vec::new(),
             work_rng: rng.fork(),
             fault_rng: rng.fork(),
@@ -165,6 +171,18 @@ impl World {
         self.script_due = None;
         while self.script_due.is_none() && self.step() {}
         self.script_due
+    }
+
+    /// Gives a machine's node the name of another's.
+    pub(crate) fn name_as(&mut self, host: u16, other: u16) {
+        let name = self.machines[usize::from(other)].config.name.clone();
+        self.machines[usize::from(host)].config.name = name;
+    }
+
+    /// Sets a machine's wall clock back.
+    pub(crate) fn set_back(&mut self, host: u16, by_ms: u64) {
+        self.machines[usize::from(host)].wall_back_ms += by_ms;
+        self.history.clocks_differ = true;
     }
 
     /// Ends a scenario.
@@ -316,6 +334,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
         powered: true,
         shell: None,
         offset: 0,
+        wall_back_ms: 0,
         wall_skew_ms: rng.below(plan.wall_skew_ms + 1),
         frozen_until: None,
         parked: Vec::new(),

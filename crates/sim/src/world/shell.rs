@@ -77,6 +77,8 @@ pub(super) struct Machine {
     /// Difference of this node's clock to virtual time.
     pub(super) offset: Micros,
     pub(super) wall_skew_ms: u64,
+    /// How far a scenario has set its wall clock back.
+    pub(super) wall_back_ms: u64,
     pub(super) frozen_until: Option<Micros>,
     /// Events that wait for the thaw.
     pub(super) parked: Vec<Event>,
@@ -93,7 +95,7 @@ impl Machine {
     }
 
     pub(super) fn now(&self, now: Micros) -> Now {
-        let wall_ms = WALL_START_MS + self.wall_skew_ms + now / MILLI;
+        let wall_ms = WALL_START_MS + self.wall_skew_ms + now / MILLI - self.wall_back_ms;
         Now { time: self.time(now), wall_ms }
     }
 
@@ -139,6 +141,7 @@ impl World {
             weight: config.weight,
             kinds: config.kinds.clone(),
             draining: false,
+            labels: config.labels.clone(),
         };
         let node = Node::new(config, machine.now(now));
         machine.shell = Some(Box::new(Shell {
@@ -254,6 +257,7 @@ impl World {
             Effect::Connect(address) => self.connect(host, &address),
             Effect::Send { to, message } => self.send_control(host, to, message),
             Effect::EndSession(peer) => self.end_session(host, peer),
+            Effect::Unlinked(peer) => self.peer_lost(host, peer),
             Effect::ProposeView(view) => {
                 let now = self.now;
                 let machine = &mut self.machines[usize::from(host)];
@@ -343,7 +347,14 @@ impl World {
                 self.stats.mark("expelled");
                 self.machines[usize::from(host)].expelled.push(now);
             }
+            NodeEvent::NameTaken(_) => {
+                self.stats.mark("name_taken");
+                self.history.name_taken.push(host);
+            }
+            NodeEvent::Unlinked(..) => self.stats.mark("unlinked"),
+            NodeEvent::Linked(..) => self.stats.mark("linked"),
             NodeEvent::BackupUnresponsive(_) => self.stats.mark("backup_unresponsive"),
+            NodeEvent::CopyUnlike { slots } => self.on_copy_unlike(host, slots),
             NodeEvent::Recovering { .. } => self.stats.mark("recovering"),
             NodeEvent::Restarted { reason, .. } => match reason {
                 ExitReason::NodeLost => self.stats.mark("restarted_after_node_loss"),
@@ -354,8 +365,31 @@ impl World {
                 let name = self.name_id(&name);
                 self.history.quarantined.push((name, now));
             }
+            NodeEvent::Suspected(name) => {
+                self.stats.mark("suspected");
+                let name = self.name_id(&name);
+                self.history.suspected.push((name, now));
+            }
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
+        }
+    }
+
+    /// Copies differ only where a scenario has taken a row.
+    fn on_copy_unlike(&mut self, host: u16, slots: usize) {
+        self.stats.mark("copy_unlike");
+        if self.rows_lost == 0 {
+            let text = format!("n{}: {slots} copies differed from their owners'", host + 1);
+            self.history.oddities.push(text);
+        }
+    }
+
+    /// Takes the row of a name from a node's copy, as a bug would.
+    pub(crate) fn lose_row(&mut self, host: u16, name: u32) {
+        let Some(text) = self.history.names.get(name as usize).cloned() else { return };
+        if self.shell(host).is_some_and(|shell| shell.node.lose_row(&text)) {
+            self.rows_lost += 1;
+            self.stats.mark("row_lost");
         }
     }
 

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use whimbrel_core::base::limits::KINDS_BYTES_MAX;
 use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::RestartIntensity;
-use whimbrel_core::node::{Config, Node};
+use whimbrel_core::node::{Config, Event, Node};
+use whimbrel_core::view::Labels;
 use whimbrel_core::wire::hello::Mode;
 
 use super::{Cluster, Shared, advertise};
+use crate::admission::{Admission, NodeRule, add_label};
 use crate::clock;
 use crate::discovery::{Discovery, Here, Sources};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
@@ -73,6 +76,9 @@ pub struct Builder {
     node_name: Option<String>,
     secret: SecretSource,
     discovery: Vec<Arc<dyn Discovery>>,
+    admission: Admission,
+    /// The first error stays and is told by `join`.
+    labels: Result<Labels, JoinError>,
     join_within: Duration,
     on_abort: OnAbort,
     common: Common,
@@ -211,6 +217,8 @@ impl Builder {
             node_name: None,
             secret: SecretSource::None,
             discovery: Vec::new(),
+            admission: Admission::default(),
+            labels: Ok(Labels::new()),
             join_within: JOIN_MAX,
             on_abort: OnAbort::Refuse,
             common: Common::new(),
@@ -281,6 +289,29 @@ impl Builder {
         self
     }
 
+    /// Says something of this node, as `zone` = `eu-1`: at most 16 labels, each text by the rules of names.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        if let Ok(labels) = &mut self.labels
+            && let Err(error) = add_label(labels, key, value)
+        {
+            self.labels = Err(error);
+        }
+        self
+    }
+
+    /// Admits nodes that fit this rule, or another given here; without any, all that know the secret. The same on all
+    /// nodes: one that only some admit is left out of the view.
+    pub fn allow(mut self, rule: NodeRule) -> Self {
+        self.admission.allow.push(rule);
+        self
+    }
+
+    /// Admits no node that fits this rule, whatever else it fits. The same on all nodes.
+    pub fn deny(mut self, rule: NodeRule) -> Self {
+        self.admission.deny.push(rule);
+        self
+    }
+
     /// How long a node that finds no cluster waits before it founds one alone; default 2 s, less than
     /// [`Builder::join_within`].
     pub fn found_alone_after(mut self, wait: Duration) -> Self {
@@ -314,6 +345,7 @@ impl Builder {
             return Err(bad("advertise", "host:port, at most 320 bytes, without control characters"));
         }
         let secret = self.secret.read()?;
+        config.labels = self.labels?;
         let parts = Parts::new(kinds, hook, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster.clone(),
@@ -324,6 +356,7 @@ impl Builder {
             replicas: config.replicas as u8,
             sessions_max: SESSIONS_MAX,
             features: FEATURES,
+            admission: self.admission,
             mutants: config.mutants,
             timings: Timings::default(),
         };
@@ -487,14 +520,29 @@ impl Parts {
             views,
             events,
         };
+        // Before the driver runs, so that no word of it is missed.
+        let mut told = driver.events.subscribe();
         tasks.spawn_until_stopped("driver", driver.run());
         tasks.spawn_until_stopped("sweeper", exchange.sweep());
         if let Some(sources) = sources.filter(Sources::find_others) {
             sources.start(&tasks, control);
         }
-        match cluster.wait_for_members(1, join_within).await {
-            Ok(_) => Ok(cluster),
-            Err(_) => Err(JoinError::Deadline),
+        let name_taken = async {
+            loop {
+                match told.recv().await {
+                    Ok(Event::NameTaken(_)) => break,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            joined = cluster.wait_for_members(1, join_within) => match joined {
+                Ok(_) => Ok(cluster),
+                Err(_) => Err(JoinError::Deadline),
+            },
+            () = name_taken => Err(JoinError::NameTaken { name: cluster.node_name().to_owned() }),
         }
     }
 }

@@ -164,6 +164,7 @@ fn refusal(answer: Answer) -> RequestError {
         Answer::NotFound | Answer::InitFailed(_) | Answer::NoHost(_) => RequestError::NotFound,
         Answer::Quarantined => RequestError::Quarantined,
         Answer::Overloaded => RequestError::Overloaded,
+        Answer::Unlinked => RequestError::NodeLost,
         Answer::Deadline(executed) => RequestError::Deadline { executed },
         Answer::AlreadyRunning(located) | Answer::Located(located) | Answer::Started { located, .. } => {
             RequestError::WrongKind { found: located.kind.to_string() }

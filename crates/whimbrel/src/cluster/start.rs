@@ -192,7 +192,11 @@ impl<P: Process> Request<P> {
             args: args.clone(),
             policy: kind.allowed(policy.unwrap_or(options.policy)),
             // Arguments without an encoding can only be read here.
-            placement: if kind.stays() { Placement::Local } else { placement.unwrap_or(options.placement) },
+            placement: if kind.stays() {
+                Placement::Local
+            } else {
+                placement.unwrap_or_else(|| options.placement.clone())
+            },
         };
         if kind.stays() && options.hosting == Hosting::Elsewhere {
             return Err(unknown());
@@ -226,6 +230,8 @@ impl Cluster {
             Answer::Quarantined => Err(StartError::Quarantined),
             Answer::Deadline(executed) => Err(StartError::Deadline { executed }),
             Answer::Overloaded => Err(StartError::Overloaded),
+            // Only questions end so: a start waits for the owner.
+            Answer::Unlinked => Err(StartError::Deadline { executed: Executed::No }),
             Answer::NotFound | Answer::Done => Err(StartError::Deadline { executed: Executed::Unknown }),
         }
     }

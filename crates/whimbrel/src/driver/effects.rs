@@ -34,6 +34,7 @@ impl Running {
                     transport.end_session(peer);
                 }
             }
+            Effect::Unlinked(peer) => exchange.on_unlinked(peer),
             // Available mode: every node is its own authority.
             Effect::ProposeView(view) => self.feed(Input::ViewDecided(view)),
             Effect::ViewInstalled(view) => self.install(&view),
@@ -100,7 +101,10 @@ impl Running {
     fn answer(&mut self, number: u64, name: &Name, answer: Answer) {
         let exchange = &self.parts.exchange;
         match self.waiting.remove(&number) {
-            Some(Waiting::Entry(entry)) => exchange.on_answer(&entry, &answer),
+            Some(Waiting::Entry(entry)) => match &answer {
+                Answer::Located(at) if self.parts.node.is_unlinked(at.host) => exchange.on_no_way(&entry),
+                answer => exchange.on_answer(&entry, answer),
+            },
             Some(Waiting::Asker(asker)) => {
                 if let Answer::Started { located, .. }
                 | Answer::AlreadyRunning(located)
@@ -135,6 +139,8 @@ impl Running {
             }
             Event::Expelled => tracing::warn!("a view excluded this node"),
             Event::Quarantined(name) => tracing::warn!(?name, "a process failed too often"),
+            Event::NameTaken(_) => tracing::warn!("a living node of the cluster has this node's name"),
+            Event::Unlinked(name, _) => tracing::warn!(?name, "no link with a member of the view"),
             other => tracing::info!(event = ?other, "cluster"),
         }
         // Without a receiver there is nobody to tell.

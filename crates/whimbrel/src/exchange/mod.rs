@@ -233,6 +233,7 @@ impl Exchange {
             Answer::Quarantined => {
                 entry.with_port(|port, here, out| port.on_negative(here, ErrorCode::Quarantined, out));
             }
+            Answer::Unlinked => self.on_no_way(entry),
             Answer::Started { .. }
             | Answer::AlreadyRunning(_)
             | Answer::Done
@@ -240,6 +241,19 @@ impl Exchange {
             | Answer::Overloaded => {
                 entry.with_port(|port, here, out| port.on_locate_failed(here, out));
             }
+        }
+    }
+
+    /// The process runs where no link leads: what waits for it ends.
+    pub(crate) fn on_no_way(&self, entry: &Arc<Entry>) {
+        entry.with_port(|port, here, out| port.on_negative(here, ErrorCode::NodeLost, out));
+    }
+
+    /// There has been no link with this member for long: calls to it end, and what waits for it asks where to go.
+    pub(crate) fn on_unlinked(&self, peer: Incarnation) {
+        self.calls_lost(peer);
+        for entry in self.all_entries() {
+            entry.with_port(|port, here, out| port.on_host_lost(here, peer, out));
         }
     }
 

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use whimbrel_core::base::limits::FRAME_BYTES_MAX;
+use whimbrel_core::base::limits::{FRAME_BYTES_MAX, LABELS_MAX};
 use whimbrel_core::view::MemberInfo;
 use whimbrel_core::wire::frame::{self, FrameError};
 use whimbrel_core::wire::hello::{
@@ -311,7 +311,13 @@ impl Proven {
             return Err(HandshakeError::OutOfTurn);
         }
         welcome.member.check().map_err(HandshakeError::NoMember)?;
-        right.await_namesakes(&welcome.member).await;
+        if welcome.member.labels.len() > LABELS_MAX {
+            return Err(HandshakeError::OutOfTurn);
+        }
+        // Only now: the peer has proven that it is of the cluster.
+        if !config.admission.admits(&welcome.member) {
+            return Err(self.0.refuse(Refusal::NotAdmitted).await);
+        }
         if let Err(lost) = right.check_peer(&welcome.member) {
             self.0.refuse(lost.refusal()).await;
             return Err(HandshakeError::Lost(lost));

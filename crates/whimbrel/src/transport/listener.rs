@@ -88,7 +88,7 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, from: IpAddr, seat: Seat)
     let handshake = handshake::accept(&shared, stream, move || drop(seat));
     let result = tokio::time::timeout(shared.config.timings.handshake, handshake).await;
     let error = match result {
-        Ok(Err(HandshakeError::Lost(lost @ (Lost::NameInUse | Lost::TooMany)))) => lost.refusal().to_string(),
+        Ok(Err(HandshakeError::Lost(lost @ Lost::TooMany))) => lost.refusal().to_string(),
         Ok(Ok(()) | Err(HandshakeError::Lost(_) | HandshakeError::OwnAddress)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the handshake took too long".to_owned(),

@@ -52,6 +52,7 @@ use whimbrel_core::wire::Control;
 use whimbrel_core::wire::frame::MessageFrame;
 use whimbrel_core::wire::hello::Mode;
 
+use crate::admission::Admission;
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 
@@ -83,6 +84,8 @@ pub(crate) struct TransportConfig {
     pub(crate) sessions_max: usize,
     /// Optional parts of the protocol that this node speaks.
     pub(crate) features: u64,
+    /// Which nodes get a session.
+    pub(crate) admission: Admission,
     /// The planted bug of this run, if any.
     pub(crate) mutants: Mutants,
     /// Waiting times.

@@ -72,8 +72,6 @@ pub(super) enum Lost {
     NotReady,
     /// A younger life of the peer is connected.
     Outdated,
-    /// An older life of the peer is connected and speaks.
-    NameInUse,
     /// This node has as many sessions as it may.
     TooMany,
 }
@@ -85,7 +83,6 @@ impl Lost {
             Lost::AlreadyUp | Lost::Duplicate => Refusal::Duplicate,
             Lost::NotReady => Refusal::NotReady,
             Lost::Outdated => Refusal::Outdated,
-            Lost::NameInUse => Refusal::NameInUse,
             Lost::TooMany => Refusal::Busy,
         }
     }
@@ -107,11 +104,6 @@ impl Right {
     /// See [`Shared::check_peer`].
     pub(super) fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
         self.shared.check_peer(peer)
-    }
-
-    /// See [`Shared::await_end_of`].
-    pub(super) async fn await_namesakes(&self, peer: &MemberInfo) {
-        self.shared.await_end_of(|session| is_other_life(session, peer)).await;
     }
 }
 
@@ -302,11 +294,11 @@ impl Shared {
     /// Whether a peer may have a session at all: checked while it can still be told.
     ///
     /// # Errors
-    /// Another life of the same node is connected: a younger one, or one that lives. Or there is no room.
+    /// A younger life of the same node is connected. Or there is no room.
     fn check_peer(&self, peer: &MemberInfo) -> Result<(), Lost> {
         let registry = self.read();
         registry.check_room(peer.incarnation, self.config.sessions_max)?;
-        registry.check_other_lives(peer, self.lives_within())
+        registry.check_other_lives(peer)
     }
 
     /// Whoever is connected and was heard within this time lives, whatever another peer says.
@@ -382,7 +374,7 @@ impl Registry {
             return Err(Lost::Duplicate);
         }
         self.check_room(right.peer, shared.config.sessions_max)?;
-        let mut predecessors = self.end_other_lives(&peer, shared.lives_within())?;
+        let mut predecessors = self.end_other_lives(&peer)?;
         if let Some(resumed) = &right.session {
             // It may have ended since the peer was told that it goes on.
             let known = self.sessions.get(&right.peer).is_some_and(|known| Arc::ptr_eq(known, resumed));
@@ -409,6 +401,10 @@ impl Registry {
     /// Whether a younger life of this peer's node is connected. Then this one is a late guest, or two nodes
     /// share a name.
     fn has_younger(&self, peer: &MemberInfo) -> bool {
+        if self.sessions.get(&peer.incarnation).is_some_and(|s| !s.is_ending()) {
+            // It goes on; who of two living nodes with one name is a member is decided by membership.
+            return false;
+        }
         let younger = |s: &Session| s.peer().incarnation.started_ms > peer.incarnation.started_ms;
         self.other_lives(peer).any(|s| !s.is_ending() && s.is_connected() && younger(s))
     }
@@ -419,25 +415,18 @@ impl Registry {
         if has_room { Ok(()) } else { Err(Lost::TooMany) }
     }
 
-    fn check_other_lives(&self, peer: &MemberInfo, lives_within: Duration) -> Result<(), Lost> {
+    fn check_other_lives(&self, peer: &MemberInfo) -> Result<(), Lost> {
         if self.has_younger(peer) {
             return Err(Lost::Outdated);
-        }
-        // A younger life is no proof that an older one is over: anybody could claim to be one.
-        if self.other_lives(peer).any(|s| !s.is_ending() && s.is_living(lives_within)) {
-            return Err(Lost::NameInUse);
         }
         Ok(())
     }
 
-    /// A node has one life at a time: its earlier ones, if they do not speak, are over when a younger one shows itself.
-    fn end_other_lives(
-        &self,
-        peer: &MemberInfo,
-        lives_within: Duration,
-    ) -> Result<Vec<CancellationToken>, Lost> {
-        self.check_other_lives(peer, lives_within)?;
-        let ended = self.other_lives(peer).map(|session| {
+    /// A node has one life at a time: its earlier ones are over when a younger one shows itself. But not on its word
+    /// alone: one whose connection stands may well live, and two nodes with one name are told apart by membership.
+    fn end_other_lives(&self, peer: &MemberInfo) -> Result<Vec<CancellationToken>, Lost> {
+        self.check_other_lives(peer)?;
+        let ended = self.other_lives(peer).filter(|session| !session.is_connected()).map(|session| {
             session.end(LinkLoss::Replaced);
             session.ended().clone()
         });

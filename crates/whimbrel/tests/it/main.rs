@@ -8,4 +8,5 @@ mod discovery;
 mod local;
 mod lives;
 mod nodes;
+mod placed;
 mod registered;

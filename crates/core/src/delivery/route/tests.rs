@@ -92,6 +92,21 @@ fn the_table_of_transitions_is_as_committed() {
 }
 
 #[test]
+fn where_no_link_leads_what_waits_ends_and_what_comes_is_refused_for_a_while() {
+    let epochs = Epochs::new();
+    let (h, mut out) = (here(&epochs, 0), PortOutput::default());
+    let mut route = route("Resolving", &epochs);
+    // 3 came after the question: it is asked for anew.
+    route.on_negative(h.now, ErrorCode::NodeLost, &mut out);
+    assert_eq!(told(&mut out), "end 1 node_lost unknown; end 2 node_lost unknown; locate");
+    route.on_negative(h.now, ErrorCode::NodeLost, &mut out);
+    assert_eq!(told(&mut out), "end 3 node_lost no");
+    let refused = Sent::Refused { message: note(4), code: ErrorCode::NodeLost };
+    assert_eq!(route.send(note(4), h.now), refused);
+    assert_eq!(route.send(note(4), h.now + CUT_PATIENCE), Sent::Held { locate: true });
+}
+
+#[test]
 fn what_no_copy_is_out_of_goes_on_with_all_behind_it() {
     let epochs = Epochs::new();
     let (h, mut out) = (here(&epochs, 0), PortOutput::default());

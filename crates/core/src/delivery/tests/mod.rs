@@ -43,6 +43,7 @@ pub(crate) fn view(counter: u64, members: &[u64]) -> View {
         weight: 100,
         kinds: Vec::new(),
         draining: false,
+        labels: Default::default(),
     };
     View { id: ViewId { counter, author: 1 }, parent: None, members: members.iter().map(member).collect() }
 }

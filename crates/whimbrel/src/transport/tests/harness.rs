@@ -75,6 +75,7 @@ pub(super) fn config() -> TransportConfig {
         replicas: 2,
         sessions_max: super::super::SESSIONS_MAX,
         features: 0,
+        admission: Default::default(),
         mutants: Mutants::default(),
         timings: Timings::default(),
     }
@@ -110,6 +111,7 @@ impl Node {
             weight: 100,
             kinds: Vec::new(),
             draining: false,
+            labels: Default::default(),
         };
         Node { transport, events, seen, me, bound, tasks }
     }

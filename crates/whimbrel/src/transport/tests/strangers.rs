@@ -7,6 +7,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use whimbrel_core::base::Name;
+use whimbrel_core::node::LinkLoss;
 use whimbrel_core::wire::frame::{self, FrameKind};
 use whimbrel_core::wire::hello::{
     CHALLENGE_BYTES, Claim, Greeting, Hello, Proof, Refusal, Role, UNPROVEN_BYTES_MAX, VERSION, VERSION_MIN,
@@ -14,8 +16,9 @@ use whimbrel_core::wire::hello::{
 };
 
 use super::super::listener::UNPROVEN_PER_ADDRESS_MAX;
-use super::super::{Transport, TransportError};
+use super::super::{Transport, TransportError, TransportEvent};
 use super::harness::{Node, PATIENCE, config, incarnation, pair};
+use crate::admission::NodeRule;
 use crate::secret::Secret;
 
 fn hello(started_ms: u64) -> Hello {
@@ -158,6 +161,30 @@ async fn nodes_with_other_settings_are_refused() {
         other.expect_connect_failed(&node.bound).await;
         node.assert_no_event();
     }
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_admitted_gets_no_session_whoever_dials() {
+    let mut picky = config();
+    picky.admission.deny = vec![NodeRule::parse("zone=far")];
+    let mut picky = Node::start("one", 1, picky).await;
+    let mut far = Node::start("two", 2, config()).await;
+    far.me.labels.insert(Name::new("zone").unwrap(), Name::new("far").unwrap());
+    far.transport.reincarnate(far.me.clone());
+    // The acceptor learns last who dials: the dialler may have announced the session before it is refused.
+    far.connect(&picky.bound);
+    match tokio::time::timeout(PATIENCE, far.events.recv()).await.unwrap().unwrap() {
+        TransportEvent::SessionUp { .. } => {
+            far.expect_down(picky.incarnation(), LinkLoss::Unreachable).await;
+        }
+        event => assert!(matches!(event, TransportEvent::ConnectFailed(_)), "{event:?}"),
+    }
+    picky.connect(&far.bound);
+    picky.expect_connect_failed(&far.bound).await;
+    picky.assert_no_event();
+    let mut near = Node::start("three", 3, config()).await;
+    near.connect(&picky.bound);
+    near.expect_up(&picky).await;
 }
 
 #[tokio::test]

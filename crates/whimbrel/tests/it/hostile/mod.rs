@@ -218,6 +218,9 @@ async fn commands_without_a_warrant_end_nothing_and_are_told_of_once_a_second() 
             directory::Message::End { name: name.clone(), token, reason: ExitReason::Killed },
             directory::Message::Retoken { name: name.clone(), old: token, new: Token::from_u64(u64::MAX) },
             directory::Message::Grant(directory::Record {
+                age_ms: 0,
+                node_deaths_ms: Vec::new().into(),
+                suspicion: Default::default(),
                 name: name.clone(),
                 kind: located.kind.clone(),
                 args: Bytes::default(),

@@ -45,6 +45,7 @@ impl Peer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let me = MemberInfo {
+            labels: Default::default(),
             name: Name::new(name).unwrap(),
             incarnation: Incarnation { started_ms: now.as_millis() as u64, nonce: now.as_nanos() as u64 },
             address: listener.local_addr().unwrap().to_string().into(),

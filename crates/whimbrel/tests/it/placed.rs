@@ -1,0 +1,66 @@
+//! Where processes are placed, and which nodes get in.
+
+use whimbrel::{Cluster, JoinError, KindOptions, Name, NodeRule, Placement, StartError, StaticList};
+
+use crate::kinds::*;
+
+fn builder(node: &str, seeds: &[&Cluster]) -> whimbrel::Builder {
+    Cluster::builder("test")
+        .node_name(node)
+        .listen("127.0.0.1:0")
+        .discovery(StaticList::new(seeds.iter().map(|seed| seed.address().to_owned())))
+        .kind::<Counter>(KindOptions::default())
+}
+
+fn pinned(node: &str) -> Placement {
+    Placement::Pinned(Name::new(node).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pinned_process_runs_on_its_node_and_on_no_other() {
+    let first = builder("first", &[]).join().await.unwrap();
+    let second = builder("second", &[&first]).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    for at in 0..8 {
+        let node = if at % 2 == 0 { "first" } else { "second" };
+        let name = format!("counter:{at}");
+        let starter = if at < 4 { &first } else { &second };
+        let started = starter.start::<Counter>(&name, 0).placement(pinned(node)).await.unwrap();
+        assert_eq!(started.process.place().await.unwrap().0, node);
+    }
+    let away = first.start::<Counter>("away", 0).placement(pinned("third")).await;
+    assert!(matches!(away, Err(StartError::NoHost { .. })), "{away:?}");
+    second.leave().await;
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_second_node_of_one_name_does_not_join_and_disturbs_nobody() {
+    let first = builder("first", &[]).join().await.unwrap();
+    let second = builder("second", &[&first]).join().await.unwrap();
+    let counter = first.start::<Counter>("a", 5).placement(pinned("second")).await.unwrap().process;
+    let twin = builder("second", &[&first, &second]).join().await;
+    assert!(matches!(&twin, Err(JoinError::NameTaken { name }) if name == "second"), "{twin:?}");
+    assert_eq!(counter.add(1).await, Ok(6));
+    second.leave().await;
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_is_admitted_by_its_labels() {
+    let european = |node: &str, seeds: &[&Cluster], zone: &str| {
+        builder(node, seeds).label("zone", zone).allow(NodeRule::parse("zone=eu-*"))
+    };
+    let first = european("first", &[], "eu-1").join().await.unwrap();
+    let second = european("second", &[&first], "eu-2").join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    // Nobody admits it, so it is a cluster of its own.
+    let stranger = builder("third", &[&first, &second]).label("zone", "us-1").join().await.unwrap();
+    assert_eq!(stranger.view().map(|view| view.members.len()), Some(1));
+    assert_eq!(first.view().map(|view| view.members.len()), Some(2));
+    let bad = builder("fourth", &[]).label("zone\n", "x").join().await;
+    assert!(matches!(bad, Err(JoinError::BadLabel { .. })), "{bad:?}");
+    for node in [stranger, second, first] {
+        node.leave().await;
+    }
+}
