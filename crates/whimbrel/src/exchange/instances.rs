@@ -107,7 +107,7 @@ impl Exchange {
         state.instance = Some(instance.clone());
         state.token = record.token;
         state.args = kind.stays().then(|| Box::new(record.args.clone()));
-        state.kind = Some(record.kind.clone());
+        state.kind = Some(kind.kind().clone());
         let left = entry.settle(&mut state, &mut out);
         drop(state);
         entry.finish(left);

@@ -264,7 +264,9 @@ impl Exchange {
             token: located.token,
             gate: located.gate,
         };
-        entry.lock().kind = Some(located.kind.clone());
+        // The text that this node has, if it knows the kind: one for all entries, not one for each answer.
+        let known = self.kinds.get(located.kind.as_str()).map(|kind| kind.kind());
+        entry.lock().kind = Some(known.unwrap_or(&located.kind).clone());
         entry.with_port(|port, here, out| port.on_located(here, at, out));
     }
 
