@@ -19,6 +19,7 @@ mod client;
 mod exchange;
 mod fault;
 mod handshake;
+mod healing;
 mod instance;
 mod network;
 mod queue;
@@ -27,7 +28,7 @@ mod shell;
 
 use client::KIND;
 pub(crate) use client::Want;
-pub(crate) use fault::CONVERGENCE;
+pub(crate) use healing::CONVERGENCE;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
