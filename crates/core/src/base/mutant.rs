@@ -34,11 +34,21 @@ pub enum Mutant {
     MailboxDroppedAtRestart,
     /// The gate admits a message though one before it is missing.
     GapIgnored,
+    /// A mailbox admits messages beyond its limit.
+    MailboxUnbounded,
+    /// An owner keeps requests waiting beyond the limit of a slot.
+    WaitersUnbounded,
+    /// A link writes what nodes decide after all messages that wait.
+    ControlLast,
+    /// A name whose `init` has not returned holds up the other names of its slot.
+    InitHoldsSlot,
+    /// A view with another number of members deals all slots anew.
+    SlotsDealtAnew,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 14] = [
+    pub const ALL: [Mutant; 19] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -53,6 +63,11 @@ impl Mutant {
         Mutant::IncompleteCopyOpened,
         Mutant::MailboxDroppedAtRestart,
         Mutant::GapIgnored,
+        Mutant::MailboxUnbounded,
+        Mutant::WaitersUnbounded,
+        Mutant::ControlLast,
+        Mutant::InitHoldsSlot,
+        Mutant::SlotsDealtAnew,
     ];
 }
 

@@ -7,7 +7,6 @@ use super::message::Message;
 use super::record::{Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
-use crate::base::limits::REQUESTS_MAX;
 use crate::base::{Executed, Incarnation, Mutant, Mutants, Name, RequestId, Time};
 
 #[derive(Debug)]
@@ -36,6 +35,10 @@ impl Asks {
         Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), mutants }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let due = self.deadlines.first().filter(|_| !self.mutants.has(Mutant::DeadlineLost));
         [due, self.repeats.first()].into_iter().flatten().map(|(at, _)| *at).min()
@@ -53,7 +56,7 @@ impl Directory {
     /// User code on this node asks something about a name.
     pub fn handle_request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration, now: Time) {
         let request = RequestId { caller: self.me, number };
-        if self.asks.open.len() >= REQUESTS_MAX {
+        if self.asks.open.len() >= self.settings.limits.requests {
             self.tell(Output::Answer { request, name, answer: Answer::Overloaded });
             return;
         }
@@ -94,6 +97,10 @@ impl Directory {
                 break;
             }
             let Some(asked) = self.asks.take(request) else { break };
+            // Where it waits it takes room, and nobody waits for its answer any more.
+            for owner in &asked.sent_to {
+                self.send(*owner, Message::Forget(vec![(asked.name.clone(), request)]));
+            }
             let executed = match asked.sent_to.is_empty() {
                 true => Executed::No,
                 false => Executed::Unknown,

@@ -7,12 +7,14 @@ use minicbor::{Decode, Encode};
 
 use super::message::{Change, Fill, FillFor};
 use super::record::{Record, StartOutcome, Tombstone};
-use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
+use crate::base::limits::FILL_BYTES_MAX;
 use crate::base::{Name, SlotId, Time, Token};
 use crate::view::ViewId;
 
 /// About how many bytes a tombstone takes on the wire.
 const TOMBSTONE_BYTES: usize = 512;
+/// Removals beyond twice the tombstones before those without one are forgotten: that walk costs as much as it frees.
+pub(super) const REMOVALS_SPARE: usize = 64;
 /// How long a tombstone is kept.
 const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -56,8 +58,8 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Applies one change.
-    pub(super) fn apply(&mut self, change: Change, now: Time) {
+    /// Applies one change. Of more tombstones than these the oldest are summed up.
+    pub(super) fn apply(&mut self, change: Change, tombstones_max: usize, now: Time) {
         match change {
             Change::Put(record) => {
                 self.tombstones.remove(&record.name);
@@ -67,16 +69,16 @@ impl Copy {
                 self.entries.remove(&name);
                 self.removals.push_back((now, name.clone()));
                 self.tombstones.insert(name, (tombstone, now));
-                self.collect(now);
+                self.collect(tombstones_max, now);
             }
         }
     }
 
     /// Sums up old tombstones in the watermark.
-    fn collect(&mut self, now: Time) {
+    fn collect(&mut self, tombstones_max: usize, now: Time) {
         while let Some((at, name)) = self.removals.front() {
-            if now.since(*at) <= TOMBSTONE_KEPT && self.tombstones.len() <= TOMBSTONES_MAX {
-                return;
+            if now.since(*at) <= TOMBSTONE_KEPT && self.tombstones.len() <= tombstones_max {
+                break;
             }
             // A name that was used and freed again since has a younger one.
             let (at, name) = (*at, name.clone());
@@ -85,6 +87,17 @@ impl Copy {
                 self.sum_up(&name);
             }
         }
+        // One name, used and freed for ever, leaves one tombstone and many removals.
+        if self.removals.len() > 2 * self.tombstones.len() + REMOVALS_SPARE {
+            let tombstones = &self.tombstones;
+            let counts = |(at, name): &(Time, Name)| tombstones.get(name).is_some_and(|(_, freed)| freed == at);
+            self.removals.retain(counts);
+        }
+    }
+
+    /// Tombstones, and removals that are remembered for them.
+    pub(super) fn graves(&self) -> (usize, usize) {
+        (self.tombstones.len(), self.removals.len())
     }
 
     fn sum_up(&mut self, name: &Name) {

@@ -21,6 +21,8 @@ mod reports;
 mod request;
 mod restart;
 mod slots;
+mod usage;
+mod waiters;
 mod writes;
 
 pub use copy::Mark;
@@ -33,7 +35,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{ErrorCode, ExitReason, Incarnation, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
+use crate::base::limits::{EARLY_MAX, Limits};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
@@ -45,8 +48,6 @@ use slots::{Batch, Owned};
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
-/// Messages of views that this node has not installed yet.
-const EARLY_MAX: usize = 8_192;
 
 /// What the directory needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub struct Settings {
     pub detection: Duration,
     /// How restarts are spaced and counted.
     pub restart: RestartIntensity,
+    /// How large its tables may become.
+    pub limits: Limits,
     /// The planted bug, if any.
     pub mutants: Mutants,
 }
@@ -200,9 +203,11 @@ impl Directory {
     pub fn handle_view(&mut self, chain: &Chain, now: Time) {
         let new_line = self.line.is_none();
         let view = Arc::clone(chain.current());
-        let table = (0..self.settings.slots)
-            .map(|slot| Replicas::of(SlotId(slot), &view, self.settings.replicas))
-            .collect();
+        let mut table = Replicas::table(&view, self.settings.slots, self.settings.replicas);
+        if self.settings.mutants.has(Mutant::SlotsDealtAnew) && !table.is_empty() {
+            let by = view.members.len() % table.len();
+            table.rotate_left(by);
+        }
         self.line = Some(Line { chain: chain.clone(), table });
         self.take_over(now);
         self.host_follows_view(new_line, now);

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::copy::{Copy, Mark};
 use super::message::{Change, Fill, FillFor, Message, SlotWrite};
-use super::names::Waiter;
 use super::record::{Record, RecordState};
+use super::waiters::Waiter;
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
 use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
@@ -441,7 +441,7 @@ impl Directory {
         let found = std::mem::take(found);
         let mut copy = Copy::default();
         for record in found.into_values() {
-            copy.apply(Change::Put(record), now);
+            copy.apply(Change::Put(record), self.settings.limits.tombstones, now);
         }
         self.copies.insert(slot, copy);
         self.open(slot, now);

@@ -78,7 +78,7 @@ impl Directory {
                 self.driving.remove(change.name());
             }
         }
-        copy.apply(change, now);
+        copy.apply(change, self.settings.limits.tombstones, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
             for after in after {
                 self.run_after(slot, after, now);
@@ -122,7 +122,7 @@ impl Directory {
             let Some(copy) = self.copies.get_mut(&slot) else { continue };
             if copy.mark.opened == Some(view) && seq == copy.mark.seq + 1 {
                 copy.mark.seq = seq;
-                copy.apply(change, now);
+                copy.apply(change, self.settings.limits.tombstones, now);
             }
             if copy.mark.opened == Some(view) && seq <= copy.mark.seq {
                 let seq = copy.mark.seq;

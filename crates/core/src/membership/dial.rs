@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::base::limits::ADDRESSES_MAX;
 use crate::base::{Address, Time};
 
 /// Between two tries of an address that answers with nothing.
@@ -16,8 +17,6 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_SILENT: Duration = Duration::from_secs(10);
 /// How long an address is dialled that only a former view names.
 const FORMER_KEPT: Duration = Duration::from_secs(3600);
-/// Addresses that are remembered.
-const TARGETS_MAX: usize = 1024;
 
 #[derive(Debug)]
 struct Target {
@@ -37,6 +36,11 @@ pub(super) struct Dial {
 }
 
 impl Dial {
+    /// How many addresses are dialled.
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
     /// The whole list that discovery has found.
     pub(super) fn discovered(&mut self, addresses: Vec<Address>, now: Time) {
         self.discovery_answered = true;
@@ -59,7 +63,7 @@ impl Dial {
     }
 
     fn target(&mut self, address: Address, now: Time) -> Option<&mut Target> {
-        if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&address) {
+        if self.targets.len() >= ADDRESSES_MAX && !self.targets.contains_key(&address) {
             return None;
         }
         Some(self.targets.entry(address).or_insert(Target {
