@@ -90,7 +90,8 @@ impl Copy {
         // One name, used and freed for ever, leaves one tombstone and many removals.
         if self.removals.len() > 2 * self.tombstones.len() + REMOVALS_SPARE {
             let tombstones = &self.tombstones;
-            let counts = |(at, name): &(Time, Name)| tombstones.get(name).is_some_and(|(_, freed)| freed == at);
+            let counts =
+                |(at, name): &(Time, Name)| tombstones.get(name).is_some_and(|(_, freed)| freed == at);
             self.removals.retain(counts);
         }
     }

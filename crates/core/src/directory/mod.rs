@@ -36,7 +36,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{EARLY_MAX, Limits};
-use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
+use crate::base::{
+    ErrorCode, ExitReason, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
+};
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;

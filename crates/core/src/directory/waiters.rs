@@ -63,7 +63,8 @@ impl Directory {
     /// No room. A copy of a request that the record knows is not refused, since the request goes on: its asker asks
     /// again, until there is room or its deadline.
     pub(super) fn refuse_to_wait(&mut self, slot: SlotId, request: RequestId, name: Name) {
-        let record = self.copies.get(&slot).and_then(|copy| copy.entries.get(&name)).map(|entry| &entry.record);
+        let record =
+            self.copies.get(&slot).and_then(|copy| copy.entries.get(&name)).map(|entry| &entry.record);
         if !record.is_some_and(|r| r.request == request || r.stopping_by.contains(&request)) {
             self.answer(request, name, Answer::Overloaded);
         }

@@ -49,6 +49,7 @@ impl World {
             Fault::Panic => self.panic_one(),
             Fault::Join => self.join_one(),
             Fault::Leave => self.leave_one(),
+            Fault::WallJump => self.wall_jump(),
         }
     }
 
@@ -56,7 +57,7 @@ impl World {
         (0..self.machines.len() as u16).filter(|h| self.machines[usize::from(*h)].is_up()).collect()
     }
 
-    fn draw_up(&mut self) -> Option<u16> {
+    pub(super) fn draw_up(&mut self) -> Option<u16> {
         let up = self.up_hosts();
         (!up.is_empty()).then(|| up[self.fault_rng.below(up.len() as u64) as usize])
     }

@@ -33,6 +33,7 @@ impl World {
         self.tell(0, 17, 0, || "everything heals".into());
         self.plan.panic_permille = 0;
         self.plan.init_fail_permille = 0;
+        self.calm_down();
         for cut in 0..self.cuts.len() as u32 {
             self.mend(cut);
         }
