@@ -175,8 +175,6 @@ pub(crate) struct History {
     pub(crate) owners: BTreeMap<ViewId, Vec<Option<Incarnation>>>,
     /// By table.
     pub(crate) fullest: BTreeMap<&'static str, Fullest>,
-    /// Names that hung in `init` or a handler.
-    pub(crate) hung: Vec<(u32, Micros)>,
     /// Names below this may be slow, or hang.
     pub(crate) odd_names: u32,
     /// Connections took time for each frame, so messages waited for others.

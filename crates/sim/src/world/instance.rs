@@ -59,9 +59,7 @@ impl World {
             entry.instance = Some(instance);
         }
         let takes = 1 + self.process_rng.below(self.plan.init_max.max(1));
-        if !self.hangs(name, life) {
-            self.queue.at(self.now + takes, Event::InitDone(self.home(host), life));
-        }
+        self.return_after(takes, name, Event::InitDone(self.home(host), life));
     }
 
     fn init_fails(&mut self, name: u32) -> bool {
@@ -186,9 +184,7 @@ impl World {
         let slow = name < self.plan.odd_names && self.plan.slow_handler_max > 0;
         let most = if slow { self.plan.slow_handler_max } else { self.plan.handler_max };
         let takes = 1 + self.process_rng.below(most.max(1));
-        if !self.hangs(name, life) {
-            self.queue.at(self.now + takes, Event::HandlerDone(self.home(host), life));
-        }
+        self.return_after(takes, name, Event::HandlerDone(self.home(host), life));
     }
 
     /// A handler returns, or panics.

@@ -46,7 +46,7 @@ use crate::plan::{Fault, Plan};
 use exchange::Message;
 use fault::Cut;
 use network::Network;
-use queue::{Event, Home, Queue};
+use queue::{Event, Queue};
 use shell::Machine;
 
 /// Events without progress of time: a loop between nodes.
@@ -98,8 +98,8 @@ pub(crate) struct World {
     fault_rng: Rng,
     process_rng: Rng,
     storm_rng: Rng,
-    /// Lives that hang.
-    hung: Vec<(Home, u32)>,
+    /// What the end of all faults lets go on.
+    hung: Vec<Event>,
     /// Inputs of all nodes.
     inputs: u64,
     round_trip: u64,

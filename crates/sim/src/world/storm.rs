@@ -94,17 +94,15 @@ impl World {
         true
     }
 
-    /// `init` or the handler of this name hangs until the end of all faults.
-    pub(super) fn hangs(&mut self, name: u32, life: u32) -> bool {
-        let may = name < self.plan.odd_names && self.plan.hang_permille > 0;
-        if !may || self.process_rng.below(1000) >= self.plan.hang_permille {
-            return false;
+    /// `init` or a handler of this name returns after a time, which `done` tells; or it hangs until the end of all
+    /// faults.
+    pub(super) fn return_after(&mut self, takes: Micros, name: u32, done: Event) {
+        let may_hang = name < self.plan.odd_names && self.plan.hang_permille > 0;
+        if may_hang && self.process_rng.below(1000) < self.plan.hang_permille {
+            self.stats.mark("hung");
+            return self.hung.push(done);
         }
-        self.stats.mark("hung");
-        self.history.hung.push((name, self.now));
-        let host = self.history.lives[life as usize].host;
-        self.hung.push((self.home(host), life));
-        true
+        self.queue.at(self.now + takes, done);
     }
 
     /// Whatever hangs goes on, and nothing is slow any more.
@@ -112,10 +110,8 @@ impl World {
         self.plan.hang_permille = 0;
         self.plan.slow_handler_max = 0;
         self.network.frame_time = 0;
-        for (home, life) in std::mem::take(&mut self.hung) {
-            // It was in one of the two; the other event finds it doing something else.
-            self.queue.at(self.now + 1, Event::InitDone(home, life));
-            self.queue.at(self.now + 2, Event::HandlerDone(home, life));
+        for done in std::mem::take(&mut self.hung) {
+            self.queue.at(self.now + 1, done);
         }
     }
 }
