@@ -123,14 +123,14 @@ impl Plan {
     fn shape_overload(&mut self, rng: &mut Rng) -> Storm {
         self.last_for(8, rng);
         self.ops = 300 + rng.below(200) as usize;
-        self.odd_names = 1 + rng.below(3) as u32;
+        self.odd_names = 1 + rng.below(6) as u32;
         self.slow_handler_max = 20 * MILLI + rng.below(40 * MILLI);
         // After the end of all faults what was admitted must be handled in time to be seen.
         self.handler_max = self.handler_max.min(MILLI);
         self.mailbox_max = [16, 64, 1024][rng.below(3) as usize];
         self.frame_time = [0, 1_000, 5_000][rng.below(3) as usize];
         self.limits = Limits { requests: 64, slot_waiters: 16, ..Limits::default() };
-        let lane_frames = [256, 1024][rng.below(2) as usize];
+        let lane_frames = [512, 2048][rng.below(2) as usize];
         self.link_limits = LinkLimits { lane_frames, unacknowledged: 256 };
         if rng.below(2) == 0 {
             self.draw_faults(&[Fault::Join, Fault::Leave, Fault::Reset], rng);
