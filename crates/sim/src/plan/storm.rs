@@ -124,10 +124,11 @@ impl Plan {
         self.last_for(8, rng);
         self.ops = 300 + rng.below(200) as usize;
         self.odd_names = 1 + rng.below(6) as u32;
-        self.slow_handler_max = 20 * MILLI + rng.below(40 * MILLI);
+        // Either the processes are the bottleneck or the network is.
+        self.slow_handler_max = [MILLI, 20 * MILLI, 60 * MILLI][rng.below(3) as usize];
         // After the end of all faults what was admitted must be handled in time to be seen.
         self.handler_max = self.handler_max.min(MILLI);
-        self.mailbox_max = [16, 64, 1024][rng.below(3) as usize];
+        self.mailbox_max = [16, 256, 4096][rng.below(3) as usize];
         self.frame_time = [0, 1_000, 5_000][rng.below(3) as usize];
         self.limits = Limits { requests: 64, slot_waiters: 16, ..Limits::default() };
         let lane_frames = [512, 2048][rng.below(2) as usize];

@@ -243,6 +243,9 @@ impl World {
     /// Far more than the process can handle.
     fn flood(&mut self, host: u16, client: u32) {
         let name = self.work_rng.below(u64::from(self.plan.odd_names.max(1))) as u32;
+        if self.work_rng.below(16) == 0 {
+            return self.start_one(host, client, name);
+        }
         for _ in 0..10 + self.work_rng.below(30) {
             let kind = if self.work_rng.below(4) == 0 { OpKind::Call } else { OpKind::Cast };
             self.message(host, client, name, kind);
