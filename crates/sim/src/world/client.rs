@@ -172,6 +172,8 @@ impl World {
             self.forget_idle_entries(host);
         }
         if self.plan.storm == Some(Storm::Overload) && self.work_rng.below(8) != 0 {
+            // Mostly one node is the loud one, so that its connections have more to carry than they can.
+            let host = if self.work_rng.below(4) == 0 { host } else { hosts[0] };
             return self.flood(host, client);
         }
         match self.work_rng.below(100) {

@@ -198,7 +198,8 @@ impl Network {
         if self.frame_time == 0 {
             return usize::MAX;
         }
-        let ahead = (now + WRITE_AHEAD).saturating_sub(self.free_at(id, direction).max(now));
+        let ahead =
+            (now + WRITE_AHEAD.max(self.frame_time)).saturating_sub(self.free_at(id, direction).max(now));
         (ahead / self.frame_time) as usize
     }
 
