@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_run() {
-        for profile in [Profile::Lite, Profile::Birth, Profile::Split] {
+        for profile in [Profile::Lite, Profile::Birth, Profile::Split, Profile::Storm] {
             for seed in 1..4 {
                 let first = run_seed(profile, seed, Mutants::default(), false);
                 let second = run_seed(profile, seed, Mutants::default(), false);

@@ -193,3 +193,47 @@ impl Copy {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::{ExitReason, Incarnation, RequestId};
+
+    const CALLER: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
+
+    fn freed(name: &str, token: u64) -> Change {
+        let tombstone = Tombstone {
+            token: Token::from_u64(token),
+            stopped_by: Vec::new(),
+            started_by: RequestId { caller: CALLER, number: token },
+            outcome: StartOutcome::Failed(ExitReason::Killed),
+        };
+        Change::Remove(Name::new(name).unwrap(), tombstone)
+    }
+
+    #[test]
+    fn one_name_that_is_freed_for_ever_leaves_little() {
+        let mut copy = Copy::default();
+        for token in 1..=10_000 {
+            copy.apply(freed("a", token), 100, Time::from_micros(token));
+            let (tombstones, removals) = copy.graves();
+            assert!(tombstones == 1 && removals <= 2 + REMOVALS_SPARE, "{tombstones} {removals}");
+        }
+        assert_eq!(copy.last_token(&Name::new("a").unwrap()), Token::from_u64(10_000));
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_tombstones_are_summed_up_in_the_watermark() {
+        let mut copy = Copy::default();
+        for token in 1..=10 {
+            copy.apply(freed(&format!("n{token}"), token), 4, Time::from_micros(token));
+            assert!(copy.graves().0 <= 4);
+        }
+        // A name without a tombstone starts above all that were summed up.
+        assert_eq!(copy.last_token(&Name::new("n1").unwrap()), Token::from_u64(6));
+        assert!(copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1), true));
+        assert!(!copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1), false), "of another line");
+        assert!(copy.tombstone(&Name::new("n7").unwrap()).is_some());
+    }
+}

@@ -28,6 +28,8 @@ mod order;
 mod outcomes;
 mod progress;
 mod restarts;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

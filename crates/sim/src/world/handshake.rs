@@ -59,7 +59,8 @@ impl World {
         let Some(open) = self.network.conn(conn) else { return };
         open.ends[1].home = home;
         let caller = info.incarnation;
-        let Some(shell) = self.machines[usize::from(host)].shell.as_deref_mut() else {
+        let machine = &mut self.machines[usize::from(host)];
+        let Some(shell) = machine.shell.as_deref_mut().filter(|_| machine.deaf.is_none()) else {
             return self.send_item(conn, 1, Item::Refused);
         };
         let me = shell.me();

@@ -32,7 +32,7 @@ use client::KIND;
 pub(crate) use client::Want;
 pub(crate) use healing::CONVERGENCE;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::hash::mix;
@@ -92,6 +92,8 @@ pub(crate) struct World {
     numbers: BTreeMap<(u32, u32), u32>,
     /// Names whose next `init`s fail: scenarios set it.
     pub(crate) init_failures: BTreeMap<u32, u32>,
+    /// Names that do not return from user code any more: scenarios set it.
+    pub(crate) hanging: BTreeSet<u32>,
     spare_outputs: Vec<PortOutput<Message>>,
     rng: Rng,
     work_rng: Rng,
@@ -137,6 +139,7 @@ impl World {
             name_ids: BTreeMap::new(),
             numbers: BTreeMap::new(),
             init_failures: BTreeMap::new(),
+            hanging: BTreeSet::new(),
             spare_outputs: Vec::new(),
             work_rng: rng.fork(),
             fault_rng: rng.fork(),
@@ -348,6 +351,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
         started_max_ms: 0,
         clock_ppm: clock_ppm(host, plan),
         frozen_until: None,
+        deaf: None,
         parked: Vec::new(),
         boot_due: false,
         leaving: false,

@@ -84,6 +84,8 @@ pub(super) struct Machine {
     /// How much faster or slower its clock runs, in millionths.
     pub(super) clock_ppm: i64,
     pub(super) frozen_until: Option<Micros>,
+    /// Its port refuses although its node lives: the disturbance that this is.
+    pub(super) deaf: Option<usize>,
     /// Events that wait for the thaw.
     pub(super) parked: Vec<Event>,
     /// A boot is scheduled.

@@ -4,7 +4,7 @@ use whimbrel_core::base::Rng;
 
 use super::queue::Event;
 use super::{RESTART, World};
-use crate::history::{Micros, SECOND};
+use crate::history::{Disturbance, Micros, NEVER, SECOND};
 use crate::plan::Storm;
 
 /// How far the wall clock of a machine jumps, at most.
@@ -89,16 +89,38 @@ impl World {
     pub(super) fn wall_jump(&mut self) -> bool {
         let Some(host) = self.draw_up() else { return false };
         let by = self.fault_rng.below(2 * JUMP_MAX_MS) as i64 - JUMP_MAX_MS as i64;
-        self.tell(host, 19, by.unsigned_abs(), || format!("the wall clock jumps by {by} ms"));
-        self.machines[usize::from(host)].wall_skew_ms += by;
+        self.jump_wall_clock(host, by);
         true
+    }
+
+    pub(crate) fn jump_wall_clock(&mut self, host: u16, by_ms: i64) {
+        self.history.clocks_differ = true;
+        self.tell(host, 19, by_ms.unsigned_abs(), || format!("the wall clock jumps by {by_ms} ms"));
+        self.machines[usize::from(host)].wall_skew_ms += by_ms;
+    }
+
+    /// The port of a machine refuses, as behind a firewall that resets; its node lives and may dial.
+    pub(crate) fn set_deaf(&mut self, host: u16, deaf: bool) {
+        self.tell(host, 20, u64::from(deaf), || format!("deaf: {deaf}"));
+        let now = self.now;
+        if let Some(before) = self.machines[usize::from(host)].deaf.take() {
+            self.history.disturbances[before].until = now;
+        }
+        if deaf {
+            self.machines[usize::from(host)].deaf = Some(self.history.disturbances.len());
+            self.history.disturbances.push(Disturbance { from: now, until: NEVER, frozen: None });
+        }
+        for other in (0..self.machines.len() as u16).filter(|other| deaf && *other != host) {
+            self.reset(host, other, true);
+        }
     }
 
     /// `init` or a handler of this name returns after a time, which `done` tells; or it hangs until the end of all
     /// faults.
     pub(super) fn return_after(&mut self, takes: Micros, name: u32, done: Event) {
         let may_hang = name < self.plan.odd_names && self.plan.hang_permille > 0;
-        if may_hang && self.process_rng.below(1000) < self.plan.hang_permille {
+        let hangs = may_hang && self.process_rng.below(1000) < self.plan.hang_permille;
+        if hangs || self.hanging.contains(&name) {
             self.stats.mark("hung");
             return self.hung.push(done);
         }
