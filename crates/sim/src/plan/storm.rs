@@ -131,6 +131,9 @@ impl Plan {
         self.mailbox_max = [16, 256, 4096][rng.below(3) as usize];
         self.frame_time = [0, 2 * MILLI, 10 * MILLI][rng.below(3) as usize];
         self.limits = Limits { requests: 64, slot_waiters: 16, ..Limits::default() };
+        // Links are full here when they are; by chance as well, each time a route asks for its host anew, what is
+        // left at the end of all faults takes longer than the run.
+        self.link_full_permille = 0;
         let lane_frames = [512, 2048][rng.below(2) as usize];
         self.link_limits = LinkLimits { lane_frames, unacknowledged: 256 };
         if rng.below(2) == 0 {
