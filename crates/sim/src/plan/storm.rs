@@ -129,7 +129,7 @@ impl Plan {
         // After the end of all faults what was admitted must be handled in time to be seen.
         self.handler_max = self.handler_max.min(MILLI);
         self.mailbox_max = [16, 256, 4096][rng.below(3) as usize];
-        self.frame_time = [0, 2 * MILLI, 10 * MILLI][rng.below(3) as usize];
+        self.frame_time = [0, 2 * MILLI, 10 * MILLI, 10 * MILLI][rng.below(4) as usize];
         self.limits = Limits { requests: 64, slot_waiters: 16, ..Limits::default() };
         // Links are full here when they are; by chance as well, each time a route asks for its host anew, what is
         // left at the end of all faults takes longer than the run.
