@@ -50,6 +50,8 @@ impl Storm {
 
 /// Nodes of the large storms.
 const MANY: usize = 30;
+/// Nodes that die while the first views are small may take all copies with them, and then little is promised.
+const SETTLED: Micros = 9 * SECOND;
 /// Storms are small in work, since they are large in nodes or in time.
 const EVENTS_MIN: u64 = 8_000;
 
@@ -103,6 +105,7 @@ impl Plan {
     }
 
     fn shape_flap(&mut self, rng: &mut Rng) -> Storm {
+        self.work_from = SETTLED;
         self.last_for(20, rng);
         if rng.below(2) == 0 {
             self.draw_faults(&[Fault::Reset, Fault::Panic], rng);
@@ -112,6 +115,7 @@ impl Plan {
     }
 
     fn shape_rolling(&mut self, rng: &mut Rng) -> Storm {
+        self.work_from = SETTLED;
         self.last_for(20, rng);
         if rng.below(2) == 0 {
             self.draw_faults(&[Fault::Reset, Fault::Panic], rng);
