@@ -138,7 +138,8 @@ impl Plan {
         // Links are full here when they are; by chance as well, each time a route asks for its host anew, what is
         // left at the end of all faults takes longer than the run.
         self.link_full_permille = 0;
-        let lane_frames = [512, 2048][rng.below(2) as usize];
+        // More than one route holds, mostly, as in a real node: routes that overfill their link send again and again.
+        let lane_frames = [4096, 16_384][rng.below(2) as usize];
         self.link_limits = LinkLimits { lane_frames, unacknowledged: 256 };
         if rng.below(2) == 0 {
             self.draw_faults(&[Fault::Join, Fault::Leave, Fault::Reset], rng);
