@@ -109,3 +109,16 @@ fn a_name_that_starts_twice_for_one_death_is_seen() {
     });
     assert!(violations.iter().any(|v| v.checker == "moves" && v.what.contains("starts 1 times")));
 }
+
+#[test]
+fn views_that_go_on_changing_while_nothing_else_does_are_seen() {
+    let judged = storm(|plan, storm| storm == Storm::Hang && plan.faults.is_empty());
+    let violations = judged(&|history| {
+        let last = history.installed.last().unwrap().clone();
+        for step in 0..11 {
+            let at = last.at + 10 * SECOND + step * SECOND / 2;
+            history.installed.push(crate::history::Installed { at, ..last.clone() });
+        }
+    });
+    only(&violations, "progress", "installs 11 views");
+}
