@@ -223,13 +223,19 @@ impl World {
     }
 
     fn on_segment(&mut self, conn: u32, host: u16, end: usize, ack: u64, frames: Vec<(u64, Rc<Frame>)>) {
-        let now = self.now;
+        let (now, full) = (self.now, self.plan.link_limits.unacknowledged);
         let Some(peer) = self.network.conn(conn).and_then(|open| open.ends[end].peer) else { return };
-        let Some(session) = self.shell(host).and_then(|shell| shell.sessions.get_mut(&peer)) else { return };
-        session.link.on_ack(ack);
+        let Some(shell) = self.shell(host) else { return };
+        let Some(session) = shell.sessions.get_mut(&peer) else { return };
+        let was_full = session.link.unacknowledged() >= full;
+        let has_room = session.link.on_ack(ack) > 0;
         let tell_heard = now >= session.heard + HEARD_EVERY;
         if tell_heard {
             session.heard = now;
+        }
+        // What waited for an acknowledgement is written now.
+        if was_full && has_room && !shell.dirty.contains(&peer) {
+            shell.dirty.push(peer);
         }
         for (seq, frame) in frames {
             // A frame before this one may have ended the session.
