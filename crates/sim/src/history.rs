@@ -3,11 +3,13 @@
 //! The world writes it down while it runs; no checker ever looks into a node. Points of time are microseconds of
 //! virtual time. Names are indices into [`History::names`], nodes are indices of the run's machines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use whimbrel_core::base::limits::Usage;
 use whimbrel_core::base::{ErrorCode, Executed, Incarnation, Name, RequestId, Token};
 use whimbrel_core::directory::RestartPolicy;
-use whimbrel_core::view::View;
+use whimbrel_core::view::{View, ViewId};
 
 /// Virtual microseconds since the start of the run.
 pub(crate) type Micros = u64;
@@ -129,6 +131,14 @@ pub(crate) struct Installed {
     pub(crate) view: Arc<View>,
 }
 
+/// The most that a table of any node has held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fullest {
+    pub(crate) usage: Usage,
+    pub(crate) host: u16,
+    pub(crate) at: Micros,
+}
+
 /// What one node was like when the run ended.
 #[derive(Clone, Debug)]
 pub(crate) struct FinalNode {
@@ -159,6 +169,16 @@ pub(crate) struct History {
     pub(crate) boots: Vec<(u16, Micros)>,
     pub(crate) disturbances: Vec<Disturbance>,
     pub(crate) installed: Vec<Installed>,
+    /// Lives of nodes, and when they began.
+    pub(crate) incarnations: Vec<(u16, Incarnation, Micros)>,
+    /// The owner of each slot, by view, as the first node that installed it has it.
+    pub(crate) owners: BTreeMap<ViewId, Vec<Option<Incarnation>>>,
+    /// By table.
+    pub(crate) fullest: BTreeMap<&'static str, Fullest>,
+    /// Names below this may be slow, or hang.
+    pub(crate) odd_names: u32,
+    /// Connections took time for each frame, so messages waited for others.
+    pub(crate) paced: bool,
     /// Names reported as failed too often.
     pub(crate) quarantined: Vec<(u32, Micros)>,
     /// Nodes that were told that their name is borne by another.

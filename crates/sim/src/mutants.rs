@@ -31,6 +31,11 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         Mutant::TwoGrants | Mutant::DeadlineLost | Mutant::MailboxDroppedAtRestart => {
             [Profile::Calm, Profile::Full]
         }
+        Mutant::MailboxUnbounded
+        | Mutant::WaitersUnbounded
+        | Mutant::ControlLast
+        | Mutant::InitHoldsSlot
+        | Mutant::SlotsDealtAnew => [Profile::Storm, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }
 }

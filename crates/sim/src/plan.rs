@@ -3,9 +3,15 @@
 //! Each seed draws a *swarm*: which kinds of fault exist at all, how dense they are, how slow the network is. A
 //! run with every fault at once finds less than many runs with few faults each, because faults hide each other.
 
+mod storm;
+
+pub(crate) use storm::Storm;
+
 use std::str::FromStr;
 
+use whimbrel_core::base::limits::Limits;
 use whimbrel_core::base::{Mutants, Rng};
+use whimbrel_core::delivery::LinkLimits;
 
 use crate::history::{MILLI, Micros, SECOND};
 
@@ -26,11 +32,13 @@ pub(crate) enum Profile {
     Split,
     /// Nodes freeze.
     Pause,
+    /// Everybody at once: join storms, flapping, rolling restarts, overload, clocks that differ, names that hang.
+    Storm,
 }
 
 impl Profile {
     /// All of them.
-    pub(crate) const ALL: [Profile; 7] = [
+    pub(crate) const ALL: [Profile; 8] = [
         Profile::Full,
         Profile::Lite,
         Profile::Birth,
@@ -38,6 +46,7 @@ impl Profile {
         Profile::Crash,
         Profile::Split,
         Profile::Pause,
+        Profile::Storm,
     ];
 
     /// As the command line writes it.
@@ -50,6 +59,7 @@ impl Profile {
             Profile::Crash => "crash",
             Profile::Split => "split",
             Profile::Pause => "pause",
+            Profile::Storm => "storm",
         }
     }
 }
@@ -94,6 +104,8 @@ pub(crate) enum Fault {
     Join,
     /// A node says good-bye and goes.
     Leave,
+    /// The wall clock of a machine jumps; only storms have it.
+    WallJump,
 }
 
 impl Fault {
@@ -130,6 +142,7 @@ impl Fault {
             Fault::Panic => "panic",
             Fault::Join => "join",
             Fault::Leave => "leave",
+            Fault::WallJump => "wall_jump",
         }
     }
 }
@@ -191,6 +204,21 @@ pub(crate) struct Plan {
     pub(crate) mailbox_max: usize,
     /// Nodes that host nothing.
     pub(crate) pure_clients: usize,
+    /// What all nodes do together, if anything.
+    pub(crate) storm: Option<Storm>,
+    /// Clocks run faster or slower by at most so many millionths.
+    pub(crate) clock_ppm_max: u64,
+    /// What a connection needs to carry one frame; 0 for no time at all.
+    pub(crate) frame_time: Micros,
+    /// Of so many names of a storm one may be slow or hang; 0 for none.
+    pub(crate) odd_names: u32,
+    /// How likely `init` or a handler of an odd name hangs until the end of all faults.
+    pub(crate) hang_permille: u64,
+    /// How long a handler of an odd name takes, at most; 0 for no longer than others.
+    pub(crate) slow_handler_max: Micros,
+    /// How much the tables of a node hold.
+    pub(crate) limits: Limits,
+    pub(crate) link_limits: LinkLimits,
     pub(crate) mutants: Mutants,
 }
 
@@ -254,6 +282,14 @@ impl Plan {
             link_full_permille: [0, 0, 0, 40][rng.below(4) as usize],
             mailbox_max: [4, 64, 16_384][rng.below(3) as usize],
             pure_clients: usize::from(nodes > 3 && rng.below(4) == 0),
+            storm: None,
+            clock_ppm_max: 0,
+            frame_time: 0,
+            odd_names: 0,
+            hang_permille: 0,
+            slow_handler_max: 0,
+            limits: Limits::default(),
+            link_limits: LinkLimits::default(),
             mutants,
         }
     }
@@ -267,6 +303,7 @@ impl Plan {
             Profile::Pause => self.draw_faults(&[Fault::Pause, Fault::Reset, Fault::Panic], rng),
             Profile::Birth => self.shape_birth(rng),
             Profile::Full | Profile::Lite => self.draw_faults(&Fault::ALL, rng),
+            Profile::Storm => self.shape_storm(rng),
         }
         if self.faults.contains(&Fault::Panic) && rng.below(2) == 0 {
             self.panic_permille = 1 + rng.below(20);

@@ -70,6 +70,7 @@ pub(crate) fn run(batch: Batch, mutants: Mutants, as_json: bool) -> ExitCode {
         "trace_hash": format!("{:016x}", summary.trace_hash),
         "faults": summary.faults,
         "marks": summary.marks,
+        "fullest": summary.fullest,
         "seconds": summary.seconds,
     });
     conclude(as_json, batch.first_seed, &verdict, rest);
@@ -94,6 +95,7 @@ pub(crate) fn replay(profile: Profile, seed: u64, mutants: Mutants, trace: bool,
         "trace_hash": format!("{:016x}", result.trace_hash),
         "faults": result.faults,
         "marks": result.marks,
+        "fullest": result.fullest,
     });
     conclude(as_json, seed, &verdict, rest);
     exit(result.violations.is_empty())

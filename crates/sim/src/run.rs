@@ -23,6 +23,8 @@ pub(crate) struct SeedResult {
     pub(crate) trace_hash: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    /// The most that each table held, and its limit then.
+    pub(crate) fullest: BTreeMap<&'static str, (usize, usize)>,
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -38,6 +40,8 @@ pub(crate) struct Summary {
     pub(crate) trace_hash: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    /// Of each table, where it was nearest to its limit: how much it held, and the limit.
+    pub(crate) fullest: BTreeMap<&'static str, (usize, usize)>,
     pub(crate) seconds: f64,
 }
 
@@ -92,6 +96,7 @@ pub(crate) fn finished(seed: u64, world: &World, violations: Vec<Violation>) -> 
         trace_hash: world.stats.trace_hash,
         faults: world.stats.faults.clone(),
         marks: world.stats.marks.clone(),
+        fullest: world.history.fullest.iter().map(|(t, f)| (*t, (f.usage.used, f.usage.limit))).collect(),
         violations,
     }
 }
@@ -110,6 +115,12 @@ impl Summary {
         }
         for (mark, count) in &result.marks {
             *self.marks.entry(mark).or_insert(0) += count;
+        }
+        for (table, (used, limit)) in &result.fullest {
+            let most = self.fullest.entry(table).or_insert((0, *limit));
+            if used * most.1 > most.0 * limit {
+                *most = (*used, *limit);
+            }
         }
         if let Some(violation) = result.violations.first() {
             self.violations += 1;
@@ -153,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_run() {
-        for profile in [Profile::Lite, Profile::Birth, Profile::Split] {
+        for profile in [Profile::Lite, Profile::Birth, Profile::Split, Profile::Storm] {
             for seed in 1..4 {
                 let first = run_seed(profile, seed, Mutants::default(), false);
                 let second = run_seed(profile, seed, Mutants::default(), false);

@@ -36,3 +36,53 @@ pub const MAILBOX_MESSAGES_MAX: usize = 16_384;
 pub const LINK_FRAMES_MAX: usize = 65_536;
 /// Names that one answer of a listing carries.
 pub const LIST_NAMES_MAX: usize = 10_000;
+/// Answers that an owner remembers for late copies of their requests.
+pub const ANSWERS_MAX: usize = 1_024;
+/// Messages of members that wait for a view that this node has not installed yet.
+pub const EARLY_MAX: usize = 8_192;
+/// Lives of lost conflicts that an owner has yet to see ended.
+pub const LOSERS_MAX: usize = 65_536;
+/// Records of a lost line that are kept to be offered.
+pub const ORPHANS_MAX: usize = 200_000;
+/// Listings of one node at a time; one more is answered as incomplete at once.
+pub const LISTINGS_MAX: usize = 256;
+/// Peers of other lines that are remembered.
+pub const STRANGERS_MAX: usize = 256;
+/// Addresses that are dialled.
+pub const ADDRESSES_MAX: usize = 1_024;
+
+/// Limits of one node that may be other than the constants above: the simulator makes them small, so that short runs
+/// reach them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests of this node that wait for an answer; default [`REQUESTS_MAX`].
+    pub requests: usize,
+    /// Requests that wait at an owner for one slot; default [`SLOT_WAITERS_MAX`].
+    pub slot_waiters: usize,
+    /// Tombstones of one slot; default [`TOMBSTONES_MAX`]. All members must agree.
+    pub tombstones: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests: REQUESTS_MAX, slot_waiters: SLOT_WAITERS_MAX, tombstones: TOMBSTONES_MAX }
+    }
+}
+
+/// How full one table of a node is: for checkers and operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// What it holds, in one or two words.
+    pub table: &'static str,
+    /// Entries now.
+    pub used: usize,
+    /// Entries at most.
+    pub limit: usize,
+}
+
+impl Usage {
+    /// A table with so many entries of at most so many.
+    pub const fn new(table: &'static str, used: usize, limit: usize) -> Self {
+        Self { table, used, limit }
+    }
+}

@@ -36,11 +36,21 @@ pub enum Mutant {
     GapIgnored,
     /// Backups lose a row now and then, and are never held against their owner.
     RepairSkipped,
+    /// A mailbox admits messages beyond its limit.
+    MailboxUnbounded,
+    /// An owner keeps requests waiting beyond the limit of a slot.
+    WaitersUnbounded,
+    /// A link writes what nodes decide after all messages that wait.
+    ControlLast,
+    /// A name whose `init` has not returned holds up the other names of its slot.
+    InitHoldsSlot,
+    /// A view with another number of members deals all slots anew.
+    SlotsDealtAnew,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 15] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -56,6 +66,11 @@ impl Mutant {
         Mutant::MailboxDroppedAtRestart,
         Mutant::GapIgnored,
         Mutant::RepairSkipped,
+        Mutant::MailboxUnbounded,
+        Mutant::WaitersUnbounded,
+        Mutant::ControlLast,
+        Mutant::InitHoldsSlot,
+        Mutant::SlotsDealtAnew,
     ];
 }
 

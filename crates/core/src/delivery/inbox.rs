@@ -146,7 +146,7 @@ impl<M> Inbox<M> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.mailbox.len() < self.limit
+        self.mailbox.len() < self.limit || self.mutants.has(Mutant::MailboxUnbounded)
     }
 
     pub(super) fn is_sealed(&self) -> bool {

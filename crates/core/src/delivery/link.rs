@@ -175,7 +175,10 @@ impl<F> Link<F> {
             if self.unacknowledged.len() >= self.limits.unacknowledged {
                 return None;
             }
-            let frame = self.lanes.iter_mut().find_map(VecDeque::pop_front)?;
+            let frame = match self.mutants.has(Mutant::ControlLast) {
+                false => self.lanes.iter_mut().find_map(VecDeque::pop_front)?,
+                true => self.lanes.iter_mut().rev().find_map(VecDeque::pop_front)?,
+            };
             self.unacknowledged.push_back(frame);
         }
         let index = self.written;

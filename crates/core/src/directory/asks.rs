@@ -7,7 +7,6 @@ use super::message::Message;
 use super::record::{Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
-use crate::base::limits::REQUESTS_MAX;
 use crate::base::{Executed, Few, Incarnation, Mutant, Mutants, Name, RequestId, Time};
 
 #[derive(Debug)]
@@ -34,6 +33,10 @@ pub(super) struct Asks {
 impl Asks {
     pub(super) fn new(mutants: Mutants) -> Self {
         Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), mutants }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
@@ -63,7 +66,7 @@ impl Directory {
     /// User code on this node asks something about a name.
     pub fn handle_request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration, now: Time) {
         let request = RequestId { caller: self.me, number };
-        if self.asks.open.len() >= REQUESTS_MAX {
+        if self.asks.open.len() >= self.settings.limits.requests {
             self.tell(Output::Answer { request, name, answer: Answer::Overloaded });
             return;
         }
@@ -112,6 +115,10 @@ impl Directory {
                 break;
             }
             let Some(asked) = self.asks.take(request) else { break };
+            // Where it waits it takes room, and nobody waits for its answer any more.
+            for owner in asked.sent_to.iter() {
+                self.send(*owner, Message::Forget(vec![(asked.name.clone(), request)]));
+            }
             let executed = match asked.sent_to.is_empty() {
                 true => Executed::No,
                 false => Executed::Unknown,

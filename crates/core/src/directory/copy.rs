@@ -10,12 +10,14 @@ use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
 use super::record::{Record, StartOutcome, Tombstone};
 use super::repair::row;
-use crate::base::limits::{FILL_BYTES_MAX, TOMBSTONES_MAX};
+use crate::base::limits::FILL_BYTES_MAX;
 use crate::base::{Name, SlotId, Time, Token};
 use crate::view::ViewId;
 
 /// About how many bytes a tombstone takes on the wire.
 const TOMBSTONE_BYTES: usize = 512;
+/// Removals beyond twice the tombstones before those without one are forgotten: that walk costs as much as it frees.
+pub(super) const REMOVALS_SPARE: usize = 64;
 /// How long a tombstone is kept.
 const TOMBSTONE_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -69,8 +71,8 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Applies one change.
-    pub(super) fn apply(&mut self, change: Change, now: Time) {
+    /// Applies one change. Of more tombstones than these the oldest are summed up.
+    pub(super) fn apply(&mut self, change: Change, tombstones_max: usize, now: Time) {
         match change {
             Change::Put(record) => {
                 self.tombstones.remove(&record.name);
@@ -80,7 +82,7 @@ impl Copy {
                 self.take(&name);
                 self.removals.push_back((now, name.clone()));
                 self.tombstones.insert(name, (tombstone, now));
-                self.collect(now);
+                self.collect(tombstones_max, now);
             }
         }
     }
@@ -111,10 +113,10 @@ impl Copy {
     }
 
     /// Sums up old tombstones in the watermark.
-    fn collect(&mut self, now: Time) {
+    fn collect(&mut self, tombstones_max: usize, now: Time) {
         while let Some((at, name)) = self.removals.front() {
-            if now.since(*at) <= TOMBSTONE_KEPT && self.tombstones.len() <= TOMBSTONES_MAX {
-                return;
+            if now.since(*at) <= TOMBSTONE_KEPT && self.tombstones.len() <= tombstones_max {
+                break;
             }
             // A name that was used and freed again since has a younger one.
             let (at, name) = (*at, name.clone());
@@ -123,6 +125,18 @@ impl Copy {
                 self.sum_up(&name);
             }
         }
+        // One name, used and freed for ever, leaves one tombstone and many removals.
+        if self.removals.len() > 2 * self.tombstones.len() + REMOVALS_SPARE {
+            let tombstones = &self.tombstones;
+            let counts =
+                |(at, name): &(Time, Name)| tombstones.get(name).is_some_and(|(_, freed)| freed == at);
+            self.removals.retain(counts);
+        }
+    }
+
+    /// Tombstones, and removals that are remembered for them.
+    pub(super) fn graves(&self) -> (usize, usize) {
+        (self.tombstones.len(), self.removals.len())
     }
 
     fn sum_up(&mut self, name: &Name) {
@@ -217,5 +231,49 @@ impl Copy {
         whole.watermark = fill.watermark;
         *self = *whole;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::{ExitReason, Incarnation, RequestId};
+
+    const CALLER: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
+
+    fn freed(name: &str, token: u64) -> Change {
+        let tombstone = Tombstone {
+            token: Token::from_u64(token),
+            stopped_by: Vec::new(),
+            started_by: RequestId { caller: CALLER, number: token },
+            outcome: StartOutcome::Failed(ExitReason::Killed),
+        };
+        Change::Remove(Name::new(name).unwrap(), tombstone)
+    }
+
+    #[test]
+    fn one_name_that_is_freed_for_ever_leaves_little() {
+        let mut copy = Copy::default();
+        for token in 1..=10_000 {
+            copy.apply(freed("a", token), 100, Time::from_micros(token));
+            let (tombstones, removals) = copy.graves();
+            assert!(tombstones == 1 && removals <= 2 + REMOVALS_SPARE, "{tombstones} {removals}");
+        }
+        assert_eq!(copy.last_token(&Name::new("a").unwrap()), Token::from_u64(10_000));
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_tombstones_are_summed_up_in_the_watermark() {
+        let mut copy = Copy::default();
+        for token in 1..=10 {
+            copy.apply(freed(&format!("n{token}"), token), 4, Time::from_micros(token));
+            assert!(copy.graves().0 <= 4);
+        }
+        // A name without a tombstone starts above all that were summed up.
+        assert_eq!(copy.last_token(&Name::new("n1").unwrap()), Token::from_u64(6));
+        assert!(copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1), true));
+        assert!(!copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1), false), "of another line");
+        assert!(copy.tombstone(&Name::new("n7").unwrap()).is_some());
     }
 }

@@ -9,10 +9,9 @@ use std::collections::VecDeque;
 use super::message::Message;
 use crate::base::Incarnation;
 use crate::base::bytes::encoded_bytes;
+use crate::base::limits::EARLY_MAX;
 use crate::view::ViewId;
 
-/// Messages kept.
-const MESSAGES_MAX: usize = 8_192;
 /// Their bytes, as they were on the wire.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Of both, one sender gets at most one part in this many.
@@ -40,8 +39,8 @@ impl EarlyMessages {
         let bytes = encoded_bytes(&message);
         let own = self.messages.iter().filter(|early| early.from == from);
         let (own_messages, own_bytes) = own.fold((1, bytes), |(n, sum), early| (n + 1, sum + early.bytes));
-        let has_room = self.messages.len() < MESSAGES_MAX && self.bytes + bytes <= BYTES_MAX;
-        if has_room && own_messages <= MESSAGES_MAX / SHARES && own_bytes <= BYTES_MAX / SHARES {
+        let has_room = self.messages.len() < EARLY_MAX && self.bytes + bytes <= BYTES_MAX;
+        if has_room && own_messages <= EARLY_MAX / SHARES && own_bytes <= BYTES_MAX / SHARES {
             self.bytes += bytes;
             self.messages.push_back(Early { from, view, message, bytes });
         }
@@ -51,6 +50,10 @@ impl EarlyMessages {
     pub(super) fn take(&mut self) -> VecDeque<Early> {
         self.bytes = 0;
         std::mem::take(&mut self.messages)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
     }
 
     pub(super) fn clear(&mut self) {
@@ -76,14 +79,14 @@ mod tests {
     fn one_sender_fills_its_part_and_leaves_room_for_others() {
         let view = ViewId { counter: 9, author: 9 };
         let mut early = EarlyMessages::default();
-        for _ in 0..2 * MESSAGES_MAX {
+        for _ in 0..2 * EARLY_MAX {
             early.push(life(1), view, message(1));
         }
-        assert_eq!(early.messages.len(), MESSAGES_MAX / SHARES);
+        assert_eq!(early.messages.len(), EARLY_MAX / SHARES);
         for _ in 0..64 {
             early.push(life(2), view, message(1_000_000));
         }
-        assert!(early.bytes <= BYTES_MAX / SHARES + MESSAGES_MAX * 16, "{}", early.bytes);
+        assert!(early.bytes <= BYTES_MAX / SHARES + EARLY_MAX * 16, "{}", early.bytes);
         early.push(life(3), view, message(1_000));
         let last = early.take().pop_back();
         assert_eq!(last.map(|early| early.from), Some(life(3)));

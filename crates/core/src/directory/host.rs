@@ -20,10 +20,8 @@ use super::message::{Message, News};
 use super::record::{Record, RecordState};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
+use crate::base::limits::ORPHANS_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
-
-/// Records of a lost line that are kept to be offered.
-const ORPHANS_MAX: usize = 200_000;
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -121,6 +119,11 @@ impl Host {
             self.slots.remove(&slot);
         }
         removed
+    }
+
+    /// How many records wait to be offered.
+    pub(super) fn orphans(&self) -> usize {
+        self.orphans.len()
     }
 
     pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record) {

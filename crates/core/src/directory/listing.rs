@@ -6,14 +6,12 @@ use std::time::Duration;
 use super::message::Message;
 use super::request::{Filter, Listed};
 use super::{Directory, Output};
-use crate::base::limits::LIST_NAMES_MAX;
+use crate::base::limits::{LIST_NAMES_MAX, LISTINGS_MAX};
 use crate::base::{Incarnation, Name, Time};
 use crate::view::View;
 
 /// Rows in one message: with names of 255 bytes it stays under the frame limit.
 const ROWS_PER_MESSAGE: usize = 1_000;
-/// Listings of one node at a time; one more is answered as incomplete at once.
-const LISTINGS_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Listing {
@@ -31,6 +29,10 @@ pub(super) struct Listings {
 }
 
 impl Listings {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.open.values().map(|listing| listing.due).min()
     }

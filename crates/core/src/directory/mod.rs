@@ -26,6 +26,8 @@ mod request;
 mod restart;
 mod slots;
 mod suspects;
+mod usage;
+mod waiters;
 mod warrant;
 mod writes;
 
@@ -40,8 +42,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::MEMBERS_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Mutants, Name, RequestId, Rng, SlotId, Time, Token};
+use crate::base::limits::{Limits, MEMBERS_MAX};
+use crate::base::{
+    ErrorCode, ExitReason, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
+};
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
@@ -67,6 +71,8 @@ pub struct Settings {
     pub detection: Duration,
     /// How restarts are spaced and counted.
     pub restart: RestartIntensity,
+    /// How large its tables may become.
+    pub limits: Limits,
     /// The planted bug, if any.
     pub mutants: Mutants,
 }
@@ -233,13 +239,15 @@ impl Directory {
     pub fn handle_view(&mut self, chain: &Chain, now: Time) {
         let new_line = self.line.is_none();
         let view = Arc::clone(chain.current());
-        let table = (0..self.settings.slots)
-            .map(|slot| Replicas::of(SlotId(slot), &view, self.settings.replicas))
-            .collect();
+        let mut table = Replicas::table(&view, self.settings.slots, self.settings.replicas);
         self.unlinked.retain(|member| view.contains(*member));
         self.members_since.retain(|member, _| view.contains(*member));
         for member in view.incarnations() {
             self.members_since.entry(member).or_insert(now);
+        }
+        if self.settings.mutants.has(Mutant::SlotsDealtAnew) && !table.is_empty() {
+            let by = view.members.len() % table.len();
+            table.rotate_left(by);
         }
         self.line = Some(Line { chain: chain.clone(), table });
         self.take_over(now);

@@ -22,26 +22,10 @@ use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
-use crate::base::limits::SLOT_WAITERS_MAX;
+use crate::base::limits::ANSWERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Few, Incarnation, Mutant, Name, RequestId, SlotId, Time};
 use crate::placement::place_by_hash;
 use crate::view::MemberInfo;
-
-/// A request that waits for its slot to open or its name to settle.
-#[derive(Clone, Debug)]
-pub(super) struct Waiter {
-    request: RequestId,
-    ask: Ask,
-}
-
-impl Waiter {
-    pub(super) fn is(&self, request: RequestId) -> bool {
-        self.request == request
-    }
-}
-
-/// Answers that an owner remembers for late copies of their requests.
-const ANSWERS_MAX: usize = 1_024;
 
 /// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
 /// answer was given gets the same one, and is not carried out again.
@@ -52,6 +36,10 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     fn of(&self, request: RequestId) -> Option<&Answer> {
         self.answers.get(&request)
     }
@@ -80,7 +68,7 @@ impl Directory {
         if let Some(answer) = self.answered.of(request).filter(|_| ask.changes()).cloned() {
             return self.answer(request, name, answer);
         }
-        if !owned.serves() || self.is_unwritten(slot, &name) {
+        if !owned.serves() || self.is_unwritten(slot, &name) || self.waits_for_neighbour(slot, &name) {
             return self.wait(slot, request, name, ask);
         }
         match ask {
@@ -92,53 +80,10 @@ impl Directory {
         }
     }
 
-    /// Those who asked to stop this name and are still waiting.
-    pub(super) fn take_stoppers(&mut self, slot: SlotId, name: &Name) -> Vec<RequestId> {
-        let Some(owned) = self.owned.get_mut(&slot) else { return Vec::new() };
-        let Some(waiters) = owned.waiters.get_mut(name) else { return Vec::new() };
-        let stoppers: Vec<RequestId> =
-            waiters.iter().filter(|w| w.ask == Ask::Stop).map(|w| w.request).collect();
-        waiters.retain(|waiter| waiter.ask != Ask::Stop);
-        owned.waiting -= stoppers.len();
-        stoppers
-    }
-
-    fn wait(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask) {
-        let Some(owned) = self.owned.get_mut(&slot) else { return };
-        let waiters = owned.waiters.entry(name.clone()).or_default();
-        if waiters.iter().any(|waiter| waiter.request == request) {
-            return;
-        }
-        if owned.waiting >= SLOT_WAITERS_MAX {
-            return self.answer(request, name, Answer::Overloaded);
-        }
-        owned.waiting += 1;
-        waiters.push(Waiter { request, ask });
-    }
-
-    /// These requests were answered: copies of them that wait are dropped.
-    pub(super) fn on_forget(&mut self, requests: &[(Name, RequestId)]) {
-        for (name, request) in requests {
-            let slot = self.slot_of(name);
-            self.forget_waiter(slot, name, *request);
-        }
-    }
-
-    /// Looks again at those who wait for this name.
-    pub(super) fn wake(&mut self, slot: SlotId, name: &Name, now: Time) {
-        let Some(owned) = self.owned.get_mut(&slot) else { return };
-        let Some(waiters) = owned.waiters.remove(name) else { return };
-        owned.waiting -= waiters.len();
-        for Waiter { request, ask } in waiters {
-            self.on_request(request, name.clone(), ask, now);
-        }
-    }
-
-    pub(super) fn wake_all(&mut self, slot: SlotId, now: Time) {
-        let Some(owned) = self.owned.get(&slot) else { return };
-        for name in owned.waiters.keys().cloned().collect::<Vec<_>>() {
-            self.wake(slot, &name, now);
-        }
+    /// Only for the planted bug: one name that has not started yet holds up the others of its slot.
+    fn waits_for_neighbour(&self, slot: SlotId, name: &Name) -> bool {
+        let starts = |other: &Name| other != name && self.slot_of(other) == slot;
+        self.settings.mutants.has(Mutant::InitHoldsSlot) && self.driving.keys().any(starts)
     }
 
     pub(super) fn answer(&mut self, request: RequestId, name: Name, answer: Answer) {
@@ -205,6 +150,9 @@ impl Directory {
                 StartOutcome::Failed(reason) => Answer::InitFailed(reason),
             };
             return self.answer(request, name, answer);
+        }
+        if !self.has_room_to_wait(slot, &name) {
+            return self.answer(request, name, Answer::Overloaded);
         }
         let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
         let host = if registered {
@@ -302,6 +250,9 @@ impl Directory {
             return self.answer(request, name, Answer::Done);
         }
         let mut record = record.clone();
+        if !self.has_room_to_wait(slot, &name) {
+            return self.refuse_to_wait(slot, request, name);
+        }
         let (host, token) = (record.host, record.token);
         let is_dormant = matches!(record.state, RecordState::Quarantined | RecordState::BackingOff);
         if is_dormant || !self.is_member(host) {

@@ -6,11 +6,10 @@ use super::message::{Change, Message};
 use super::record::{Record, RecordState};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
+use crate::base::limits::LOSERS_MAX;
 use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 
-/// Lives of lost conflicts that an owner has yet to see ended.
-const LOSERS_MAX: usize = 65_536;
-/// Of them, those of one host: one that invents names takes no room from others.
+/// Of the lives of lost conflicts, those of one host: one that invents names takes no room from others.
 const LOSERS_PER_HOST_MAX: usize = 8_192;
 
 impl Directory {

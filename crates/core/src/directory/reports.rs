@@ -7,7 +7,7 @@ use super::restart::{AfterExit, after_exit};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
-use crate::base::{ErrorCode, ExitReason, Incarnation, Name, RequestId, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Stops of one life whose retries are recognised.
 pub(super) const STOPS_MAX: usize = 4;
@@ -79,17 +79,6 @@ impl Directory {
             After::Discard(host, name, token, ErrorCode::Stopped),
         ];
         self.remove(slot, record, reason, after, now);
-    }
-
-    /// Takes a request from those who wait. Returns whether it was among them.
-    pub(super) fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) -> bool {
-        let Some(owned) = self.owned.get_mut(&slot) else { return false };
-        let Some(waiters) = owned.waiters.get_mut(name) else { return false };
-        let before = waiters.len();
-        waiters.retain(|waiter| !waiter.is(request));
-        let forgotten = before - waiters.len();
-        owned.waiting -= forgotten;
-        forgotten > 0
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {

@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use super::copy::{Copy, Mark};
 use super::message::{Change, Digest, Fill, FillFor, Message, SlotWrite};
-use super::names::Waiter;
 use super::record::{Record, RecordState};
 use super::repair::DIGESTS_PER_MESSAGE;
+use super::waiters::Waiter;
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
 use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
@@ -464,7 +464,7 @@ impl Directory {
         let found = std::mem::take(found);
         let mut copy = Copy::default();
         for record in found.into_values() {
-            copy.apply(Change::Put(record), now);
+            copy.apply(Change::Put(record), self.settings.limits.tombstones, now);
         }
         self.copies.insert(slot, copy);
         self.open(slot, now);

@@ -78,7 +78,7 @@ impl Directory {
                 self.driving.remove(change.name());
             }
         }
-        copy.apply(change, now);
+        copy.apply(change, self.settings.limits.tombstones, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
             for after in after {
                 self.run_after(slot, after, now);
@@ -128,7 +128,7 @@ impl Directory {
                 copy.mark.seq = seq;
                 let loses = self.settings.mutants.has(Mutant::RepairSkipped) && seq.is_multiple_of(4);
                 let name = change.name().clone();
-                copy.apply(change, now);
+                copy.apply(change, self.settings.limits.tombstones, now);
                 if loses {
                     copy.lose_row(&name);
                 }

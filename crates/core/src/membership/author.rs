@@ -38,6 +38,10 @@ struct Asking {
 }
 
 impl Authoring {
+    pub(super) fn joiners(&self) -> usize {
+        self.joiners.len()
+    }
+
     pub(super) fn view_changed(&mut self, view: &View, me: Incarnation, now: Time) {
         self.joiners.retain(|joiner, _| !view.contains(*joiner));
         self.out.retain(|member| view.contains(*member));
@@ -127,6 +131,8 @@ impl Membership {
         }
         let Stage::Member(line) = &mut self.stage else { return };
         line.authoring.counter_floor = line.authoring.counter_floor.max(floor);
+        // Lives that ended before any view had them: a node that flaps must not fill the table.
+        line.authoring.joiners.retain(|_, other| other.name != member.name);
         line.authoring.joiners.insert(joiner, member.clone());
         if member.incarnation == from
             && let Some(author) = self.present_author()

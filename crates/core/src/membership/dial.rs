@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::base::limits::ADDRESSES_MAX;
 use crate::base::{Address, Time};
 
 /// Between two tries of an address that answers with nothing.
@@ -16,8 +17,6 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_SILENT: Duration = Duration::from_secs(10);
 /// How long an address is dialled that only a former view names.
 const FORMER_KEPT: Duration = Duration::from_secs(3600);
-/// Addresses that are remembered.
-const TARGETS_MAX: usize = 1024;
 
 #[derive(Debug)]
 struct Target {
@@ -40,6 +39,11 @@ impl Dial {
     /// Every source of discovery has answered: a line may be founded once all addresses were tried.
     pub(super) fn discovery_answered(&mut self) {
         self.discovery_answered = true;
+    }
+
+    /// How many addresses are dialled.
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
     }
 
     /// The whole list that discovery has found.
@@ -65,7 +69,7 @@ impl Dial {
 
     /// What discovery finds goes before what peers have told: they could fill the table with anything.
     fn make_room_for(&mut self, address: &Address) {
-        if self.targets.len() < TARGETS_MAX || self.targets.contains_key(address) {
+        if self.targets.len() < ADDRESSES_MAX || self.targets.contains_key(address) {
             return;
         }
         let told = self.targets.iter().find(|(_, target)| !target.discovered && !target.connected);
@@ -75,7 +79,7 @@ impl Dial {
     }
 
     fn target(&mut self, address: Address, now: Time) -> Option<&mut Target> {
-        if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(&address) {
+        if self.targets.len() >= ADDRESSES_MAX && !self.targets.contains_key(&address) {
             return None;
         }
         Some(self.targets.entry(address).or_insert(Target {

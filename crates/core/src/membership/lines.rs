@@ -9,14 +9,12 @@ use super::pairs::Pairs;
 use super::seek::Seeking;
 use super::{LineInfo, Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::bytes::encoded_bytes;
-use crate::base::limits::VIEW_BYTES_MAX;
+use crate::base::limits::{STRANGERS_MAX, VIEW_BYTES_MAX};
 use crate::base::{Incarnation, Now, Time};
 use crate::view::{Chain, View, ViewId};
 
 /// Expulsions within this count for the penalty.
 const PENALTY_WINDOW: Duration = Duration::from_secs(60);
-/// Peers of other lines that are remembered.
-const MEETINGS_MAX: usize = 256;
 
 /// What a member knows of other lines.
 #[derive(Debug, Default)]
@@ -34,6 +32,10 @@ pub(super) struct Meeting {
 }
 
 impl Meeting {
+    pub(super) fn strangers(&self) -> usize {
+        self.strangers.len()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.ask_at
     }
@@ -181,7 +183,7 @@ impl Membership {
 
     fn remember_stranger(&mut self, from: Incarnation, theirs: &View, greeted: LineInfo, now: Now) {
         let Stage::Member(line) = &mut self.stage else { return };
-        if line.meeting.strangers.len() < MEETINGS_MAX {
+        if line.meeting.strangers.len() < STRANGERS_MAX {
             let members = u32::try_from(theirs.members.len()).unwrap_or(u32::MAX);
             let info = LineInfo { view: theirs.id, members, has_records: greeted.has_records };
             line.meeting.strangers.insert(from, info);

@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::limits::{ADDRESSES_MAX, CHAIN_VIEWS_MAX, MEMBERS_MAX, STRANGERS_MAX, Usage};
 use crate::base::{Address, Incarnation, Mutants, Now, Rng, Time};
 use crate::view::{Chain, MemberInfo, View, ViewId};
 use author::Authoring;
@@ -203,6 +204,21 @@ impl Membership {
     /// Tells whether the directory knows of any record: lines with records stay.
     pub fn set_has_records(&mut self, has_records: bool) {
         self.has_records = has_records;
+    }
+
+    /// How full its tables are.
+    pub fn usage(&self) -> Vec<Usage> {
+        let mut rows = vec![Usage::new("addresses", self.dial.len(), ADDRESSES_MAX)];
+        if let Stage::Member(line) = &self.stage {
+            let members = line.chain.current().members.len();
+            rows.extend([
+                Usage::new("members", members, MEMBERS_MAX),
+                Usage::new("joiners", line.authoring.joiners(), MEMBERS_MAX),
+                Usage::new("strangers", line.meeting.strangers(), STRANGERS_MAX),
+                Usage::new("views", line.chain.newest_first().count(), CHAIN_VIEWS_MAX),
+            ]);
+        }
+        rows
     }
 
     /// What is to be done next.

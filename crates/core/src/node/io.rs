@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::limits::Limits;
 use crate::base::{Address, ErrorCode, ExitReason, Incarnation, Mutants, Name, NodeName, RequestId, Token};
 use crate::directory::{Answer, Ask, Filter, Launch, Listed, Record, RestartIntensity};
 use crate::view::{MemberInfo, View};
@@ -34,6 +35,8 @@ pub struct Config {
     pub detection: Duration,
     /// How restarts are spaced and counted.
     pub restart: RestartIntensity,
+    /// How large its tables may become.
+    pub limits: Limits,
     /// Seed of the node's randomness: entropy in a real node, the run's seed in the simulator.
     pub seed: u64,
     /// The planted bug of this run, if any.
@@ -55,6 +58,7 @@ impl Config {
             found_alone_after: Duration::from_secs(2),
             detection: Duration::from_secs(2),
             restart: RestartIntensity::default(),
+            limits: Limits::default(),
             seed,
             mutants: Mutants::default(),
         }

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::limits::Usage;
 use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
 use crate::directory::{self, Directory, DirectoryEvent, Record};
 use crate::membership::{self, Membership, MembershipEvent};
@@ -84,6 +85,7 @@ impl Node {
             replicas: config.replicas,
             detection: config.detection,
             restart: config.restart,
+            limits: config.limits,
             mutants: config.mutants,
         };
         let directory = Directory::new(membership.me().incarnation, settings, rng.fork());
@@ -162,6 +164,18 @@ impl Node {
     #[cfg(feature = "mutants")]
     pub fn lose_row(&mut self, name: &Name) -> bool {
         self.directory.lose_row(name)
+    }
+
+    /// How full its tables are. Taking it changes nothing; it walks over the slots.
+    pub fn usage(&self) -> Vec<Usage> {
+        let mut rows = self.membership.usage();
+        rows.extend(self.directory.usage());
+        rows
+    }
+
+    /// The owner of every slot in the installed view, by slot; nothing without a view.
+    pub fn owners(&self) -> impl Iterator<Item = Option<Incarnation>> + '_ {
+        self.directory.owners()
     }
 
     /// Takes in one input.

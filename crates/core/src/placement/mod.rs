@@ -5,6 +5,7 @@
 
 mod rendezvous;
 
+use rendezvous::Draws;
 pub use rendezvous::{ranking, score};
 
 use crate::base::hash::hash;
@@ -34,9 +35,19 @@ pub struct Replicas {
 impl Replicas {
     /// The replicas of `slot` in `view`.
     pub fn of(slot: SlotId, view: &View, replicas: usize) -> Self {
+        Self::draw(&Draws::new(view), slot, view, replicas)
+    }
+
+    /// The replicas of all slots in `view`, by slot.
+    pub fn table(view: &View, slots: u16, replicas: usize) -> Vec<Self> {
+        let draws = Draws::new(view);
+        (0..slots).map(|slot| Self::draw(&draws, SlotId(slot), view, replicas)).collect()
+    }
+
+    fn draw(draws: &Draws, slot: SlotId, view: &View, replicas: usize) -> Self {
         let mut nodes = [None; REPLICAS_MAX];
-        for (place, member) in nodes.iter_mut().zip(ranking(slot, view).into_iter().take(replicas)) {
-            *place = Some(view.members[member].incarnation);
+        for (place, member) in nodes.iter_mut().zip(draws.best(slot, view).into_iter().take(replicas)) {
+            *place = member.map(|member| view.members[member].incarnation);
         }
         Self { nodes }
     }

@@ -3,6 +3,7 @@
 //! The classic score is `-w / ln(u)` with `u` uniform in (0, 1): the highest wins, and a node wins a share
 //! proportional to its weight. Here `-log2(u)` is computed in fixed point, so every platform agrees.
 
+use super::REPLICAS_MAX;
 use crate::base::SlotId;
 use crate::base::hash::{hash, mix};
 use crate::view::View;
@@ -26,9 +27,58 @@ pub fn ranking(slot: SlotId, view: &View) -> Vec<usize> {
 
 /// The score of a node for a slot; higher is better.
 pub fn score(slot: SlotId, node: &str, weight: u32) -> u64 {
-    let draw = mix(hash(NODE_SEED, node.as_bytes()) ^ mix(u64::from(slot.0) + 1));
+    score_of(mix(hash(NODE_SEED, node.as_bytes()) ^ mix(u64::from(slot.0) + 1)), weight)
+}
+
+fn score_of(draw: u64, weight: u32) -> u64 {
     let cost = minus_log2(draw).max(1);
     ((u128::from(weight.max(1)) << 64) / u128::from(cost)).min(u128::from(u64::MAX)) as u64
+}
+
+/// The members of one view, to be ranked for many slots: their names are hashed once, and since of equal weights the
+/// higher draw has the higher score, scores are computed for the best few alone.
+pub(super) struct Draws {
+    names: Vec<u64>,
+    /// The weight of every member, if they all have the same.
+    weight: Option<u32>,
+}
+
+impl Draws {
+    pub(super) fn new(view: &View) -> Self {
+        let names = view.members.iter().map(|member| hash(NODE_SEED, member.name.as_str().as_bytes()));
+        let first = view.members.first().map(|member| member.weight);
+        let weight = first.filter(|first| view.members.iter().all(|member| member.weight == *first));
+        Self { names: names.collect(), weight }
+    }
+
+    /// The first places of [`ranking`], the same to the bit.
+    pub(super) fn best(&self, slot: SlotId, view: &View) -> [Option<usize>; REPLICAS_MAX] {
+        let Some(weight) = self.weight else { return first_places(ranking(slot, view)) };
+        // One more than is asked for: whether the last place is shared is seen at the first that has none.
+        let mut top = [(0u64, usize::MAX); REPLICAS_MAX + 1];
+        let salt = mix(u64::from(slot.0) + 1);
+        for (at, name) in self.names.iter().enumerate() {
+            let mut entry = (mix(name ^ salt), at);
+            for place in &mut top {
+                if place.1 == usize::MAX || entry.0 > place.0 {
+                    std::mem::swap(place, &mut entry);
+                }
+            }
+        }
+        let top = &top[..self.names.len().min(REPLICAS_MAX + 1)];
+        let is_shared = |pair: &[(u64, usize)]| score_of(pair[0].0, weight) == score_of(pair[1].0, weight);
+        if top.windows(2).any(is_shared) {
+            // These draws differ by less than the logarithm can tell: the names decide.
+            return first_places(ranking(slot, view));
+        }
+        first_places(top.iter().map(|(_, member)| *member))
+    }
+}
+
+fn first_places(ranked: impl IntoIterator<Item = usize>) -> [Option<usize>; REPLICAS_MAX] {
+    let mut places = [None; REPLICAS_MAX];
+    places.iter_mut().zip(ranked).for_each(|(place, member)| *place = Some(member));
+    places
 }
 
 /// `-log2((draw + 1) / 2^64)` in fixed point with 24 fraction bits, by repeated squaring.

@@ -205,6 +205,20 @@ fn replicas_are_distinct_and_as_many_as_there_are() {
 }
 
 #[test]
+fn a_table_holds_the_first_places_of_every_ranking() {
+    let mut uneven = nodes(7);
+    uneven.members[3].weight = 200;
+    let views = [nodes(0), nodes(1), nodes(2), nodes(3), nodes(4), nodes(30), uneven];
+    for view in views {
+        for (slot, replicas) in slots().zip(Replicas::table(&view, SLOTS, REPLICAS_MAX)) {
+            let ranked = ranking(slot, &view).into_iter().take(REPLICAS_MAX);
+            let want: Vec<Incarnation> = ranked.map(|at| view.members[at].incarnation).collect();
+            assert_eq!(replicas.iter().collect::<Vec<_>>(), want, "{slot:?} of {}", view.members.len());
+        }
+    }
+}
+
+#[test]
 fn a_view_without_members_owns_nothing() {
     let replicas = Replicas::of(SlotId(0), &nodes(0), 2);
     assert_eq!((replicas.owner(), replicas.iter().count()), (None, 0));

@@ -9,19 +9,29 @@
 //! | `order` | messages doubled or out of order (P6) |
 //! | `progress` | birth, joins and healing in bounded time (P11) |
 //! | `linear` | start, stop and locate of one name are linearizable when nothing is cut |
+//! | `bounds` | a table beyond its limit; a node that lives and is taken for dead (P9, I11) |
+//! | `isolation` | a name that waits for another name's user code (P12) |
+//! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
 //! | `world` | what the world itself found odd |
 //!
 //! What may be promised depends on the faults: a *crash-only* run had no cut, no pause and no change of lines, and
 //! there the strict form of each promise holds at every moment. Everywhere else it holds C after the last
 //! disturbance.
 
+mod bounds;
 mod durability;
 mod instances;
+mod isolation;
 mod linear;
+mod moves;
 mod order;
 mod outcomes;
 mod progress;
 mod restarts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use whimbrel_core::base::{Mutant, Mutants};
 use whimbrel_core::directory::RestartPolicy;
@@ -88,7 +98,10 @@ impl<'a> Facts<'a> {
         };
         history.kills.iter().any(|first| {
             let soon = |at: Micros| at >= first.at && at <= first.at + window;
-            let deaths = history.kills.iter().filter(|kill| soon(kill.at)).count();
+            // Copies of one slot are on several machines, so one that dies again and again takes one of them.
+            let dead: BTreeSet<u16> =
+                history.kills.iter().filter(|kill| soon(kill.at)).map(|kill| kill.host).collect();
+            let deaths = dead.len();
             let views = history.installed.iter();
             let around = views.filter(|i| i.at + window > first.at && i.at <= first.at + window);
             let members = around.map(|i| i.view.members.len()).min().unwrap_or(self.replicas);
@@ -130,6 +143,13 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// Whether a node began or ended between two times, or was about to.
+    pub(crate) fn nodes_change_between(&self, from: Micros, until: Micros) -> bool {
+        let within = |at: Micros| at >= from && at <= until;
+        self.history.kills.iter().any(|kill| within(kill.at))
+            || self.history.boots.iter().chain(&self.history.leaves).any(|(_, at)| within(*at))
+    }
+
     /// Times in which nothing is promised about who runs: disturbances and what follows them.
     pub(crate) fn excused_windows(&self) -> Vec<(Micros, Micros)> {
         let history = self.history;
@@ -166,6 +186,9 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     restarts::check(&facts, &mut found);
     progress::check(&facts, &mut found);
     linear::check(&facts, &mut found);
+    bounds::check(&facts, &mut found);
+    isolation::check(&facts, &mut found);
+    moves::check(&facts, &mut found);
     found
 }
 

@@ -4,7 +4,8 @@
 //! # A comment.
 //! seeds 10                     run it with so many seeds: other delays, other clocks
 //! nodes 3                      machines n1, n2, n3; `joiners 1` adds one that boots only when told to
-//! set replicas 2               also: slots, delay (upper bound), init, handler, mailbox
+//! set replicas 2               also: slots, delay (upper bound), init, handler, mailbox, clients, waiters (requests that
+//!                              wait for a slot), tombstones (of a slot), clock_ppm (clocks differ by so much)
 //! name a ranks n1 n3           a name whose slot's owner is n1, then n3, in the view of all machines
 //! twin n3 of n2                machine n3's node has the name of n2's
 //! boot n1 at 300ms             founders that are not named boot at 0
@@ -14,7 +15,10 @@
 //!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2,
 //!                              clock n1 back 10s (its wall clock, from the next boot on),
 //!                              deadly a (its `init` ends the node, which boots again 1 s later),
-//!                              lose a on n2 (its copy forgets the row, as by a bug)
+//!                              lose a on n2 (its copy forgets the row, as by a bug),
+//!                              boot n4 n5, flap n4 10 1s 1s (killed and booted ten times: up, down), deaf n1 (its port
+//!                              refuses), hear n1, jump n1 back 1s, jump n1 ahead 1s (its wall clock), hang a (its `init`
+//!                              and handlers do not return), flood a from n2 500 (so many casts)
 //! at 5s expect s1 started      an outcome: started, already, located, ok, pending, or an error's code
 //! at 5s expect a runs on n2    also: runs once, runs nowhere
 //! at 5s expect a lives 2       so many lives were launched since the beginning
@@ -35,7 +39,7 @@ use whimbrel_core::placement::{ranking, slot_of};
 use whimbrel_core::view::{MemberInfo, View, ViewId};
 
 use crate::checker::judge;
-use crate::history::{MILLI, Micros, SECOND};
+use crate::history::{MILLI, Micros, OpKind, SECOND};
 use crate::plan::{Plan, Profile};
 use crate::run::delay_max;
 use crate::world::{Want, World};
@@ -84,6 +88,9 @@ fn plan(scenario: &Scenario, seed: u64, mutants: Mutants) -> Plan {
             "handler" => plan.handler_max = *value,
             "mailbox" => plan.mailbox_max = *value as usize,
             "clients" => plan.pure_clients = *value as usize,
+            "waiters" => plan.limits.slot_waiters = *value as usize,
+            "tombstones" => plan.limits.tombstones = *value as usize,
+            "clock_ppm" => plan.clock_ppm_max = *value,
             _ => {}
         }
     }
@@ -213,6 +220,16 @@ impl Run<'_> {
                 world.deadly.insert(*name);
             }
             Step::Lose(name, host) => world.lose_row(*host, *name),
+            Step::Deaf(host, deaf) => world.set_deaf(*host, *deaf),
+            Step::Jump(host, by) => world.jump_wall_clock(*host, *by),
+            Step::Hang(name) => {
+                world.hanging.insert(*name);
+            }
+            Step::Flood { name, host, count } => {
+                for _ in 0..*count {
+                    world.operate(*host, 0, Want::new(OpKind::Cast, *name));
+                }
+            }
             Step::Operate { .. } | Step::Expect(_) => {}
         }
     }

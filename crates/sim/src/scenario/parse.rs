@@ -23,7 +23,14 @@ pub(super) struct Scenario {
 /// One line with a time.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Operate { kind: OpKind, name: u32, host: u16, label: String, placement: Placement, deadline: Micros },
+    Operate {
+        kind: OpKind,
+        name: u32,
+        host: u16,
+        label: String,
+        placement: Placement,
+        deadline: Micros,
+    },
     Kill(u16),
     Off(u16),
     Boot(u16),
@@ -40,6 +47,18 @@ pub(super) enum Step {
     Lose(u32, u16),
     Deadly(u32),
     SetBack(u16, u64),
+    /// Its port refuses, or no longer.
+    Deaf(u16, bool),
+    /// Its wall clock jumps by so many milliseconds.
+    Jump(u16, i64),
+    /// Its `init` and handlers do not return any more.
+    Hang(u32),
+    /// So many casts at once.
+    Flood {
+        name: u32,
+        host: u16,
+        count: u64,
+    },
     Expect(Expected),
 }
 
@@ -96,6 +115,20 @@ impl Scenario {
                 let twin = (self.host(host)?, self.host(other)?);
                 self.twins.push(twin);
             }
+            ["at", at, "boot", hosts @ ..] => {
+                let at = time(at)?;
+                let boots = self.hosts(hosts)?.into_iter().map(|host| (at, Step::Boot(host)));
+                self.steps.extend(boots);
+            }
+            ["at", at, "flap", host, rounds, up, down] => {
+                let (host, mut at) = (self.host(host)?, time(at)?);
+                let (up, down) = (time(up)?, time(down)?);
+                for _ in 0..number(rounds)? {
+                    self.steps.push((at, Step::Kill(host)));
+                    self.steps.push((at + down, Step::Boot(host)));
+                    at += down + up;
+                }
+            }
             ["at", at, rest @ ..] => {
                 let at = time(at)?;
                 let step = self.step(rest)?;
@@ -111,7 +144,14 @@ impl Scenario {
             ["expect", rest @ ..] => Step::Expect(self.expected(rest)?),
             ["kill", host] => Step::Kill(self.host(host)?),
             ["off", host] => Step::Off(self.host(host)?),
-            ["boot", host] => Step::Boot(self.host(host)?),
+            ["deaf", host] => Step::Deaf(self.host(host)?, true),
+            ["hear", host] => Step::Deaf(self.host(host)?, false),
+            ["jump", host, "ahead", by] => Step::Jump(self.host(host)?, milliseconds(by)?),
+            ["jump", host, "back", by] => Step::Jump(self.host(host)?, -milliseconds(by)?),
+            ["hang", name] => Step::Hang(self.name(name)),
+            ["flood", name, "from", host, count] => {
+                Step::Flood { name: self.name(name), host: self.host(host)?, count: number(count)? }
+            }
             ["leave", host] => Step::Leave(self.host(host)?),
             ["forget", host] => Step::Forget(self.host(host)?),
             ["pause", host, duration] => Step::Pause(self.host(host)?, time(duration)?),
@@ -249,6 +289,10 @@ impl Scenario {
 
 fn number(word: &str) -> Result<u64, String> {
     word.parse().map_err(|_| format!("{word:?} is no number"))
+}
+
+fn milliseconds(word: &str) -> Result<i64, String> {
+    i64::try_from(time(word)? / MILLI).map_err(|_| format!("{word:?} is too long"))
 }
 
 fn time(word: &str) -> Result<Micros, String> {

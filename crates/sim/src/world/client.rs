@@ -8,6 +8,7 @@ use super::exchange::OP_DEADLINE;
 use super::queue::Event;
 use super::shell::Asker;
 use crate::history::{MILLI, Micros, Op, OpKind, Outcome, SECOND};
+use crate::plan::Storm;
 
 /// The kind of all simulated processes.
 pub(super) const KIND: &str = "counter";
@@ -171,6 +172,11 @@ impl World {
         if self.work_rng.below(64) == 0 {
             self.forget_idle_entries(host);
         }
+        if self.plan.storm == Some(Storm::Overload) && self.work_rng.below(8) != 0 {
+            // Mostly one node is the loud one, so that its connections have more to carry than they can.
+            let host = if self.work_rng.below(4) == 0 { host } else { hosts[0] };
+            return self.flood(host, client);
+        }
         match self.work_rng.below(100) {
             0..4 => self.race(name, &hosts),
             4..18 => self.start_one(host, client, name),
@@ -235,6 +241,18 @@ impl World {
             want.deadline = 20 * MILLI + self.work_rng.below(SECOND);
         }
         self.operate(host, client, want);
+    }
+
+    /// Far more than the process can handle.
+    fn flood(&mut self, host: u16, client: u32) {
+        let name = self.work_rng.below(u64::from(self.plan.odd_names.max(1))) as u32;
+        if self.work_rng.below(16) == 0 {
+            return self.start_one(host, client, name);
+        }
+        for _ in 0..10 + self.work_rng.below(30) {
+            let kind = if self.work_rng.below(4) == 0 { OpKind::Call } else { OpKind::Cast };
+            self.message(host, client, name, kind);
+        }
     }
 
     fn burst(&mut self, host: u16, client: u32, name: u32) {

@@ -129,6 +129,7 @@ impl World {
             self.wake_instance(host, name);
         }
         self.schedule_port(host, name);
+        self.gauge_port(host, name);
         for (to, epoch, seq) in unsent {
             self.with_port(host, name, |port, here, out| port.on_unsent(here, to, epoch, seq, out));
         }
@@ -170,11 +171,12 @@ impl World {
     fn schedule_port(&mut self, host: u16, name: u32) {
         let home = self.home(host);
         let machine = &mut self.machines[usize::from(host)];
+        let entry = machine.shell.as_deref().and_then(|shell| shell.entries.get(&name));
+        let Some(due) = entry.and_then(|entry| entry.port.next_deadline()) else { return };
+        let due = machine.virtual_time(due).max(self.now + 1);
         let Some(entry) = machine.shell.as_deref_mut().and_then(|shell| shell.entries.get_mut(&name)) else {
             return;
         };
-        let Some(due) = entry.port.next_deadline() else { return };
-        let due = due.as_micros().saturating_sub(machine.offset).max(self.now + 1);
         if due < entry.wake {
             entry.wake = due;
             self.queue.at(due, Event::Port(home, name));
@@ -224,6 +226,7 @@ impl World {
         }
         self.on_sent(host, op, name, sent);
         self.schedule_port(host, name);
+        self.gauge_port(host, name);
     }
 
     fn on_sent(&mut self, host: u16, op: u32, name: u32, sent: Sent<Message>) {
@@ -295,9 +298,11 @@ impl World {
     fn schedule_calls(&mut self, host: u16) {
         let home = self.home(host);
         let machine = &mut self.machines[usize::from(host)];
+        let Some(due) = machine.shell.as_deref_mut().and_then(|shell| shell.calls.next_deadline()) else {
+            return;
+        };
+        let due = machine.virtual_time(due).max(self.now + 1);
         let Some(shell) = machine.shell.as_deref_mut() else { return };
-        let Some(due) = shell.calls.next_deadline() else { return };
-        let due = due.as_micros().saturating_sub(machine.offset).max(self.now + 1);
         if due < shell.calls_wake {
             shell.calls_wake = due;
             self.queue.at(due, Event::Calls(home));
@@ -373,13 +378,17 @@ impl World {
     pub(super) fn push(&mut self, host: u16, to: Incarnation, frame: Frame) -> bool {
         let Some(shell) = self.shell(host) else { return false };
         let Some(session) = shell.sessions.get_mut(&to) else { return false };
-        if session.link.push(frame.lane(), std::rc::Rc::new(frame)).is_err() {
-            return false;
-        }
-        if !shell.dirty.contains(&to) {
+        let lane = frame.lane();
+        let taken = session.link.push(lane, std::rc::Rc::new(frame)).is_ok();
+        let queued = session.link.queued(lane);
+        if taken && !shell.dirty.contains(&to) {
             shell.dirty.push(to);
         }
-        true
+        self.gauge_link(host, lane, queued);
+        if !taken {
+            self.stats.mark("link_full");
+        }
+        taken
     }
 
     /// A frame arrived in order on a session.

@@ -59,7 +59,8 @@ impl World {
         let Some(open) = self.network.conn(conn) else { return };
         open.ends[1].home = home;
         let caller = info.incarnation;
-        let Some(shell) = self.machines[usize::from(host)].shell.as_deref_mut() else {
+        let machine = &mut self.machines[usize::from(host)];
+        let Some(shell) = machine.shell.as_deref_mut().filter(|_| machine.deaf.is_none()) else {
             return self.send_item(conn, 1, Item::Refused);
         };
         let me = shell.me();
@@ -184,10 +185,10 @@ impl World {
     }
 
     fn make_session(&mut self, host: u16, info: &MemberInfo, id: (u32, u32)) {
-        let (mutants, now) = (self.plan.mutants, self.now);
+        let (mutants, limits, now) = (self.plan.mutants, self.plan.link_limits, self.now);
         let Some(shell) = self.shell(host) else { return };
         let session = Session {
-            link: Link::new(mutants),
+            link: Link::new(mutants).with_limits(limits),
             info: Box::new(info.clone()),
             id,
             conn: None,
@@ -195,6 +196,7 @@ impl World {
             tries: 0,
             outdated: 0,
             ack_set: false,
+            write_set: false,
             heard: now,
         };
         shell.sessions.insert(info.incarnation, session);

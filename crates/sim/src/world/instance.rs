@@ -59,7 +59,7 @@ impl World {
             entry.instance = Some(instance);
         }
         let takes = 1 + self.process_rng.below(self.plan.init_max.max(1));
-        self.queue.at(self.now + takes, Event::InitDone(self.home(host), life));
+        self.return_after(takes, name, Event::InitDone(self.home(host), life));
     }
 
     fn init_fails(&mut self, name: u32) -> bool {
@@ -197,8 +197,10 @@ impl World {
         instance.doing = Doing::Handling(message);
         self.history.handled.push(Handled { op, life, at: self.now });
         self.tell(host, 10, u64::from(op), || format!("life {life} handles {op}"));
-        let takes = 1 + self.process_rng.below(self.plan.handler_max.max(1));
-        self.queue.at(self.now + takes, Event::HandlerDone(self.home(host), life));
+        let slow = name < self.plan.odd_names && self.plan.slow_handler_max > 0;
+        let most = if slow { self.plan.slow_handler_max } else { self.plan.handler_max };
+        let takes = 1 + self.process_rng.below(most.max(1));
+        self.return_after(takes, name, Event::HandlerDone(self.home(host), life));
     }
 
     /// A handler returns, or panics.

@@ -18,16 +18,19 @@
 mod client;
 mod exchange;
 mod fault;
+mod gauge;
 mod handshake;
+mod healing;
 mod instance;
 mod network;
 mod queue;
 mod session;
 mod shell;
+mod storm;
 
 use client::KIND;
 pub(crate) use client::Want;
-pub(crate) use fault::CONVERGENCE;
+pub(crate) use healing::CONVERGENCE;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,7 +42,7 @@ use whimbrel_core::node::Config;
 use whimbrel_core::view::View;
 
 use crate::history::{History, Micros, NEVER};
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan};
 use exchange::Message;
 use fault::Cut;
 use network::Network;
@@ -93,11 +96,18 @@ pub(crate) struct World {
     pub(crate) deadly: BTreeSet<u32>,
     /// Rows that a scenario has taken from copies.
     rows_lost: u32,
+    /// Names that do not return from user code any more: scenarios set it.
+    pub(crate) hanging: BTreeSet<u32>,
     spare_outputs: Vec<PortOutput<Message>>,
     rng: Rng,
     work_rng: Rng,
     fault_rng: Rng,
     process_rng: Rng,
+    storm_rng: Rng,
+    /// What the end of all faults lets go on.
+    hung: Vec<Event>,
+    /// Inputs of all nodes.
+    inputs: u64,
     round_trip: u64,
     trace: bool,
     stable_since: Micros,
@@ -114,7 +124,13 @@ impl World {
         let total = plan.nodes + plan.joiners;
         let machines = (0..total).map(|host| machine(host, &plan, &kind, &mut rng)).collect();
         let network = Network::new(total, &plan, rng.fork());
-        let history = History { healed: NEVER, clocks_differ: plan.wall_skew_ms > 0, ..History::default() };
+        let history = History {
+            healed: NEVER,
+            clocks_differ: plan.wall_skew_ms > 0 || plan.faults.contains(&Fault::WallJump),
+            odd_names: plan.odd_names,
+            paced: plan.frame_time > 0,
+            ..History::default()
+        };
         Self {
             now: 0,
             history,
@@ -129,11 +145,15 @@ impl World {
             init_failures: BTreeMap::new(),
             deadly: BTreeSet::new(),
             rows_lost: 0,
+            hanging: BTreeSet::new(),
             spare_outputs: Vec::new(),
             work_rng: rng.fork(),
             fault_rng: rng.fork(),
             process_rng: rng.fork(),
             rng,
+            storm_rng: storm::storm_rng(plan.seed),
+            hung: Vec::new(),
+            inputs: 0,
             round_trip: 0,
             trace,
             stable_since: 0,
@@ -162,6 +182,7 @@ impl World {
         self.queue.at(self.plan.work_from, Event::Work);
         self.queue.at(self.plan.work_from, Event::Fault);
         self.queue.at(self.plan.work_until, Event::Heal);
+        self.schedule_storm();
         while !self.over && self.step() {}
         self.note_finals();
     }
@@ -225,6 +246,7 @@ impl World {
             | Event::Calls(home)
             | Event::Ack(home, _)
             | Event::Redial(home, _)
+            | Event::Write(home, _)
             | Event::InitDone(home, _)
             | Event::HandlerDone(home, _)
             | Event::Terminated(home, _)
@@ -269,6 +291,7 @@ impl World {
             Event::Calls(home) => self.on_calls_wake(home.host),
             Event::Ack(home, peer) => self.on_ack_timer(home.host, peer),
             Event::Redial(home, peer) => self.on_redial(home.host, peer),
+            Event::Write(home, peer) => self.on_write_again(home.host, peer),
             Event::InitDone(home, life) => self.on_init_done(home.host, life),
             Event::HandlerDone(home, life) => self.on_handler_done(home.host, life),
             Event::Terminated(home, life) => self.on_terminated(home.host, life),
@@ -282,6 +305,7 @@ impl World {
             Event::Work => self.on_work(),
             Event::Fault => self.on_fault(),
             Event::Ambush(home) => self.on_ambush(home.host),
+            Event::Storm(step) => self.on_storm(step),
             Event::Heal => self.on_heal(),
             Event::Watch => self.on_watch(),
             Event::Probe { name, host } => self.on_probe(name, host),
@@ -316,6 +340,12 @@ impl World {
 /// Marks a boot that first ends the node that runs.
 const RESTART: u16 = 1 << 15;
 
+/// How much faster or slower the clock of a machine runs, in millionths.
+fn clock_ppm(host: usize, plan: &Plan) -> i64 {
+    let most = plan.clock_ppm_max;
+    (mix(plan.seed ^ mix(host as u64 + 1)) % (2 * most + 1)) as i64 - most as i64
+}
+
 fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     let text = format!("n{}", host + 1);
     let name = NodeName::new(&text).expect("a letter and a number are a valid name");
@@ -323,6 +353,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     let mut config = Config::new(name, address.clone(), 0);
     config.slots = plan.slots;
     config.replicas = plan.replicas;
+    config.limits = plan.limits;
     config.mutants = plan.mutants;
     if host >= plan.pure_clients {
         config.kinds = vec![kind.clone()];
@@ -335,8 +366,11 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
         shell: None,
         offset: 0,
         wall_back_ms: 0,
-        wall_skew_ms: rng.below(plan.wall_skew_ms + 1),
+        wall_skew_ms: rng.below(plan.wall_skew_ms + 1) as i64,
+        started_max_ms: 0,
+        clock_ppm: clock_ppm(host, plan),
         frozen_until: None,
+        deaf: None,
         parked: Vec::new(),
         boot_due: false,
         leaving: false,

@@ -17,6 +17,9 @@ use super::session::Known;
 use crate::history::{MILLI, Micros, SECOND};
 use crate::plan::Plan;
 
+/// Frames are written ahead of the connection by at most this: what is in the socket can not be overtaken.
+const WRITE_AHEAD: Micros = 5 * MILLI;
+
 /// What travels on a connection.
 #[derive(Debug)]
 pub(crate) enum Item {
@@ -56,6 +59,8 @@ struct Direction {
     last: Micros,
     /// Items that wait for a cut to end.
     stalled: u32,
+    /// When all frames written so far are on their way.
+    free: Micros,
 }
 
 /// A connection: end 0 dialled, end 1 accepted; direction 0 leads from end 0 to end 1.
@@ -85,6 +90,8 @@ pub(crate) struct Network {
     delay: (Micros, Micros),
     tail_permille: u64,
     tail_max: Micros,
+    /// What a connection needs to carry one frame; 0 for no time at all.
+    pub(crate) frame_time: Micros,
 }
 
 impl Network {
@@ -98,6 +105,7 @@ impl Network {
             delay: plan.delay,
             tail_permille: plan.tail_permille,
             tail_max: plan.tail_max,
+            frame_time: plan.frame_time,
         }
     }
 
@@ -172,6 +180,9 @@ impl Network {
         let delay = self.draw_delay() + extra;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let way = &mut conn.directions[direction];
+        let frames = if let Item::Segment { frames, .. } = &item { frames.len() } else { 0 };
+        way.free = way.free.max(now) + frames as Micros * self.frame_time;
+        let now = if frames > 0 { way.free } else { now };
         way.items.push_back(item);
         if blocked || way.stalled > 0 {
             way.stalled += 1;
@@ -180,6 +191,21 @@ impl Network {
             way.last = way.last.max(now + delay);
             queue.at(way.last, Event::Arrive { conn: id, direction: direction as u8 });
         }
+    }
+
+    /// How many frames may be written now: all, unless frames take time; then what is sent within a moment.
+    pub(crate) fn room(&self, now: Micros, id: u32, direction: usize) -> usize {
+        if self.frame_time == 0 {
+            return usize::MAX;
+        }
+        let ahead =
+            (now + WRITE_AHEAD.max(self.frame_time)).saturating_sub(self.free_at(id, direction).max(now));
+        (ahead / self.frame_time) as usize
+    }
+
+    /// When all frames written so far are on their way.
+    pub(crate) fn free_at(&self, id: u32, direction: usize) -> Micros {
+        self.conns.get(&id).map_or(0, |conn| conn.directions[direction].free)
     }
 
     /// Notes that the next item can not arrive now.

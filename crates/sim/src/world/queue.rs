@@ -27,6 +27,8 @@ pub(crate) enum Event {
     Ack(Home, Incarnation),
     /// A broken session is dialled again.
     Redial(Home, Incarnation),
+    /// A connection has room for more frames.
+    Write(Home, Incarnation),
     /// `init` of a life returns.
     InitDone(Home, u32),
     /// A handler of a life returns.
@@ -51,6 +53,8 @@ pub(crate) enum Event {
     Work,
     /// The next fault.
     Fault,
+    /// The next step of a storm.
+    Storm(u32),
     /// An owner dies just after it has answered.
     Ambush(Home),
     /// The fault phase is over.

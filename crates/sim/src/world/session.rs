@@ -61,6 +61,8 @@ pub(super) struct Session {
     /// Handshakes in a row whose numbers were outdated when they ended.
     pub(super) outdated: u32,
     pub(super) ack_set: bool,
+    /// More is written once the connection has room.
+    pub(super) write_set: bool,
     pub(super) heard: Micros,
 }
 
@@ -221,13 +223,19 @@ impl World {
     }
 
     fn on_segment(&mut self, conn: u32, host: u16, end: usize, ack: u64, frames: Vec<(u64, Rc<Frame>)>) {
-        let now = self.now;
+        let (now, full) = (self.now, self.plan.link_limits.unacknowledged);
         let Some(peer) = self.network.conn(conn).and_then(|open| open.ends[end].peer) else { return };
-        let Some(session) = self.shell(host).and_then(|shell| shell.sessions.get_mut(&peer)) else { return };
-        session.link.on_ack(ack);
+        let Some(shell) = self.shell(host) else { return };
+        let Some(session) = shell.sessions.get_mut(&peer) else { return };
+        let was_full = session.link.unacknowledged() >= full;
+        let has_room = session.link.on_ack(ack) > 0;
         let tell_heard = now >= session.heard + HEARD_EVERY;
         if tell_heard {
             session.heard = now;
+        }
+        // What waited for an acknowledgement is written now.
+        if was_full && has_room && !shell.dirty.contains(&peer) {
+            shell.dirty.push(peer);
         }
         for (seq, frame) in frames {
             // A frame before this one may have ended the session.
@@ -291,14 +299,41 @@ impl World {
                 continue;
             };
             let Some((conn, end)) = session.conn else { continue };
-            let mut frames = Vec::new();
-            while let Some((seq, frame)) = session.link.next() {
-                frames.push((seq, Rc::clone(frame)));
-            }
-            if !frames.is_empty() {
-                let ack = session.link.ack_now().unwrap_or_else(|| session.link.received());
-                self.send_item(conn, end, Item::Segment { ack, frames });
-            }
+            self.write(host, peer, conn, end);
+        }
+    }
+
+    /// Writes as much as the connection has room for.
+    fn write(&mut self, host: u16, peer: Incarnation, conn: u32, end: usize) {
+        let (now, home) = (self.now, self.home(host));
+        let room = self.network.room(now, conn, end);
+        let Some(session) = self.shell(host).and_then(|shell| shell.sessions.get_mut(&peer)) else { return };
+        let mut frames = Vec::new();
+        while frames.len() < room
+            && let Some((seq, frame)) = session.link.next()
+        {
+            frames.push((seq, Rc::clone(frame)));
+        }
+        let again = frames.len() == room && !std::mem::replace(&mut session.write_set, true);
+        if !frames.is_empty() {
+            let ack = session.link.ack_now().unwrap_or_else(|| session.link.received());
+            let count = session.link.unacknowledged();
+            self.send_item(conn, end, Item::Segment { ack, frames });
+            self.gauge_written(host, count);
+        }
+        if again {
+            let free = self.network.free_at(conn, end).max(now) + 1;
+            self.queue.at(free, Event::Write(home, peer));
+        }
+    }
+
+    /// A connection has room again.
+    pub(super) fn on_write_again(&mut self, host: u16, peer: Incarnation) {
+        let Some(shell) = self.shell(host) else { return };
+        let Some(session) = shell.sessions.get_mut(&peer) else { return };
+        session.write_set = false;
+        if !shell.dirty.contains(&peer) {
+            shell.dirty.push(peer);
         }
     }
 

@@ -15,6 +15,7 @@ use whimbrel_core::wire::Control;
 
 use super::World;
 use super::exchange::{Entry, Frame};
+use super::gauge::CALLS_MAX;
 use super::queue::{Event, Home};
 use super::session::{Dial, Session};
 use crate::history::{Installed, MILLI, Micros, NEVER, SECOND};
@@ -76,10 +77,17 @@ pub(super) struct Machine {
     pub(super) shell: Option<Box<Shell>>,
     /// Difference of this node's clock to virtual time.
     pub(super) offset: Micros,
-    pub(super) wall_skew_ms: u64,
     /// How far a scenario has set its wall clock back.
     pub(super) wall_back_ms: u64,
+    /// Difference of its wall clock to that of the run.
+    pub(super) wall_skew_ms: i64,
+    /// The highest start time of an incarnation of this machine.
+    pub(super) started_max_ms: u64,
+    /// How much faster or slower its clock runs, in millionths.
+    pub(super) clock_ppm: i64,
     pub(super) frozen_until: Option<Micros>,
+    /// Its port refuses although its node lives: the disturbance that this is.
+    pub(super) deaf: Option<usize>,
     /// Events that wait for the thaw.
     pub(super) parked: Vec<Event>,
     /// A boot is scheduled.
@@ -95,16 +103,33 @@ impl Machine {
     }
 
     pub(super) fn now(&self, now: Micros) -> Now {
-        let wall_ms = WALL_START_MS + self.wall_skew_ms + now / MILLI - self.wall_back_ms;
+        let wall_ms =
+            (WALL_START_MS + now / MILLI).saturating_add_signed(self.wall_skew_ms) - self.wall_back_ms;
         Now { time: self.time(now), wall_ms }
     }
 
+    /// What its clock says.
     pub(super) fn time(&self, now: Micros) -> Time {
-        Time::from_micros(now + self.offset)
+        let drift = now as i64 * self.clock_ppm / 1_000_000;
+        Time::from_micros((now + self.offset).saturating_add_signed(drift))
     }
 
+    /// When its clock will say so.
     pub(super) fn virtual_time(&self, time: Time) -> Micros {
-        time.as_micros().saturating_sub(self.offset)
+        let passed = time.as_micros().saturating_sub(self.offset);
+        let rate = 1_000_000 + self.clock_ppm;
+        let mut at = (u128::from(passed) * 1_000_000 / rate.unsigned_abs() as u128) as Micros;
+        while self.time(at) < time {
+            at += 1;
+        }
+        at
+    }
+
+    /// A node that starts reads a wall clock that was set meanwhile, if it was behind an earlier start: no node
+    /// knows of an earlier life of its own that was younger (`docs/guarantees.md`).
+    fn set_wall_clock(&mut self, now: Micros) {
+        let behind = (self.started_max_ms + 1).saturating_sub(self.now(now).wall_ms);
+        self.wall_skew_ms += behind as i64;
     }
 }
 
@@ -131,6 +156,7 @@ impl World {
         machine.generation += 1;
         machine.leaving = false;
         machine.offset = offset;
+        machine.set_wall_clock(now);
         machine.expelled.clear();
         machine.config.seed = seed;
         let config = machine.config.clone();
@@ -150,7 +176,7 @@ impl World {
             lives: Vec::new(),
             epochs: Epochs::new(),
             entries: BTreeMap::new(),
-            calls: Calls::new(0, 65_536, self.plan.mutants),
+            calls: Calls::new(0, CALLS_MAX, self.plan.mutants),
             calls_wake: NEVER,
             sessions: BTreeMap::new(),
             resets: BTreeMap::new(),
@@ -206,6 +232,7 @@ impl World {
         if counts || effects > 0 {
             self.stats.events += 1;
         }
+        self.gauge_node(host);
     }
 
     /// Carries out all effects; returns how many there were.
@@ -303,6 +330,9 @@ impl World {
     }
 
     fn reincarnate(&mut self, host: u16, incarnation: Incarnation) {
+        self.history.incarnations.push((host, incarnation, self.now));
+        let machine = &mut self.machines[usize::from(host)];
+        machine.started_max_ms = machine.started_max_ms.max(incarnation.started_ms);
         let first = match self.shell(host) {
             Some(shell) => {
                 shell.info.incarnation = incarnation;
@@ -328,12 +358,27 @@ impl World {
     fn on_view(&mut self, host: u16, view: &Arc<View>) {
         let now = self.now;
         self.history.installed.push(Installed { host, at: now, view: view.clone() });
+        self.note_owners(host, view);
         let Some(shell) = self.shell(host) else { return };
         shell.view = Some(view.clone());
         let names: Vec<u32> = shell.entries.keys().copied().collect();
         for name in names {
             self.with_port(host, name, |port, here, out| port.on_view(here, view, out));
         }
+    }
+
+    /// Whom the nodes take for the owner of each slot: all must say the same of one view.
+    fn note_owners(&mut self, host: u16, view: &View) {
+        let Some(shell) = self.shell(host) else { return };
+        if shell.node.view().is_none_or(|installed| installed.id != view.id) {
+            return;
+        }
+        let owners: Vec<_> = shell.node.owners().collect();
+        if self.history.owners.get(&view.id).is_some_and(|known| *known != owners) {
+            let text = format!("n{} has other owners in view {:?} than others have", host + 1, view.id);
+            self.history.oddities.push(text);
+        }
+        self.history.owners.entry(view.id).or_insert(owners);
     }
 
     fn on_event(&mut self, host: u16, event: NodeEvent) {

@@ -1,0 +1,111 @@
+//! Requests that wait at the owner: for their slot to open, or for their name to settle.
+//!
+//! Of one slot at most [`Limits::slot_waiters`](crate::base::limits::Limits::slot_waiters) wait; one more is refused
+//! with `Overloaded`, No, and so nothing may have been done for it. They are looked at again when the slot serves or
+//! the name was written, and are gone with the view: their askers ask again.
+
+use super::Directory;
+use super::request::{Answer, Ask};
+use crate::base::{Mutant, Name, RequestId, SlotId, Time};
+
+/// A request that waits for its slot to open or its name to settle.
+#[derive(Clone, Debug)]
+pub(super) struct Waiter {
+    request: RequestId,
+    ask: Ask,
+}
+
+impl Waiter {
+    pub(super) fn is(&self, request: RequestId) -> bool {
+        self.request == request
+    }
+}
+
+impl Directory {
+    /// Those who asked to stop this name and are still waiting.
+    pub(super) fn take_stoppers(&mut self, slot: SlotId, name: &Name) -> Vec<RequestId> {
+        let Some(owned) = self.owned.get_mut(&slot) else { return Vec::new() };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return Vec::new() };
+        let stoppers: Vec<RequestId> =
+            waiters.iter().filter(|w| w.ask == Ask::Stop).map(|w| w.request).collect();
+        waiters.retain(|waiter| waiter.ask != Ask::Stop);
+        if waiters.is_empty() {
+            owned.waiters.remove(name);
+        }
+        owned.waiting -= stoppers.len();
+        stoppers
+    }
+
+    pub(super) fn wait(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask) {
+        let waiters = self.owned.get(&slot).and_then(|owned| owned.waiters.get(&name));
+        if waiters.is_some_and(|waiters| waiters.iter().any(|waiter| waiter.is(request))) {
+            return;
+        }
+        if !self.has_room_to_wait(slot, &name) {
+            return self.refuse_to_wait(slot, request, name);
+        }
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        owned.waiting += 1;
+        owned.waiters.entry(name).or_default().push(Waiter { request, ask });
+    }
+
+    /// Whether one more may wait for this name. Asked before anything is written for a request that will have to
+    /// wait: who is told that there is no room must not be carried out. One name takes at most half of the room, or
+    /// an `init` that never returns would keep the other names of its slot from starting.
+    pub(super) fn has_room_to_wait(&self, slot: SlotId, name: &Name) -> bool {
+        let Some(owned) = self.owned.get(&slot) else { return false };
+        let limit = self.settings.limits.slot_waiters;
+        let of_name = owned.waiters.get(name).map_or(0, Vec::len);
+        (owned.waiting < limit && of_name < limit.div_ceil(2))
+            || self.settings.mutants.has(Mutant::WaitersUnbounded)
+    }
+
+    /// No room. A copy of a request that the record knows is not refused, since the request goes on: its asker asks
+    /// again, until there is room or its deadline.
+    pub(super) fn refuse_to_wait(&mut self, slot: SlotId, request: RequestId, name: Name) {
+        let record =
+            self.copies.get(&slot).and_then(|copy| copy.entries.get(&name)).map(|entry| &entry.record);
+        if !record.is_some_and(|r| r.request == request || r.stopping_by.contains(&request)) {
+            self.answer(request, name, Answer::Overloaded);
+        }
+    }
+
+    /// These requests were answered: copies of them that wait are dropped.
+    pub(super) fn on_forget(&mut self, requests: &[(Name, RequestId)]) {
+        for (name, request) in requests {
+            let slot = self.slot_of(name);
+            self.forget_waiter(slot, name, *request);
+        }
+    }
+
+    /// Looks again at those who wait for this name.
+    pub(super) fn wake(&mut self, slot: SlotId, name: &Name, now: Time) {
+        let Some(owned) = self.owned.get_mut(&slot) else { return };
+        let Some(waiters) = owned.waiters.remove(name) else { return };
+        owned.waiting -= waiters.len();
+        for Waiter { request, ask } in waiters {
+            self.on_request(request, name.clone(), ask, now);
+        }
+    }
+
+    pub(super) fn wake_all(&mut self, slot: SlotId, now: Time) {
+        let Some(owned) = self.owned.get(&slot) else { return };
+        for name in owned.waiters.keys().cloned().collect::<Vec<_>>() {
+            self.wake(slot, &name, now);
+        }
+    }
+
+    /// Takes a request from those who wait. Returns whether it was among them.
+    pub(super) fn forget_waiter(&mut self, slot: SlotId, name: &Name, request: RequestId) -> bool {
+        let Some(owned) = self.owned.get_mut(&slot) else { return false };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return false };
+        let before = waiters.len();
+        waiters.retain(|waiter| !waiter.is(request));
+        let forgotten = before - waiters.len();
+        if waiters.is_empty() {
+            owned.waiters.remove(name);
+        }
+        owned.waiting -= forgotten;
+        forgotten > 0
+    }
+}
