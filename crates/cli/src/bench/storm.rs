@@ -127,11 +127,11 @@ async fn start_from(node: Cluster) -> Result<(), Failure> {
 
 /// Addresses on loopback on which nobody listens at present.
 fn free_addresses(count: u32) -> Result<Vec<String>, Failure> {
-    let first = PORTS.start + u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
+    let first =
+        PORTS.start + u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
     let candidates = (first..PORTS.end).chain(PORTS.start..first);
     let free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let addresses: Vec<String> =
-        free.take(count as usize).map(|port| format!("127.0.0.1:{port}")).collect();
+    let addresses: Vec<String> = free.take(count as usize).map(|port| format!("127.0.0.1:{port}")).collect();
     if addresses.len() < count as usize {
         return Err(Failure::environment(format!("there are no {count} free ports on loopback"))
             .hint("look at what listens on ports 15000 to 32000"));

@@ -22,8 +22,16 @@ pub const SLOT_WAITERS_MAX: usize = 4_096;
 pub const REQUESTS_MAX: usize = 65_536;
 /// Messages that one route keeps: not yet sent, or not yet confirmed by the gate.
 pub const ROUTE_MESSAGES_MAX: usize = 16_384;
+/// Bytes of messages that one route keeps; the message that reaches it may go beyond.
+pub const ROUTE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Default limit of a mailbox, in messages.
 pub const MAILBOX_MESSAGES_MAX: usize = 16_384;
+/// Default limit of a mailbox, in bytes of messages; the message that reaches it may go beyond.
+pub const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Default limit of a node, in bytes of messages that it keeps for processes on other nodes.
+pub const LEAVING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Default limit of a node, in bytes of messages of other nodes in all its mailboxes.
+pub const ARRIVED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Frames that a link keeps until the peer has acknowledged them, per lane.
 pub const LINK_FRAMES_MAX: usize = 65_536;
 /// Names that one answer of a listing carries.

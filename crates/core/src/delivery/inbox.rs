@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 
 use super::gate::{Gate, GateState, GateVerdict};
 use super::held::{Held, Kept};
-use super::packet::{Packet, Signal};
+use super::mailbox::{Mailbox, MailboxLimits};
+use super::packet::{Expires, Packet, Room, Signal};
 use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
@@ -64,10 +65,9 @@ pub struct InboxCounts {
 pub struct Inbox<M> {
     gate: Gate,
     token: Token,
-    limit: usize,
     /// From the process to itself, ahead of the mailbox.
     notices: VecDeque<M>,
-    mailbox: VecDeque<M>,
+    mailbox: Mailbox<M>,
     held: Held<M>,
     /// Routes that were refused for lack of room.
     refused: Vec<(Incarnation, u64)>,
@@ -77,15 +77,14 @@ pub struct Inbox<M> {
     mutants: Mutants,
 }
 
-impl<M> Inbox<M> {
+impl<M: Expires> Inbox<M> {
     /// An open inbox of a new life; its gate is identified by the life's token. At least one message fits.
-    pub fn new(token: Token, limit: usize, mutants: Mutants) -> Self {
+    pub fn new(token: Token, limits: MailboxLimits, mutants: Mutants) -> Self {
         Self {
             gate: Gate::new(token, mutants),
             token,
-            limit: limit.max(1),
             notices: VecDeque::new(),
-            mailbox: VecDeque::new(),
+            mailbox: Mailbox::new(limits),
             held: Held::default(),
             refused: Vec::new(),
             turned_away: Vec::new(),
@@ -119,9 +118,9 @@ impl<M> Inbox<M> {
         self.len() == 0
     }
 
-    /// How many messages fit into the mailbox.
-    pub fn limit(&self) -> usize {
-        self.limit
+    /// How much fits into the mailbox.
+    pub fn limits(&self) -> MailboxLimits {
+        self.mailbox.limits()
     }
 
     /// What happened here so far.
@@ -135,7 +134,7 @@ impl<M> Inbox<M> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.mailbox.len() < self.limit
+        self.mailbox.has_room()
     }
 
     pub(super) fn is_sealed(&self) -> bool {
@@ -166,7 +165,7 @@ impl<M> Inbox<M> {
         self.token = token;
         self.gate.set_state(GateState::Open);
         if self.mutants.has(Mutant::MailboxDroppedAtRestart) {
-            self.mailbox.clear();
+            drop(self.mailbox.take());
         }
     }
 
@@ -176,8 +175,8 @@ impl<M> Inbox<M> {
     }
 
     /// All messages that wait, in order: what is left when the inbox is gone.
-    pub fn into_messages(self) -> Vec<M> {
-        self.notices.into_iter().chain(self.mailbox).collect()
+    pub fn into_messages(mut self) -> Vec<M> {
+        self.notices.into_iter().chain(self.mailbox.take()).collect()
     }
 
     /// A message from this node.
@@ -187,7 +186,7 @@ impl<M> Inbox<M> {
     pub fn push_local(&mut self, message: M) -> Result<(), InboxRefused<M>> {
         let code = match self.gate.state() {
             GateState::Open | GateState::Suspended if self.has_room() => {
-                self.mailbox.push_back(message);
+                self.mailbox.push(message);
                 self.counts.admitted += 1;
                 return Ok(());
             }
@@ -207,7 +206,7 @@ impl<M> Inbox<M> {
         if let GateState::Closed(code) = self.gate.state() {
             return Err(InboxRefused { message, code });
         }
-        if self.notices.len() >= self.limit {
+        if self.notices.len() >= self.mailbox.limits().messages {
             return Err(InboxRefused { message, code: ErrorCode::Overloaded });
         }
         self.notices.push_back(message);
@@ -220,12 +219,13 @@ impl<M> Inbox<M> {
         from: Incarnation,
         packet: Packet<M>,
         now: Time,
+        room: Room,
         signals: &mut Signals,
     ) -> Admission {
         let Packet { gate, epoch, seq, message } = packet;
         match self.gate.check(from, gate, epoch, seq) {
             GateVerdict::Next => {
-                let admission = self.decide(from, epoch, seq, message, signals);
+                let admission = self.decide(from, epoch, seq, message, room, signals);
                 if !self.held.is_empty() {
                     self.release_held(from, epoch, now, signals);
                 }
@@ -249,9 +249,13 @@ impl<M> Inbox<M> {
             GateVerdict::Gap => {
                 self.counts.gaps += 1;
                 self.gate.note(from);
-                match self.held.hold(from, epoch, seq, message, now) {
-                    Kept::Held => Admission::Held,
-                    Kept::Dropped => Admission::Dropped,
+                match room {
+                    Room::Some => match self.held.hold(from, epoch, seq, message, now) {
+                        Kept::Held => Admission::Held,
+                        Kept::Dropped => Admission::Dropped,
+                    },
+                    // Its sender keeps it and is asked for it again.
+                    Room::None => Admission::Dropped,
                 }
             }
             GateVerdict::Sealed => {
@@ -273,7 +277,7 @@ impl<M> Inbox<M> {
         match self.gate.check(me, self.gate.token(), epoch, seq) {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
-                self.mailbox.push_back(message);
+                self.mailbox.push(message);
                 self.counts.admitted += 1;
                 Homecoming::Admitted
             }
@@ -292,8 +296,8 @@ impl<M> Inbox<M> {
         if !self.gate.may_dispatch(now) {
             return None;
         }
-        let message = self.notices.pop_front().or_else(|| self.mailbox.pop_front())?;
-        if !self.refused.is_empty() && self.mailbox.len() <= self.limit / 2 {
+        let message = self.notices.pop_front().or_else(|| self.mailbox.pop())?;
+        if !self.refused.is_empty() && self.mailbox.is_half_empty() {
             self.tell_room(signals);
         }
         Some(message)
@@ -301,7 +305,7 @@ impl<M> Inbox<M> {
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
     pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
-        let messages = self.notices.drain(..).chain(self.mailbox.drain(..)).collect();
+        let messages = self.notices.drain(..).chain(self.mailbox.take()).collect();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
         self.recall(signals);
@@ -359,9 +363,10 @@ impl<M> Inbox<M> {
         epoch: u64,
         seq: u64,
         message: M,
+        room: Room,
         signals: &mut Signals,
     ) -> Admission {
-        match self.push_local(message) {
+        match self.push_from_afar(message, room) {
             Ok(()) => {
                 self.gate.advance(from, epoch, seq);
                 signals.push((from, self.admitted(from, epoch, seq)));
@@ -383,7 +388,18 @@ impl<M> Inbox<M> {
         loop {
             let seq = self.gate.expected(from, epoch);
             let Some(message) = self.held.take(from, epoch, seq, now) else { return };
-            self.decide(from, epoch, seq, message, signals);
+            // It was kept already: to refuse it now would free what a later one takes at once.
+            self.decide(from, epoch, seq, message, Room::Some, signals);
+        }
+    }
+
+    fn push_from_afar(&mut self, message: M, room: Room) -> Result<(), InboxRefused<M>> {
+        match (self.gate.state(), room) {
+            (GateState::Open | GateState::Suspended, Room::None) => {
+                self.counts.refused += 1;
+                Err(InboxRefused { message, code: ErrorCode::Overloaded })
+            }
+            _ => self.push_local(message),
         }
     }
 

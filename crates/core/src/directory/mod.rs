@@ -185,6 +185,7 @@ impl Directory {
         self.unsettled.clear();
         self.driving.clear();
         self.census.clear();
+        self.batch = Batch::default();
         self.losers.clear();
         self.back_offs.clear();
         self.early.clear();

@@ -114,24 +114,35 @@ impl Directory {
         for (to, acks) in batch.written {
             self.send(to, Message::Written(acks));
         }
-        let others: Vec<Incarnation> = self
-            .view()
-            .map(|view| view.incarnations().filter(|m| *m != self.me).collect())
-            .unwrap_or_default();
-        for member in others.iter().chain([&self.me]).filter(|_| !batch.settled.is_empty()) {
-            self.census.entry(*member).or_default().extend(&batch.settled);
-        }
-        if !batch.settled.is_empty() {
-            for member in others.iter().chain([&self.me]).copied().collect::<Vec<_>>() {
-                self.send(member, Message::Settled(batch.settled.clone()));
+        self.batch.settled = batch.settled;
+        if self.unsettled.is_empty() && !self.batch.settled.is_empty() {
+            let settled = self.open_census();
+            for member in self.members_me_last() {
+                self.send(member, Message::Settled(settled.clone()));
             }
         }
         if !batch.ask_hosted.is_empty() {
             self.event(DirectoryEvent::Recovering { slots: batch.ask_hosted.len() });
-            for member in others.into_iter().chain([self.me]) {
+            for member in self.members_me_last() {
                 self.send(member, Message::AskHosted(batch.ask_hosted.clone()));
             }
         }
+    }
+
+    /// Slots that began to serve: what members host of them is to be learnt. Not at once, since slots open in as many
+    /// steps as there are backups, and each word of it goes to all members and is answered by all: when the last one
+    /// serves, or with the next repetition.
+    fn open_census(&mut self) -> Vec<SlotId> {
+        let settled = std::mem::take(&mut self.batch.settled);
+        for member in self.members_me_last() {
+            self.census.entry(member).or_default().extend(&settled);
+        }
+        settled
+    }
+
+    fn members_me_last(&self) -> Vec<Incarnation> {
+        let members = self.view().into_iter().flat_map(|view| view.incarnations());
+        members.filter(|member| *member != self.me).chain(self.view().map(|_| self.me)).collect()
     }
 
     /// A view was installed: whatever was going on in the last one is over, every owned slot starts at Gather.
@@ -142,6 +153,7 @@ impl Directory {
         self.driving.clear();
         self.losers.clear();
         self.census.clear();
+        self.batch.settled.clear();
         let Some(line) = &self.line else { return };
         let view = line.view().id;
         let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
@@ -482,11 +494,14 @@ impl Directory {
         let writes_pending = self.repair_backups(now);
         self.drive_again(now);
         self.end_losers_again();
+        if !self.batch.settled.is_empty() {
+            self.open_census();
+        }
         for (member, slots) in self.census.clone() {
             self.send(member, Message::Settled(slots.into_iter().collect()));
         }
-        let idle =
-            self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && self.losers.is_empty();
+        let told = self.losers.is_empty() && self.census.is_empty();
+        let idle = self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && told;
         self.retry_at = (!idle).then_some(now + REPEAT);
     }
 

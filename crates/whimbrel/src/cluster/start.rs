@@ -158,7 +158,7 @@ impl Cluster {
         let cluster = Cluster::for_processes(self.shared.clone());
         let entry = self
             .exchange()
-            .launch_unnamed(P::KIND, options.mailbox_max, move |entry, instance| {
+            .launch_unnamed(P::KIND, options.mailbox, move |entry, instance| {
                 unnamed::<P>(Launching { entry, instance, cluster }, args, born)
             })
             .ok_or_else(|| StartError::NoHost { kind: P::KIND.into() })?;

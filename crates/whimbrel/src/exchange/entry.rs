@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
-use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sent, Signal};
+use whimbrel_core::delivery::{CallId, Ended, Expires, Lane, Packet, Port, PortOutput, Sent, Signal};
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
 use super::envelope::{Body, Envelope, Failure};
@@ -102,7 +102,7 @@ impl Entry {
 
     /// Sends a message that nobody waits for.
     pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>, sender: Token) -> Result<(), CastError> {
-        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender };
+        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender, share: None };
         self.send(envelope, None).map_err(|failure| CastError::from_call(failure.into()))
     }
 
@@ -121,7 +121,7 @@ impl Entry {
         }
         let id = self.exchange.open_call(self.shard(), waiter, due + GRACE)?;
         let reply = Some(ReplyTo { at: Caller::Here, call: id });
-        let envelope = Envelope { body: Body::Work(work), reply, deadline: Some(due), sender };
+        let envelope = Envelope { body: Body::Work(work), reply, deadline: Some(due), sender, share: None };
         match self.send(envelope, caller) {
             Ok(()) => Ok(id),
             Err(failure) => {
@@ -158,6 +158,10 @@ impl Entry {
                 return Err(codec_failure(
                     "the process is on another node, and the message can not leave this one",
                 ));
+            }
+            envelope.share = self.exchange.leaving.take(envelope.bytes());
+            if envelope.share.is_none() {
+                return Err(Failure::new(ErrorCode::Overloaded, Executed::No));
             }
             state = self.lock();
         }
@@ -411,7 +415,8 @@ impl Entry {
 
     /// A message to itself for which there was no room.
     pub(crate) fn overloaded(&self, work: Box<dyn Work>) {
-        let envelope = Envelope { body: Body::Work(work), reply: None, deadline: None, sender: Token::NONE };
+        let (reply, deadline, sender, share) = (None, None, Token::NONE, None);
+        let envelope = Envelope { body: Body::Work(work), reply, deadline, sender, share };
         self.exchange.dead_letters().add(&self.name, envelope, ErrorCode::Overloaded);
     }
 

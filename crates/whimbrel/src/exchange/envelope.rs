@@ -6,6 +6,7 @@ use whimbrel_core::base::limits::FRAME_BYTES_MAX;
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Kind, Name, Time, Token};
 use whimbrel_core::delivery::{Expires, Parcel};
 
+use super::budget::Share;
 use crate::codec;
 use crate::error::CallError;
 use crate::message::Work;
@@ -23,6 +24,8 @@ pub(crate) struct Envelope {
     pub(crate) deadline: Option<Time>,
     /// The sending instance.
     pub(crate) sender: Token,
+    /// Of what its node may keep; none for one that has not left its node.
+    pub(crate) share: Option<Share>,
 }
 
 /// A message as it is, or as bytes. It is encoded when it leaves the node, and decoded by its process.
@@ -105,6 +108,18 @@ impl Expires for Envelope {
     fn deadline(&self) -> Option<Time> {
         self.deadline
     }
+
+    fn bytes(&self) -> usize {
+        let body = match &self.body {
+            // What it points to is not known.
+            Body::Work(work) => size_of_val(&**work),
+            Body::Encoded(encoded) => {
+                let names = encoded.kind.as_str().len() + encoded.message.as_str().len();
+                size_of::<Encoded>() + names + encoded.payload.len()
+            }
+        };
+        size_of::<Self>() + body
+    }
 }
 
 impl Parcel for Envelope {
@@ -114,7 +129,7 @@ impl Parcel for Envelope {
             return Err(ErrorCode::Codec);
         };
         let body = Body::Encoded(encoded.clone());
-        Ok(Self { body, reply: self.reply, deadline: self.deadline, sender: self.sender })
+        Ok(Self { body, reply: self.reply, deadline: self.deadline, sender: self.sender, share: None })
     }
 }
 

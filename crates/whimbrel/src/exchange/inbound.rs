@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::base::{Incarnation, Time};
-use whimbrel_core::delivery::{CallId, Lane, Packet, Signal};
+use whimbrel_core::delivery::{CallId, Expires, Here, Lane, Packet, Room, Signal};
 use whimbrel_core::node::Input;
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
@@ -95,9 +95,11 @@ impl Exchange {
         let reply = call.map(|call| ReplyTo { at: Caller::At(from), call: CallId::from_u64(call) });
         let deadline = remaining_ms.map(|ms| now + Duration::from_millis(ms));
         let body = Body::Encoded(Arc::new(Encoded { kind, message, codec, payload }));
-        let envelope = Envelope { body, reply, deadline, sender };
+        let mut envelope = Envelope { body, reply, deadline, sender, share: None };
+        envelope.share = self.arrived.take(envelope.bytes());
+        let room = if envelope.share.is_some() { Room::Some } else { Room::None };
         let packet = Packet { gate, epoch, seq, message: envelope };
-        entry.with_port(|port, here, out| port.on_packet(here, from, packet, out));
+        entry.with_port(|port, here, out| port.on_packet(&Here { room, ..*here }, from, packet, out));
     }
 
     /// Tells a sending node about its packets.

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::delivery::MailboxLimits;
 use crate::delivery::packet::Epochs;
 use crate::delivery::tests::{Note, at_ms, here, incarnation, note, token, told};
 
@@ -34,7 +35,7 @@ fn route(state: &str, epochs: &Epochs) -> Route<Note> {
     match state {
         "Resolving" => route.on_host_lost(here.now, incarnation(2), &mut out),
         "AtHome" => {
-            let mut inbox = Inbox::new(token(11), 8, Mutants::default());
+            let mut inbox = Inbox::new(token(11), MailboxLimits::of_messages(8), Mutants::default());
             route.come_home(here.me, &mut inbox, &mut out);
         }
         _ => {}
@@ -167,7 +168,7 @@ fn an_unanswered_question_and_a_silent_host_have_a_way_on() {
 fn only_what_waits_unsent_ends_at_its_deadline() {
     let epochs = Epochs::new();
     let mut out = PortOutput::default();
-    let late = |id| Note { id, deadline: Some(at_ms(10)) };
+    let late = |id| Note { deadline: Some(at_ms(10)), ..note(id) };
     let mut bound = route("Bound", &epochs);
     bound.send(late(7), Time::ZERO);
     let mut resolving = route("Resolving", &epochs);

@@ -5,18 +5,22 @@ use tokio::sync::broadcast;
 use whimbrel_core::base::{Bytes, ErrorCode, Incarnation, Mutants, Name, Rng, Token};
 use whimbrel_core::delivery::{Here, Port, PortOutput, Sent, Whereabouts};
 
-use super::super::DeadLetter;
 use super::super::envelope::{Body, Encoded, Envelope};
+use super::super::{Budget, DeadLetter};
 use super::*;
 use crate::process::KindTable;
 use crate::tasks::Tasks;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+fn budgets() -> (Budget, Budget) {
+    (Budget::new(usize::MAX), Budget::new(usize::MAX))
+}
+
 fn exchange() -> Arc<Exchange> {
     // Nobody listens to what the exchange has to tell.
     let (control, _) = tokio::sync::mpsc::channel(1);
-    Exchange::new(KindTable::default(), control, Tasks::new(), None, Mutants::default())
+    Exchange::new(KindTable::default(), control, Tasks::new(), None, budgets(), Mutants::default())
 }
 
 fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
@@ -28,7 +32,7 @@ fn hold(exchange: &Exchange, entry: &Arc<Entry>, now: Time, deadline: Time) {
     let kind = Name::new("kind").unwrap();
     let encoded = Encoded { message: kind.clone(), kind, codec: 1, payload: Bytes::from(vec![1]) };
     let body = Body::Encoded(Arc::new(encoded));
-    let envelope = Envelope { body, reply: None, deadline: Some(deadline), sender: Token::NONE };
+    let envelope = Envelope { body, reply: None, deadline: Some(deadline), sender: Token::NONE, share: None };
     input(exchange, entry, now, |port, here, out| match port.send(envelope, now) {
         Sent::Held { .. } => {}
         Sent::Transmit { to, packet } => port.on_unsent(here, to, packet.epoch, packet.seq, out),
