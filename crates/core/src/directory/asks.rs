@@ -7,7 +7,7 @@ use super::message::Message;
 use super::record::{Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
-use crate::base::limits::REQUESTS_MAX;
+use crate::base::limits::{REQUESTS_BYTES_MAX, REQUESTS_MAX};
 use crate::base::{Executed, Incarnation, Mutant, Mutants, Name, RequestId, Time};
 
 #[derive(Debug)]
@@ -28,12 +28,14 @@ pub(super) struct Asks {
     open: BTreeMap<RequestId, Asked>,
     deadlines: BTreeSet<(Time, RequestId)>,
     repeats: BTreeSet<(Time, RequestId)>,
+    /// Bytes of arguments.
+    bytes: usize,
     mutants: Mutants,
 }
 
 impl Asks {
     pub(super) fn new(mutants: Mutants) -> Self {
-        Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), mutants }
+        Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), bytes: 0, mutants }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
@@ -43,6 +45,7 @@ impl Asks {
 
     fn take(&mut self, request: RequestId) -> Option<Asked> {
         let asked = self.open.remove(&request)?;
+        self.bytes -= asked.ask.bytes();
         self.deadlines.remove(&(asked.due, request));
         self.repeats.remove(&(asked.again_at, request));
         Some(asked)
@@ -53,12 +56,14 @@ impl Directory {
     /// User code on this node asks something about a name.
     pub fn handle_request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration, now: Time) {
         let request = RequestId { caller: self.me, number };
-        if self.asks.open.len() >= REQUESTS_MAX {
+        let bytes = self.asks.bytes + ask.bytes();
+        if self.asks.open.len() >= REQUESTS_MAX || bytes > REQUESTS_BYTES_MAX {
             self.tell(Output::Answer { request, name, answer: Answer::Overloaded });
             return;
         }
         let due = now + deadline;
         let asked = Asked { name, ask, due, sent_to: BTreeSet::new(), copies: 0, again_at: now + REPEAT };
+        self.asks.bytes = bytes;
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
         self.asks.repeats.insert((now + REPEAT, request));

@@ -84,8 +84,9 @@ impl Directory {
         if !listing.waiting.contains(&from) {
             return;
         }
-        listing.complete &= complete;
-        listing.rows.extend(rows.into_iter().map(|row| (row.name.clone(), row)));
+        let room = LIST_NAMES_MAX.saturating_sub(listing.rows.len());
+        listing.complete &= complete && rows.len() <= room;
+        listing.rows.extend(rows.into_iter().take(room).map(|row| (row.name.clone(), row)));
         if last {
             listing.waiting.remove(&from);
             self.answer_listing(number);

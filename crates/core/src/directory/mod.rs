@@ -45,8 +45,10 @@ use slots::{Batch, Owned};
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
-/// Messages of views that this node has not installed yet.
+/// Messages of views that this node has not installed yet. More are dropped: what is not answered is said again.
 const EARLY_MAX: usize = 8_192;
+/// Bytes of records and arguments in these.
+const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What the directory needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -140,6 +142,7 @@ pub struct Directory {
     batch: Batch,
     loopback: VecDeque<Message>,
     early: VecDeque<(Incarnation, ViewId, Message)>,
+    early_bytes: usize,
     out: VecDeque<Output>,
 }
 
@@ -166,6 +169,7 @@ impl Directory {
             batch: Batch::default(),
             loopback: VecDeque::new(),
             early: VecDeque::new(),
+            early_bytes: 0,
             out: VecDeque::new(),
         }
     }
@@ -189,6 +193,7 @@ impl Directory {
         self.losers.clear();
         self.back_offs.clear();
         self.early.clear();
+        self.early_bytes = 0;
         self.retry_at = None;
     }
 
@@ -315,7 +320,9 @@ impl Directory {
             Some((false, true)) if message.is_for_any_view() => {}
             Some((false, true)) => return,
             Some((false, false)) | None => {
-                if self.early.len() < EARLY_MAX {
+                let bytes = self.early_bytes + message.bytes();
+                if self.early.len() < EARLY_MAX && bytes <= EARLY_BYTES_MAX {
+                    self.early_bytes = bytes;
                     self.early.push_back((from, view, message));
                 }
                 return;
@@ -328,6 +335,7 @@ impl Directory {
 
     fn deliver_early(&mut self, now: Time) {
         let early = std::mem::take(&mut self.early);
+        self.early_bytes = 0;
         let counter = self.view().map_or(0, |view| view.id.counter);
         for (from, view, message) in early {
             let known = self.line.as_ref().is_some_and(|line| line.chain.contains(view));
@@ -373,6 +381,19 @@ impl Directory {
 }
 
 impl Message {
+    /// About how many bytes of records and arguments it carries.
+    fn bytes(&self) -> usize {
+        let of_records = |records: &[Record]| records.iter().map(Record::size).sum::<usize>();
+        match self {
+            Message::Fill(fill) => of_records(&fill.records),
+            Message::Hosted { records, .. } => of_records(records),
+            Message::Grant(record) | Message::Offer { record, .. } => record.size(),
+            Message::Request { ask, .. } => ask.bytes(),
+            Message::Write(writes) => writes.iter().map(SlotWrite::bytes).sum(),
+            _ => 0,
+        }
+    }
+
     /// Whether it is no command for a slot: it is checked against what the receiver knows, in any view; what it
     /// follows from was on every replica before it was sent.
     const fn is_for_any_view(&self) -> bool {

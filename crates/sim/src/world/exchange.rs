@@ -50,8 +50,8 @@ pub(crate) enum Frame {
 impl Frame {
     const fn lane(&self) -> Lane {
         match self {
-            Frame::Control(_) => Lane::Control,
-            _ => Lane::Messages,
+            Frame::Control(_) | Frame::Signal { .. } => Lane::Control,
+            Frame::Message { .. } | Frame::Reply { .. } => Lane::Messages,
         }
     }
 }

@@ -133,7 +133,8 @@ impl Exchange {
         let Ok(frame) = OutFrame::message(&MessageFrame::Signal(signal)) else {
             return;
         };
-        match self.send_frame(to, Lane::Messages, frame) {
+        // Not behind the messages: a link that is full of them must still say what became of those that came.
+        match self.send_frame(to, Lane::Control, frame) {
             Ok(()) => {}
             // Its session has ended: the sender asks again and sends again.
             Err(SendError::NoSession) => tracing::debug!(%to, "a signal had no session to go by"),

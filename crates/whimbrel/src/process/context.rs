@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use whimbrel_core::base::{ExitReason, Incarnation, Name, Token};
+use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
 use whimbrel_core::delivery::PortOutput;
 
 use super::instance::Instance;
@@ -103,11 +103,21 @@ impl<P: Process> Context<P> {
     }
 
     /// Handles a message after this time.
+    ///
+    /// An instance has at most 4,096 timers; one more brings nothing, and its message is a dead letter.
     pub fn send_after<M: Message>(&mut self, delay: Duration, message: M) -> TimerId
     where
         P: Handler<M>,
     {
-        self.timers.add(clock::time() + delay, Tick::Once(Typed::<P, M>::boxed(message)))
+        self.add_timer(clock::time() + delay, Tick::Once(Typed::<P, M>::boxed(message)))
+    }
+
+    fn add_timer(&mut self, due: Time, tick: Tick) -> TimerId {
+        let (id, refused) = self.timers.add(due, tick);
+        if let Some(work) = refused {
+            self.entry.overloaded(work);
+        }
+        id
     }
 
     /// Handles a message again and again, first after one period. Ticks that are missed merge into one, and the
@@ -146,7 +156,7 @@ impl<P: Process> Context<P> {
     {
         let period = period.max(Duration::from_millis(1));
         let make = Box::new(move || message().map(Typed::<P, M>::boxed));
-        self.timers.add(clock::time() + period, Tick::Every { period, make })
+        self.add_timer(clock::time() + period, Tick::Every { period, make })
     }
 
     /// Ends a timer; a message that it has brought already is still handled.

@@ -23,7 +23,7 @@
 //! **Strangers** get as far as [`handshake`]: an unproven connection is a type that can read and write
 //! greetings and nothing else. The secret is proven, not sent. Nothing is encrypted.
 //!
-//! **Limits.** A session queues at most what its link allows, and [`QUEUED_BYTES_MAX`] bytes of messages;
+//! **Limits.** A session queues at most what its link allows, and [`LINK_BYTES_MAX`](whimbrel_core::base::limits::LINK_BYTES_MAX) bytes of messages;
 //! above that [`SendError::Full`]. A peer that does not even take control messages and signals loses its
 //! session. A reader that can not hand a control message to the driver stops reading, and TCP tells the peer.
 
@@ -55,9 +55,6 @@ use crate::secret::Secret;
 use crate::tasks::Tasks;
 
 pub(crate) use outgoing::OutFrame;
-
-/// Bytes of messages that one session queues or keeps unacknowledged.
-pub(crate) const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How a transport is set up.
 #[derive(Clone, Debug)]

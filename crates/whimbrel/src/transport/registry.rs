@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use whimbrel_core::base::limits::SESSIONS_MAX;
 use whimbrel_core::base::{Address, Incarnation};
 use whimbrel_core::node::LinkLoss;
 use whimbrel_core::view::MemberInfo;
@@ -69,6 +70,8 @@ pub(super) enum Lost {
     NotReady,
     /// A younger life of the peer is connected.
     Outdated,
+    /// This node has as many sessions as it may.
+    Full,
 }
 
 impl Lost {
@@ -78,6 +81,7 @@ impl Lost {
             Lost::AlreadyUp | Lost::Duplicate => Refusal::Duplicate,
             Lost::NotReady => Refusal::NotReady,
             Lost::Outdated => Refusal::Outdated,
+            Lost::Full => Refusal::Busy,
         }
     }
 }
@@ -226,6 +230,7 @@ impl Shared {
         if registry.claimed.contains_key(&peer) || registry.dialling.contains_key(&peer) {
             return Err(Lost::Duplicate);
         }
+        registry.check_room(peer)?;
         registry.dialling.insert(peer, connection);
         drop(registry);
         Ok((self.right(me, peer, connection, true, session), claim))
@@ -256,6 +261,7 @@ impl Shared {
         if first && session.as_deref().is_some_and(in_use) {
             return Err(Lost::Duplicate);
         }
+        registry.check_room(peer)?;
         registry.dialling.remove(&peer);
         registry.claimed.insert(peer, connection);
         drop(registry);
@@ -317,6 +323,13 @@ impl Registry {
             Some(now) if now.incarnation == me.incarnation => Ok(()),
             _ => Err(Lost::NotReady),
         }
+    }
+
+    /// Whether one more session may come about; one that is there may go on.
+    fn check_room(&self, peer: Incarnation) -> Result<(), Lost> {
+        let coming = self.sessions.len() + self.dialling.len() + self.claimed.len();
+        let is_known = self.sessions.contains_key(&peer);
+        if is_known || coming < SESSIONS_MAX { Ok(()) } else { Err(Lost::Full) }
     }
 
     fn commit(
