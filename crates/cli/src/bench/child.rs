@@ -12,6 +12,7 @@ use whimbrel::{
 };
 
 use super::command::{Command, What};
+use super::flood::{self, Deaths, Slow};
 use super::floor::{self, Floor, PAYLOAD_BYTES};
 use super::local::{self, each_bytes, each_ns, per_second, resident_bytes};
 use crate::control::{self, Trouble};
@@ -59,6 +60,7 @@ impl Echo {
 struct Bench {
     cluster: OnceLock<Cluster>,
     floor: OnceLock<Floor>,
+    deaths: Arc<Deaths>,
 }
 
 /// Runs the process until the parent has no more commands.
@@ -96,6 +98,18 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         }
         Command::CastThere { name, what, bursts } => json!(bench.cast_there(&name, what, bursts).await?),
         Command::ReachAll { prefix, names } => json!(bench.reach_all(&prefix, names).await?),
+        Command::WatchDeaths => {
+            bench.deaths.watch(bench.cluster()?);
+            Value::Null
+        }
+        Command::Deaths => json!(bench.deaths.count()),
+        Command::StartSlow { name } => json!(flood::start_slow(bench.cluster()?, &name).await?),
+        Command::Flood { name, senders, payload, millis } => {
+            let during = Duration::from_millis(millis);
+            json!(flood::flood(bench.cluster()?, &name, senders, payload as usize, during).await?)
+        }
+        Command::Drained { name } => json!(flood::drained(bench.cluster()?, &name).await?),
+        Command::DeadLetters => json!(flood::dead_letters(bench.cluster()?)),
         Command::Idle { what: What::Floor, count } => json!(local::idle_bytes(count).await),
         Command::Idle { what: What::Ours, count } => json!(idle_bytes(count).await?),
     };
@@ -122,6 +136,7 @@ impl Bench {
             .discovery(StaticList::new(seeds))
             .found_alone_after(Duration::from_millis(100))
             .kind::<Echo>(KindOptions::default())
+            .kind::<Slow>(KindOptions::default())
             .join()
             .await
             .map_err(|error| Trouble::environment("a node can not join its cluster on loopback", error))?;

@@ -112,7 +112,12 @@ pub(crate) fn each_bytes(before: u64, count: u64) -> Option<f64> {
 
 /// Resident memory of this process, where the system tells it.
 pub(crate) fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    resident_bytes_of(std::process::id())
+}
+
+/// Resident memory of a process of this user, where the system tells it.
+pub(crate) fn resident_bytes_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1_024)

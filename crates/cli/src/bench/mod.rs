@@ -5,6 +5,7 @@
 
 mod child;
 mod command;
+mod flood;
 mod floor;
 mod local;
 mod overload;

@@ -35,7 +35,13 @@ pub(super) struct Asks {
 
 impl Asks {
     pub(super) fn new(mutants: Mutants) -> Self {
-        Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), bytes: 0, mutants }
+        Self {
+            open: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            repeats: BTreeSet::new(),
+            bytes: 0,
+            mutants,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
