@@ -21,7 +21,7 @@ use super::{Directory, Output, REPEAT};
 use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Records of a lost line that are kept to be offered.
-const ORPHANS_MAX: usize = 200_000;
+pub(super) const ORPHANS_MAX: usize = 200_000;
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -90,6 +90,11 @@ impl Host {
             }
         }
         self.names.remove(name)
+    }
+
+    #[cfg(test)]
+    pub(super) fn orphans(&self) -> usize {
+        self.orphans.len()
     }
 
     pub(super) fn keep_orphan(&mut self, record: Record) {

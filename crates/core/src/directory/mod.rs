@@ -21,6 +21,8 @@ mod reports;
 mod request;
 mod restart;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 pub use copy::Mark;

@@ -37,7 +37,7 @@ impl Waiter {
 }
 
 /// Answers that an owner remembers for late copies of their requests.
-const ANSWERS_MAX: usize = 1_024;
+pub(super) const ANSWERS_MAX: usize = 1_024;
 
 /// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
 /// answer was given gets the same one, and is not carried out again.
@@ -48,11 +48,11 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    fn of(&self, request: RequestId) -> Option<&Answer> {
+    pub(super) fn of(&self, request: RequestId) -> Option<&Answer> {
         self.answers.get(&request)
     }
 
-    fn keep(&mut self, request: RequestId, answer: &Answer) {
+    pub(super) fn keep(&mut self, request: RequestId, answer: &Answer) {
         if matches!(answer, Answer::Located(_)) || self.answers.contains_key(&request) {
             return;
         }

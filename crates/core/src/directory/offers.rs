@@ -9,7 +9,7 @@ use super::{Directory, DirectoryEvent};
 use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Lives of lost conflicts that an owner has yet to see ended.
-const LOSERS_MAX: usize = 65_536;
+pub(super) const LOSERS_MAX: usize = 65_536;
 
 impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {

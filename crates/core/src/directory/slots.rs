@@ -114,19 +114,32 @@ impl Directory {
         for (to, acks) in batch.written {
             self.send(to, Message::Written(acks));
         }
-        self.batch.settled = batch.settled;
+        (self.batch.settled, self.batch.ask_hosted) = (batch.settled, batch.ask_hosted);
         if self.unsettled.is_empty() && !self.batch.settled.is_empty() {
             let settled = self.open_census();
             for member in self.members_me_last() {
                 self.send(member, Message::Settled(settled.clone()));
             }
         }
-        if !batch.ask_hosted.is_empty() {
-            self.event(DirectoryEvent::Recovering { slots: batch.ask_hosted.len() });
-            for member in self.members_me_last() {
-                self.send(member, Message::AskHosted(batch.ask_hosted.clone()));
-            }
+        if !self.batch.ask_hosted.is_empty() && !self.gathers() {
+            self.ask_hosted();
         }
+    }
+
+    /// Asks all members what they host of the slots without a copy. Not slot by slot: former replicas answer one by
+    /// one, and each question goes to all members and is answered by all. When the last slot has found its copy or found
+    /// that there is none, or with the next repetition.
+    fn ask_hosted(&mut self) {
+        let slots = std::mem::take(&mut self.batch.ask_hosted);
+        self.event(DirectoryEvent::Recovering { slots: slots.len() });
+        for member in self.members_me_last() {
+            self.send(member, Message::AskHosted(slots.clone()));
+        }
+    }
+
+    fn gathers(&self) -> bool {
+        let phases = self.unsettled.iter().filter_map(|slot| self.owned.get(slot)).map(|owned| &owned.phase);
+        phases.into_iter().any(|phase| matches!(phase, Phase::Gather { .. }))
     }
 
     /// Slots that began to serve: what members host of them is to be learnt. Not at once, since slots open in as many
@@ -153,7 +166,7 @@ impl Directory {
         self.driving.clear();
         self.losers.clear();
         self.census.clear();
-        self.batch.settled.clear();
+        self.batch = Batch::default();
         let Some(line) = &self.line else { return };
         let view = line.view().id;
         let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
@@ -473,6 +486,7 @@ impl Directory {
 
     /// Whoever has not answered is asked again: the message may have come before its view.
     pub(super) fn retry(&mut self, now: Time) {
+        self.batch.ask_hosted.clear();
         for slot in self.unsettled.clone() {
             let Some(owned) = self.owned.get(&slot) else { continue };
             match &owned.phase {
@@ -490,6 +504,9 @@ impl Directory {
                 Phase::Recover { .. } => self.batch.ask_hosted.push(slot),
                 Phase::Serving => {}
             }
+        }
+        if !self.batch.ask_hosted.is_empty() {
+            self.ask_hosted();
         }
         let writes_pending = self.repair_backups(now);
         self.drive_again(now);

@@ -406,3 +406,19 @@ impl LogLimit {
         Some(kept_back)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_only_so_many_sessions() {
+        let peer = |number: usize| Incarnation { started_ms: 1, nonce: number as u64 };
+        let mut registry = Registry::default();
+        registry.claimed.extend((0..SESSIONS_MAX - 1).map(|number| (peer(number), 1)));
+        assert_eq!(registry.check_room(peer(SESSIONS_MAX)), Ok(()));
+        registry.dialling.insert(peer(SESSIONS_MAX), 1);
+        assert_eq!(registry.check_room(peer(SESSIONS_MAX + 1)), Err(Lost::Full));
+        assert_eq!(Lost::Full.refusal(), Refusal::Busy, "the peer may try again");
+    }
+}

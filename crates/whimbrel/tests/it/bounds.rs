@@ -103,6 +103,66 @@ async fn a_mailbox_is_limited_in_bytes_and_takes_one_message_whatever_its_limit(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_payload_over_the_limit_is_refused() {
+    let nodes = pair().await;
+    let (gate, _begins) = Gate::new(1, 1);
+    nodes[1].start::<Gated>("a", gate).placement(Placement::Local).await.unwrap();
+    let gated = nodes[0].process::<Gated>("a").unwrap();
+    let refused = gated.take("x".repeat(1024 * 1024)).unwrap_err();
+    assert!(matches!(refused, CastError::Codec { ref detail } if detail.contains("limit")), "{refused:?}");
+    leave_all(nodes).await;
+}
+
+/// Has long arguments.
+struct Wordy;
+
+impl Process for Wordy {
+    const KIND: &'static str = "wordy";
+    type Args = String;
+
+    async fn init(_args: String, _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+        Ok(Wordy)
+    }
+}
+
+#[handlers]
+impl Wordy {
+    #[cast]
+    async fn hear(&mut self, text: String) {
+        drop(text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn arguments_over_the_limit_are_refused() {
+    let cluster = Cluster::local().restart_kind::<Wordy>(KindOptions::default()).join().await.unwrap();
+    let refused = cluster.start::<Wordy>("a", "x".repeat(LARGE)).await.unwrap_err();
+    assert!(matches!(refused, StartError::ArgsTooLarge { bytes } if bytes > LARGE), "{refused:?}");
+    assert!(cluster.start::<Wordy>("a", "x".repeat(LARGE - 8)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_behind_is_told_how_many_it_missed() {
+    let cluster = Cluster::local().restart_kind::<Wordy>(KindOptions::default()).join().await.unwrap();
+    let mut letters = cluster.dead_letters();
+    let nobody = cluster.process::<Wordy>("nobody").unwrap();
+    for text in [LARGE + 1, 1].into_iter().cycle().take(1_030) {
+        nobody.hear("x".repeat(text)).unwrap();
+    }
+    let until = tokio::time::Instant::now() + LONG;
+    while letters.total() < 1_030 {
+        assert!(tokio::time::Instant::now() < until, "{} of 1,030", letters.total());
+        tokio::task::yield_now().await;
+    }
+    let (long, short) = (letters.next().await.unwrap(), letters.next().await.unwrap());
+    assert_eq!(letters.missed(), 6, "1,024 are kept");
+    assert!(
+        long.payload().is_none() && short.payload().is_some(),
+        "a long message is told without its bytes"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_keeps_only_so_many_bytes_of_other_nodes_and_loses_nothing_in_silence() {
     let nodes = pair().await;
     let (gate, _begins) = Gate::new(1, 0);

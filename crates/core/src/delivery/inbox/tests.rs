@@ -153,3 +153,29 @@ fn planted_bugs_show() {
     dropped.restart(token(6));
     assert_eq!(ids(&mut dropped), []);
 }
+
+#[test]
+fn a_node_without_room_refuses_as_if_the_mailbox_were_full() {
+    let mut inbox = inbox(8);
+    let mut signals = Vec::new();
+    let mut give =
+        |seq, room| inbox.on_packet(incarnation(2), packet(1, seq), Time::ZERO, room, &mut signals);
+    assert_eq!(give(1, Room::Some), Admission::Admitted);
+    assert_eq!(give(2, Room::None), Admission::Refused(ErrorCode::Overloaded));
+    assert_eq!(give(4, Room::None), Admission::Dropped, "nothing is held beyond the limit either");
+    assert_eq!(give(3, Room::Some), Admission::Admitted);
+    signals.clear();
+    inbox.pop(Time::ZERO, &mut signals);
+    assert_eq!(
+        signals,
+        [(incarnation(2), Signal::Room { epoch: 1 })],
+        "the sender is told when there is room"
+    );
+    inbox.close(ErrorCode::Stopped, &mut signals);
+    let ended = inbox.on_packet(incarnation(2), packet(1, 4), Time::ZERO, Room::None, &mut signals);
+    assert_eq!(
+        ended,
+        Admission::Refused(ErrorCode::Stopped),
+        "the process has ended: that is the better answer"
+    );
+}

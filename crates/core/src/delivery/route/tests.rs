@@ -280,3 +280,26 @@ fn no_after_dispatch_is_a_planted_bug() {
     route.on_located(&here(&epochs, 0), at(3, 12, 12), &mut out);
     assert_eq!(told(&mut out), "end 1 node_lost no; end 2 node_lost no");
 }
+
+#[test]
+fn a_route_keeps_only_so_many_bytes_and_has_room_again_when_they_are_decided() {
+    use crate::base::limits::ROUTE_BYTES_MAX;
+    let (epochs, mut out) = (Epochs::new(), PortOutput::default());
+    let mut route = Route::new(at_ms(0), Mutants::default());
+    let half = |id| Note { bytes: ROUTE_BYTES_MAX / 2, ..note(id) };
+    let full = |sent| matches!(sent, Sent::Refused { code: ErrorCode::Overloaded, .. });
+    assert!(!full(route.send(half(1), at_ms(0))) && !full(route.send(half(2), at_ms(0))));
+    assert!(full(route.send(note(3), at_ms(0))), "while they wait");
+    route.on_located(
+        &here(&epochs, 0),
+        Whereabouts { host: incarnation(2), token: token(5), gate: token(5) },
+        &mut out,
+    );
+    assert!(full(route.send(note(3), at_ms(0))), "while they are not decided");
+    let (_, packet) = &out.transmit[0];
+    route.on_confirm(&here(&epochs, 0), packet.epoch, 1);
+    assert_eq!(route.bytes(), ROUTE_BYTES_MAX / 2);
+    assert!(!full(route.send(note(3), at_ms(0))));
+    route.on_confirm(&here(&epochs, 0), packet.epoch, 3);
+    assert_eq!((route.bytes(), route.is_empty()), (0, true));
+}

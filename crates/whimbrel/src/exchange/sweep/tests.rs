@@ -186,3 +186,17 @@ async fn a_sleeping_or_looking_sweeper_is_in_time_for_an_earlier_deadline() {
     }
     sweeper.abort();
 }
+
+#[test]
+fn entries_that_nothing_refers_to_are_forgotten() {
+    let (exchange, now) = (exchange(), clock::time());
+    let held = entry(&exchange, 0);
+    drop(entry(&exchange, 1));
+    hold(&exchange, &entry(&exchange, 2), now, now + SECOND);
+    exchange.forget_idle();
+    assert_eq!(exchange.all_entries().len(), 2, "one is referred to, one holds a message");
+    exchange.look(now + SECOND * 2);
+    drop(held);
+    exchange.forget_idle();
+    assert_eq!(exchange.all_entries().len(), 0);
+}
