@@ -4,6 +4,7 @@
 //! node has a view of all nodes, that view is the same everywhere, and a start from each node was answered and the
 //! process called.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -50,10 +51,12 @@ async fn rounds(args: &StormArgs) -> Result<Vec<Duration>, Failure> {
     for round in 1..=args.rounds {
         let addresses = free_addresses(args.nodes)?;
         let began = Instant::now();
-        let one_round = tokio::time::timeout(GIVE_UP, storm(&addresses));
-        let stages = one_round.await.map_err(|_| {
-            Failure::check(format!("round {round} did not end within {} s", GIVE_UP.as_secs()))
-        })??;
+        let mut nodes = Vec::new();
+        let one_round = tokio::time::timeout(GIVE_UP, storm(&addresses, &mut nodes)).await;
+        let stages = one_round
+            .map_err(|_| Failure::check(format!("round {round} did not end within {} s", GIVE_UP.as_secs())))
+            .and_then(|done| done)
+            .map_err(|failure| failure.or_detail(&views(&nodes)))?;
         let time = began.elapsed();
         eprintln!("bench: storm round {round}: {:.2} s ({stages})", seconds(time));
         times.push(time);
@@ -62,22 +65,21 @@ async fn rounds(args: &StormArgs) -> Result<Vec<Duration>, Failure> {
 }
 
 /// All nodes from nothing to one view and a process started by each. Returns how long each part took.
-async fn storm(addresses: &[String]) -> Result<String, Failure> {
+async fn storm(addresses: &[String], nodes: &mut Vec<Cluster>) -> Result<String, Failure> {
     let began = Instant::now();
     let mut joining = JoinSet::new();
     for address in addresses {
         joining.spawn(join(address.clone(), addresses.to_vec()));
     }
-    let mut nodes = Vec::new();
     while let Some(joined) = joining.join_next().await {
         nodes.push(joined.map_err(|error| Failure::check("a task failed").detail(error))??);
     }
     let joined = began.elapsed();
-    for node in &nodes {
+    for node in nodes.iter() {
         let seen = node.wait_for_members(addresses.len(), GIVE_UP).await;
         seen.map_err(|error| Failure::check("a node does not see all others").detail(error))?;
     }
-    while !one_view(&nodes, addresses.len()) {
+    while !one_view(nodes, addresses.len()) {
         tokio::time::sleep(LOOK).await;
     }
     let agreed = began.elapsed();
@@ -111,6 +113,19 @@ fn one_view(nodes: &[Cluster], members: usize) -> bool {
     let mut views = nodes.iter().map(|node| node.view().filter(|view| view.members.len() == members));
     let first = views.next().flatten().map(|view| view.id);
     first.is_some() && views.all(|view| view.map(|view| view.id) == first)
+}
+
+/// Which views the nodes have, and how many have each.
+fn views(nodes: &[Cluster]) -> String {
+    let mut views = BTreeMap::new();
+    for view in nodes.iter().map(Cluster::view) {
+        *views.entry(view.map(|view| (view.id, view.members.len()))).or_insert(0) += 1;
+    }
+    let views = views.into_iter().map(|(view, nodes)| match view {
+        Some((id, members)) => format!("{nodes} nodes: {members} members in {id}"),
+        None => format!("{nodes} nodes: in no view"),
+    });
+    format!("{} nodes have joined\n{}", nodes.len(), views.collect::<Vec<_>>().join("\n"))
 }
 
 async fn start_from(node: Cluster) -> Result<(), Failure> {

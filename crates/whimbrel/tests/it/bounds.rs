@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use whimbrel::{
-    CastError, Cluster, Context, ErrorCode, ExitReason, KindOptions, Placement, Process, StaticList, handlers,
+    CastError, Cluster, Context, ErrorCode, ExitReason, KindOptions, Placement, Process, StartError,
+    StaticList, handlers,
 };
 
 use crate::kinds::{Counter, CounterRef as _, LONG};
