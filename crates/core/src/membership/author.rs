@@ -162,21 +162,12 @@ impl Membership {
         if self.ask_before_authoring(now) {
             return;
         }
-        let patience = self.settings.detection / 4;
         let Stage::Member(line) = &mut self.stage else { return };
-        let joins_only =
-            line.chain.current().incarnations().all(|m| members.iter().any(|n| n.incarnation == m));
         let authoring = &mut line.authoring;
-        // Members that are still busy with the current view are not given another one for the sake of joiners: under
-        // load each view would come before the last one has led to anything.
-        let pause = match joins_only && !authoring.unacknowledged.is_empty() {
-            true => patience.max(AUTHOR_EVERY),
-            false => AUTHOR_EVERY,
-        };
         if let Some(last) = authoring.last_authored
-            && now.time.since(last) < pause
+            && now.time.since(last) < AUTHOR_EVERY
         {
-            authoring.due = Some(last + pause);
+            authoring.due = Some(last + AUTHOR_EVERY);
             return;
         }
         if authoring.proposed {
