@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn a_run_is_ok_only_if_everything_is_known_and_holds() {
         assert_eq!(found().verdict(), "ok");
-        let spoilt: [(&str, fn(&mut Found)); 7] = [
+        type Spoil = fn(&mut Found);
+        let spoilt: [(&str, Spoil); 7] = [
             ("memory:slow", |found| found.memory[0].peak = Some(1 << 40)),
             ("memory:slow", |found| found.memory[0].baseline = None),
             ("deaths", |found| found.deaths = Some(1)),
