@@ -41,7 +41,11 @@ impl Command {
         match self {
             Command::Demo(args) => args.json,
             Command::Verify(args) => args.json,
-            Command::Bench(args) => args.json,
+            Command::Bench(args) => match &args.alone {
+                None => args.json,
+                Some(BenchAlone::Overload(args)) => args.json,
+                Some(BenchAlone::Storm(args)) => args.json,
+            },
             Command::Node(_) | Command::Child(_) => false,
         }
     }
@@ -85,7 +89,11 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    /// What is run instead of the rows
+    #[command(subcommand)]
+    pub(crate) alone: Option<BenchAlone>,
     /// Print one JSON object as the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -101,6 +109,44 @@ pub(crate) struct BenchArgs {
     /// Seed, for the record; the measurements have no randomness of their own
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// What is no row of a table.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BenchAlone {
+    /// Flood one slow process from another node, and see that memory stays within its limits
+    Overload(OverloadArgs),
+    /// Start many nodes at the same moment, again and again
+    Storm(StormArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OverloadArgs {
+    /// Seconds of overload
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(2..=86_400))]
+    pub(crate) seconds: u32,
+    /// Senders; every second one calls, the others cast
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) senders: u32,
+    /// Bytes of each message
+    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) payload: u32,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StormArgs {
+    /// Nodes, all in this process
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub(crate) nodes: u32,
+    /// How often
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) rounds: u32,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -51,7 +51,7 @@ fn run_child(args: &ChildArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_async<T>(workers: Option<usize>, work: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) fn run_async<T>(workers: Option<usize>, work: impl Future<Output = T>) -> Result<T, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = workers {
         builder.worker_threads(workers);

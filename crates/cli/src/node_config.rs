@@ -268,7 +268,7 @@ mod tests {
             ("multicast = { intreface = \"10.0.0.7\" }", "did you mean `interface`"),
             ("dns = [\"nodes.internal\"]", "nodes.internal"),
             ("srv = \"nodes.internal\"", "srv"),
-            ("labels = {}", "labels"),
+            ("labels = 3", "labels"),
             ("seeds = [\"nohost\"]", "nohost"),
             ("advertise = \":1\"", ":1"),
             ("seeds = [", "TOML"),

@@ -97,6 +97,12 @@ impl Failure {
         self
     }
 
+    /// Adds the detail, unless there is one already.
+    pub(crate) fn or_detail(mut self, detail: &str) -> Self {
+        self.detail.get_or_insert_with(|| detail.to_owned());
+        self
+    }
+
     /// Says which file it is about.
     pub(crate) fn in_file(mut self, path: &std::path::Path) -> Self {
         self.what = format!("{}: {}", path.display(), self.what);

@@ -24,7 +24,7 @@ struct Net {
     sessions: Vec<(Incarnation, Incarnation)>,
     queue: VecDeque<(String, Input)>,
     answers: Vec<(String, u64, Answer)>,
-    listed: Vec<usize>,
+    listed: Vec<(usize, bool)>,
     launched: Vec<(String, Name)>,
     numbers: u64,
     /// Nodes on the far side of a cut.
@@ -137,7 +137,7 @@ impl Net {
             Effect::Answer { request, answer, .. } => {
                 self.answers.push((at.into(), request.number, answer));
             }
-            Effect::Listed { rows, .. } => self.listed.push(rows.len()),
+            Effect::Listed { rows, complete, .. } => self.listed.push((rows.len(), complete)),
             Effect::Event(Event::Refused { why, .. }) => self.refused.push(why),
             _ => {}
         }
@@ -364,7 +364,7 @@ fn every_name_of_a_killed_node_runs_again_under_a_higher_token() {
         Input::List { number: 1, filter: Filter::default(), deadline: Duration::from_secs(1) },
     ));
     net.settle();
-    assert_eq!(net.listed, [100]);
+    assert_eq!(net.listed, [(100, true)]);
 }
 
 #[test]
@@ -446,4 +446,97 @@ fn a_node_without_discovery_joins_the_line_that_stays_after_a_split() {
     let views = ["a", "b", "c"].map(|name| net.snapshot(name).view.unwrap());
     assert_eq!(views[0].members.len(), 3);
     assert!(views.iter().all(|view| *view == views[0]));
+}
+
+#[test]
+fn a_listing_has_so_many_names_and_says_that_there_are_more() {
+    use whimbrel_core::base::limits::LIST_NAMES_MAX;
+    let mut net = three();
+    let list = |net: &mut Net, number| {
+        let (filter, deadline) = (Filter::default(), Duration::from_secs(1));
+        net.queue.push_back(("b".into(), Input::List { number, filter, deadline }));
+        net.settle();
+        net.listed.pop()
+    };
+    for number in 0..LIST_NAMES_MAX {
+        assert!(matches!(net.start("a", &format!("n{number}")), Answer::Started { .. }));
+    }
+    assert_eq!(list(&mut net, 1), Some((LIST_NAMES_MAX, true)));
+    // Each node owns a third of them: it is their sum that is too much.
+    assert!(matches!(net.start("a", "one more"), Answer::Started { .. }));
+    assert_eq!(list(&mut net, 2), Some((LIST_NAMES_MAX, false)));
+}
+
+/// Requests of one node to which nobody answers: it has found no cluster yet.
+fn lonely(asks: impl Iterator<Item = Ask>) -> (usize, usize) {
+    let mut net = Net::new();
+    net.boot("a", &["nobody"]);
+    let mut given = 0;
+    for ask in asks {
+        given += 1;
+        net.numbers += 1;
+        let (number, name, deadline) = (net.numbers, Name::new("x").unwrap(), Duration::from_secs(5));
+        net.queue.push_back(("a".into(), Input::Request { number, name, ask, deadline }));
+    }
+    net.settle();
+    assert!(net.answers.iter().all(|(_, _, answer)| *answer == Answer::Overloaded));
+    (given - net.answers.len(), net.answers.len())
+}
+
+#[test]
+fn a_node_waits_for_so_many_answers_and_no_more_bytes_of_arguments() {
+    use whimbrel_core::base::limits::{ARGS_BYTES_MAX, REQUESTS_BYTES_MAX, REQUESTS_MAX};
+    let locates = std::iter::repeat_n(Ask::Locate, REQUESTS_MAX + 3);
+    assert_eq!(lonely(locates), (REQUESTS_MAX, 3));
+    let start = Ask::Start {
+        kind: Name::new("counter").unwrap(),
+        args: Bytes::from(vec![0; ARGS_BYTES_MAX]),
+        policy: RestartPolicy::Permanent,
+        placement: Placement::Hash,
+    };
+    let fit = REQUESTS_BYTES_MAX / ARGS_BYTES_MAX;
+    let (waiting, refused) = lonely(std::iter::repeat_n(start, fit + 2));
+    assert_eq!((waiting, refused), (fit, 2));
+}
+
+#[test]
+fn so_many_requests_wait_for_one_name() {
+    use whimbrel_core::base::limits::SLOT_WAITERS_MAX;
+    let mut net = three();
+    // A write that a backup does not acknowledge holds up whoever asks about its name.
+    net.sessions.clear();
+    for number in 0..200 {
+        net.numbers += 1;
+        let name = Name::new(&format!("n{number}")).unwrap();
+        let before = net.answers.len();
+        for _ in 0..=SLOT_WAITERS_MAX + 1 {
+            net.numbers += 1;
+            let (number, deadline) = (net.numbers, Duration::from_secs(5));
+            let ask = Ask::Register { kind: Name::new("counter").unwrap() };
+            net.queue.push_back(("a".into(), Input::Request { number, name: name.clone(), ask, deadline }));
+        }
+        net.settle();
+        let answered = &net.answers[before..];
+        if !answered.is_empty() {
+            // It is owned here: the first writes, half of what may wait for the slot does, the others are too many.
+            assert!(answered.iter().all(|(_, _, answer)| *answer == Answer::Overloaded));
+            assert_eq!(answered.len(), SLOT_WAITERS_MAX / 2 + 1);
+            return;
+        }
+    }
+    panic!("no name of these is owned by this node");
+}
+
+#[test]
+fn a_node_has_so_many_listings_at_a_time() {
+    const LISTINGS_MAX: u64 = 256;
+    let mut net = three();
+    // Nobody answers any more.
+    net.sessions.clear();
+    for number in 0..=LISTINGS_MAX {
+        let (filter, deadline) = (Filter::default(), Duration::from_secs(1));
+        net.queue.push_back(("a".into(), Input::List { number, filter, deadline }));
+    }
+    net.settle();
+    assert_eq!(net.listed, [(0, false)], "the last one, at once");
 }

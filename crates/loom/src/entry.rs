@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 
 use loom::sync::atomic::{AtomicU64, Ordering};
 use whimbrel_core::base::{ErrorCode, Incarnation, Mutants, Time, Token};
-use whimbrel_core::delivery::{Epochs, Expires, Here, Inbox, Packet, Port, PortOutput, Sent};
+use whimbrel_core::delivery::{
+    Epochs, Expires, Here, Inbox, MailboxLimits, Packet, Port, PortOutput, Room, Sent,
+};
 
 use crate::locked::Locked;
 
@@ -27,6 +29,10 @@ pub(crate) struct Note {
 }
 
 impl Expires for Note {
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
     fn deadline(&self) -> Option<Time> {
         None
     }
@@ -70,7 +76,7 @@ impl Entry {
             planted,
         };
         let ended = entry.input(|port, here, out| {
-            port.install(here, Inbox::new(GATE, limit, Mutants::default()), out);
+            port.install(here, Inbox::new(GATE, MailboxLimits::of_messages(limit), Mutants::default()), out);
         });
         assert!(ended.is_empty());
         Arc::new(entry)
@@ -103,7 +109,7 @@ impl Entry {
         input: impl FnOnce(&mut Port<Note>, &Here<'_>, &mut PortOutput<Note>),
     ) -> Vec<Note> {
         let mut out = PortOutput::default();
-        let here = Here { me: HERE, now: Time::ZERO, epochs: &self.epochs };
+        let here = Here { me: HERE, now: Time::ZERO, epochs: &self.epochs, room: Room::Some };
         let mut state = self.state.lock();
         input(&mut state, &here, &mut out);
         let waker = if out.wake { state.take_waker() } else { None };

@@ -75,6 +75,8 @@ pub use discovery::{
 };
 pub use secret::{Secret, SecretError};
 
+/// The limits that are part of the protocol, and the defaults of those that can be set.
+pub use whimbrel_core::base::limits;
 pub use whimbrel_core::base::{
     Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Mutants, Name, NodeName,
     Token,

@@ -14,6 +14,7 @@ use whimbrel::{
 };
 
 use super::command::{Command, What};
+use super::flood::{self, Deaths, Slow};
 use super::floor::{self, Floor};
 use super::local::{self, Names, Task};
 use super::meter::{self, Target, name_of, per_second};
@@ -63,6 +64,7 @@ struct Bench {
     /// A node without others, on first use.
     alone: OnceCell<Cluster>,
     names: Names,
+    deaths: Arc<Deaths>,
 }
 
 /// Runs the process until the parent has no more commands.
@@ -103,6 +105,18 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         Command::CastThere { name, what, bursts } => json!(bench.cast_there(&name, what, bursts).await?),
         Command::ReachAll { prefix, names } => json!(bench.reach_all(&prefix, names).await?),
         Command::Idle { what, count } => json!(bench.idle_bytes(what, count).await?),
+        Command::WatchDeaths => {
+            bench.deaths.watch(bench.cluster()?);
+            Value::Null
+        }
+        Command::Deaths => json!(bench.deaths.count()),
+        Command::StartSlow { name } => json!(flood::start_slow(bench.cluster()?, &name).await?),
+        Command::Flood { name, senders, payload, millis } => {
+            let during = Duration::from_millis(millis);
+            json!(flood::flood(bench.cluster()?, &name, senders, payload as usize, during).await?)
+        }
+        Command::Drained { name } => json!(flood::drained(bench.cluster()?, &name).await?),
+        Command::DeadLetters => json!(flood::dead_letters(bench.cluster()?)),
     };
     Ok(value)
 }
@@ -127,6 +141,7 @@ impl Bench {
             .discovery(StaticList::new(seeds))
             .found_alone_after(Duration::from_millis(100))
             .kind::<Echo>(KindOptions::default())
+            .kind::<Slow>(KindOptions::default())
             .join()
             .await
             .map_err(|error| Trouble::environment("a node can not join its cluster on loopback", error))?;

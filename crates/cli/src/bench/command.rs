@@ -131,6 +131,33 @@ pub(crate) enum Command {
         /// How many names there are.
         names: u64,
     },
+    /// Count from now on the members that leave the view.
+    WatchDeaths,
+    /// Answered with how many there were.
+    Deaths,
+    /// Start the slow process on this node.
+    StartSlow {
+        /// Its name.
+        name: String,
+    },
+    /// Send to the slow process as fast as possible; answered with what became of it.
+    Flood {
+        /// Its name.
+        name: String,
+        /// Tasks, every second of which calls.
+        senders: u32,
+        /// Bytes of each message.
+        payload: u32,
+        /// For how long.
+        millis: u64,
+    },
+    /// Answered when the slow process has handled what it was sent, with how many casts these were.
+    Drained {
+        /// Its name.
+        name: String,
+    },
+    /// Answered with the dead letters of this node, by reason.
+    DeadLetters,
     /// Start named processes on a node that is alone, call each once; answered with bytes each.
     Idle {
         /// Whom to measure.

@@ -7,12 +7,15 @@
 
 mod child;
 mod command;
+mod flood;
 mod floor;
 mod local;
 mod meter;
 mod peers;
+mod overload;
 mod plan;
 mod row;
+mod storm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use std::sync::Arc;
 pub(crate) use child::run as run_child;
 
 use crate::children::Sink;
-use crate::cli::BenchArgs;
+use crate::cli::{BenchAlone, BenchArgs};
 use crate::demo::check_loopback;
 use crate::demo::evidence::Channel;
 use crate::output::{self, Failure};
@@ -44,6 +47,14 @@ impl Sink for NoEvidence {
 
 /// Runs the bench.
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    match &args.alone {
+        Some(BenchAlone::Overload(args)) => overload::run(args),
+        Some(BenchAlone::Storm(args)) => storm::run(args),
+        None => rows(args),
+    }
+}
+
+fn rows(args: &BenchArgs) -> Result<ExitCode, Failure> {
     check_loopback()?;
     let dir = WorkDir::temporary("bench")?;
     let mut plan = Plan::new(dir.path(), Arc::new(NoEvidence), args)?;

@@ -62,6 +62,29 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them, by their numbers on the wire.
+    pub const ALL: [ErrorCode; 19] = [
+        ErrorCode::NotFound,
+        ErrorCode::Stopped,
+        ErrorCode::Overloaded,
+        ErrorCode::Deadline,
+        ErrorCode::NodeLost,
+        ErrorCode::NoQuorum,
+        ErrorCode::Moving,
+        ErrorCode::Codec,
+        ErrorCode::WrongKind,
+        ErrorCode::NoHost,
+        ErrorCode::InitFailed,
+        ErrorCode::Quarantined,
+        ErrorCode::AtCapacity,
+        ErrorCode::Crashed,
+        ErrorCode::AlreadyRunning,
+        ErrorCode::ArgsTooLarge,
+        ErrorCode::UnknownMessage,
+        ErrorCode::BadName,
+        ErrorCode::WouldDeadlock,
+    ];
+
     /// The code in the form that commands print.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -187,6 +210,8 @@ mod tests {
             assert_eq!((code.as_str(), code.to_string().as_str()), (word, word));
             assert_eq!(minicbor::to_vec(code).unwrap(), minicbor::to_vec(number).unwrap());
         }
+        let all = ErrorCode::ALL.map(ErrorCode::as_str).join(" ");
+        assert_eq!(all, CODES.split_whitespace().collect::<Vec<_>>().join(" "));
         let after_the_last = minicbor::to_vec(CODES.split_whitespace().count()).unwrap();
         assert!(minicbor::decode::<ErrorCode>(&after_the_last).is_err());
     }

@@ -28,12 +28,29 @@ pub const TOMBSTONES_MAX: usize = 10_000;
 pub const SLOT_WAITERS_MAX: usize = 4_096;
 /// Requests of one node that wait for an answer.
 pub const REQUESTS_MAX: usize = 65_536;
+/// Bytes of arguments of these.
+pub const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Messages that one route keeps: not yet sent, or not yet confirmed by the gate.
 pub const ROUTE_MESSAGES_MAX: usize = 16_384;
+/// Bytes of messages that one route keeps; the message that reaches it may go beyond.
+pub const ROUTE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Default limit of a mailbox, in messages.
 pub const MAILBOX_MESSAGES_MAX: usize = 16_384;
+/// Default limit of a mailbox, in bytes of messages; the message that reaches it may go beyond.
+pub const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Default limit of a node, in bytes of messages that it keeps for processes on other nodes.
+pub const LEAVING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Default limit of a node, in bytes of messages of other nodes in all its mailboxes.
+pub const ARRIVED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Sessions of one node, visitors among them.
+pub const SESSIONS_MAX: usize = 1_024;
 /// Frames that a link keeps until the peer has acknowledged them, per lane.
 pub const LINK_FRAMES_MAX: usize = 65_536;
+/// Bytes of messages that a link queues or keeps until the peer has acknowledged them.
+pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of control messages and signals that a link holds beside those of messages. Copies of records go in parts, so
+/// this is many.
+pub const LINK_CONTROL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Names that one answer of a listing carries.
 pub const LIST_NAMES_MAX: usize = 10_000;
 /// Answers that an owner remembers for late copies of their requests.

@@ -9,13 +9,10 @@ use std::collections::VecDeque;
 
 use super::gate::{Gate, GateState, GateVerdict};
 use super::held::{Held, Kept};
-use super::packet::{Packet, Signal};
+use super::mailbox::{Mailbox, MailboxLimits};
+use super::packet::{Expires, Packet, Room, Signal};
 use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
-
-/// Messages for which an empty mailbox keeps room: a process that is called now and then does not pay for new room
-/// each time.
-const RESTING_MESSAGES_MAX: usize = 8;
 
 /// A list of signals with the node each is for.
 pub(super) type Signals = Vec<(Incarnation, Signal)>;
@@ -68,11 +65,10 @@ pub struct InboxCounts {
 pub struct Inbox<M> {
     gate: Gate,
     token: Token,
-    limit: usize,
     /// From the process to itself, ahead of the mailbox.
     #[allow(clippy::box_collection, reason = "most inboxes never have one, and there are very many")]
     notices: Option<Box<VecDeque<M>>>,
-    mailbox: VecDeque<M>,
+    mailbox: Mailbox<M>,
     held: Held<M>,
     /// Routes that were refused for lack of room.
     refused: Few<(Incarnation, u64)>,
@@ -82,15 +78,14 @@ pub struct Inbox<M> {
     mutants: Mutants,
 }
 
-impl<M> Inbox<M> {
+impl<M: Expires> Inbox<M> {
     /// An open inbox of a new life; its gate is identified by the life's token. At least one message fits.
-    pub fn new(token: Token, limit: usize, mutants: Mutants) -> Self {
+    pub fn new(token: Token, limits: MailboxLimits, mutants: Mutants) -> Self {
         Self {
             gate: Gate::new(token, mutants),
             token,
-            limit: limit.max(1),
             notices: None,
-            mailbox: VecDeque::new(),
+            mailbox: Mailbox::new(limits),
             held: Held::default(),
             refused: Few::default(),
             turned_away: Few::default(),
@@ -124,9 +119,9 @@ impl<M> Inbox<M> {
         self.len() == 0
     }
 
-    /// How many messages fit into the mailbox.
-    pub fn limit(&self) -> usize {
-        self.limit
+    /// How much fits into the mailbox.
+    pub fn limits(&self) -> MailboxLimits {
+        self.mailbox.limits()
     }
 
     /// What happened here so far.
@@ -140,13 +135,11 @@ impl<M> Inbox<M> {
 
     /// The process found nothing and sleeps: a mailbox that may stay empty for long holds next to no memory.
     pub(super) fn rest(&mut self) {
-        if self.mailbox.is_empty() && self.mailbox.capacity() > RESTING_MESSAGES_MAX {
-            self.mailbox = VecDeque::new();
-        }
+        self.mailbox.rest();
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.mailbox.len() < self.limit || self.mutants.has(Mutant::MailboxUnbounded)
+        self.mailbox.has_room() || self.mutants.has(Mutant::MailboxUnbounded)
     }
 
     pub(super) fn is_sealed(&self) -> bool {
@@ -177,7 +170,7 @@ impl<M> Inbox<M> {
         self.token = token;
         self.gate.set_state(GateState::Open);
         if self.mutants.has(Mutant::MailboxDroppedAtRestart) {
-            self.mailbox.clear();
+            drop(self.mailbox.take());
         }
     }
 
@@ -187,8 +180,8 @@ impl<M> Inbox<M> {
     }
 
     /// All messages that wait, in order: what is left when the inbox is gone.
-    pub fn into_messages(self) -> Vec<M> {
-        self.notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox).collect()
+    pub fn into_messages(mut self) -> Vec<M> {
+        self.notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect()
     }
 
     /// A message from this node.
@@ -198,11 +191,7 @@ impl<M> Inbox<M> {
     pub fn push_local(&mut self, message: M) -> Result<(), InboxRefused<M>> {
         let code = match self.gate.state() {
             GateState::Open | GateState::Suspended if self.has_room() => {
-                if self.mailbox.capacity() == 0 {
-                    // Most often it is taken before a second one comes.
-                    self.mailbox.reserve_exact(1);
-                }
-                self.mailbox.push_back(message);
+                self.mailbox.push(message);
                 self.counts.admitted = self.counts.admitted.wrapping_add(1);
                 return Ok(());
             }
@@ -222,7 +211,7 @@ impl<M> Inbox<M> {
         if let GateState::Closed(code) = self.gate.state() {
             return Err(InboxRefused { message, code });
         }
-        if self.notices() >= self.limit {
+        if self.notices() >= self.mailbox.limits().messages {
             return Err(InboxRefused { message, code: ErrorCode::Overloaded });
         }
         self.notices.get_or_insert_default().push_back(message);
@@ -235,12 +224,13 @@ impl<M> Inbox<M> {
         from: Incarnation,
         packet: Packet<M>,
         now: Time,
+        room: Room,
         signals: &mut Signals,
     ) -> Admission {
         let Packet { gate, epoch, seq, message } = packet;
         match self.gate.check(from, gate, epoch, seq) {
             GateVerdict::Next => {
-                let admission = self.decide(from, epoch, seq, message, signals);
+                let admission = self.decide(from, epoch, seq, message, room, signals);
                 if !self.held.is_empty() {
                     self.release_held(from, epoch, now, signals);
                 }
@@ -264,9 +254,13 @@ impl<M> Inbox<M> {
             GateVerdict::Gap => {
                 self.counts.gaps = self.counts.gaps.wrapping_add(1);
                 self.gate.note(from);
-                match self.held.hold(from, epoch, seq, message, now) {
-                    Kept::Held => Admission::Held,
-                    Kept::Dropped => Admission::Dropped,
+                match room {
+                    Room::Some => match self.held.hold(from, epoch, seq, message, now) {
+                        Kept::Held => Admission::Held,
+                        Kept::Dropped => Admission::Dropped,
+                    },
+                    // Its sender keeps it and is asked for it again.
+                    Room::None => Admission::Dropped,
                 }
             }
             GateVerdict::Sealed => {
@@ -288,7 +282,7 @@ impl<M> Inbox<M> {
         match self.gate.check(me, self.gate.token(), epoch, seq) {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
-                self.mailbox.push_back(message);
+                self.mailbox.push(message);
                 self.counts.admitted = self.counts.admitted.wrapping_add(1);
                 Homecoming::Admitted
             }
@@ -308,23 +302,18 @@ impl<M> Inbox<M> {
             return None;
         }
         let notice = self.notices.as_mut().and_then(|notices| notices.pop_front());
-        notice.or_else(|| self.mailbox.pop_front())
+        notice.or_else(|| self.mailbox.pop())
     }
 
     /// Whether senders that were refused are to be told that there is room again.
     pub(super) fn owes_room(&self) -> bool {
-        !self.refused.is_empty() && self.mailbox.len() <= self.limit / 2
+        !self.refused.is_empty() && self.mailbox.is_half_empty()
     }
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
     pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
-        let messages = self
-            .notices
-            .take()
-            .into_iter()
-            .flat_map(|notices| *notices)
-            .chain(self.mailbox.drain(..))
-            .collect();
+        let messages =
+            self.notices.take().into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
         self.recall(signals);
@@ -382,9 +371,10 @@ impl<M> Inbox<M> {
         epoch: u64,
         seq: u64,
         message: M,
+        room: Room,
         signals: &mut Signals,
     ) -> Admission {
-        match self.push_local(message) {
+        match self.push_from_afar(message, room) {
             Ok(()) => {
                 self.gate.advance(from, epoch, seq);
                 signals.push((from, self.admitted(from, epoch, seq)));
@@ -406,7 +396,18 @@ impl<M> Inbox<M> {
         loop {
             let seq = self.gate.expected(from, epoch);
             let Some(message) = self.held.take(from, epoch, seq, now) else { return };
-            self.decide(from, epoch, seq, message, signals);
+            // It was kept already: to refuse it now would free what a later one takes at once.
+            self.decide(from, epoch, seq, message, Room::Some, signals);
+        }
+    }
+
+    fn push_from_afar(&mut self, message: M, room: Room) -> Result<(), InboxRefused<M>> {
+        match (self.gate.state(), room) {
+            (GateState::Open | GateState::Suspended, Room::None) => {
+                self.counts.refused += 1;
+                Err(InboxRefused { message, code: ErrorCode::Overloaded })
+            }
+            _ => self.push_local(message),
         }
     }
 

@@ -19,9 +19,9 @@ const ACK_EVERY: u64 = 64;
 /// Which frames are written first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// What nodes decide.
+    /// What nodes decide, and signals about messages.
     Control,
-    /// Messages, replies and signals about them.
+    /// Messages and replies.
     Messages,
     /// Copies of records and of state.
     Bulk,

@@ -49,6 +49,7 @@ pub mod gate;
 pub mod held;
 pub mod inbox;
 pub mod link;
+pub mod mailbox;
 pub mod packet;
 pub mod port;
 pub mod route;
@@ -59,7 +60,8 @@ pub use calls::{CallId, Calls, CallsFull};
 pub use gate::{Gate, GateState, GateVerdict};
 pub use inbox::{Admission, Inbox, InboxCounts, InboxRefused};
 pub use link::{CannotResume, Lane, Link, LinkFull, LinkLimits, Receipt};
-pub use packet::{Ended, Epochs, Expires, Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
+pub use mailbox::MailboxLimits;
+pub use packet::{Ended, Epochs, Expires, Here, Packet, Parcel, PortOutput, Room, Sent, Signal, Whereabouts};
 pub use port::Port;
 pub use route::Route;
 

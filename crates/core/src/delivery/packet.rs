@@ -4,10 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{ErrorCode, Executed, Incarnation, Time, Token};
 
-/// A message that may have a deadline.
+/// A message that waits: until when, and how much memory it takes meanwhile.
 pub trait Expires {
     /// After this time nobody waits for it; it is not delivered any more while it waits unsent.
     fn deadline(&self) -> Option<Time>;
+
+    /// About how many bytes it takes, as far as that is known; the same for as long as it lies in one place.
+    fn bytes(&self) -> usize;
 }
 
 /// A message that can leave the node: a copy of it can be made for a link while the original is kept.
@@ -45,6 +48,15 @@ impl Epochs {
     }
 }
 
+/// Whether the node may keep more messages of other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Some,
+    /// All mailboxes together hold as much as they may: what comes is refused as if its own one were full.
+    None,
+}
+
 /// What the node lends to a port for one input.
 #[derive(Clone, Copy, Debug)]
 pub struct Here<'a> {
@@ -54,6 +66,8 @@ pub struct Here<'a> {
     pub now: Time,
     /// Epochs for routes that get a new gate.
     pub epochs: &'a Epochs,
+    /// Whether a packet that arrives may be kept.
+    pub room: Room,
 }
 
 /// Where a name can be reached: the part of the owner's answer that delivery needs.

@@ -142,7 +142,8 @@ impl<M: Parcel> Port<M> {
             out.signals.push((from, Signal::NotHere { epoch, seq }));
             return;
         };
-        out.wake |= inbox.on_packet(from, packet, here.now, &mut out.signals) == Admission::Admitted;
+        out.wake |=
+            inbox.on_packet(from, packet, here.now, here.room, &mut out.signals) == Admission::Admitted;
     }
 
     /// A signal about this node's packets for this name arrived.

@@ -29,7 +29,7 @@ use super::inbox::{Homecoming, Inbox};
 use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
 use super::unconfirmed::{Abandoned, Unconfirmed};
 use super::waiting::Waiting;
-use crate::base::limits::ROUTE_MESSAGES_MAX;
+use crate::base::limits::{ROUTE_BYTES_MAX, ROUTE_MESSAGES_MAX};
 use crate::base::{ErrorCode, Executed, Incarnation, Mutant, Mutants, Time, Token};
 
 /// The first repeated question where a name is comes after this time; doubled each time.
@@ -156,6 +156,11 @@ impl<M: Parcel> Route<M> {
         self.waiting.len() + self.unconfirmed.len()
     }
 
+    /// Bytes of these.
+    pub fn bytes(&self) -> usize {
+        self.waiting.bytes() + self.unconfirmed.bytes()
+    }
+
     /// Nothing is kept: it may be forgotten, and a later one gets a higher epoch.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.unconfirmed.is_empty()
@@ -175,7 +180,8 @@ impl<M: Parcel> Route<M> {
 
     /// Takes a message.
     pub(super) fn send(&mut self, mut message: M, now: Time) -> Sent<M> {
-        if self.len() >= ROUTE_MESSAGES_MAX || self.full_until.is_some_and(|until| now < until) {
+        let is_full = self.len() >= ROUTE_MESSAGES_MAX || self.bytes() >= ROUTE_BYTES_MAX;
+        if is_full || self.full_until.is_some_and(|until| now < until) {
             return Sent::Refused { message, code: ErrorCode::Overloaded };
         }
         if self.cut_until.is_some_and(|until| now < until) {

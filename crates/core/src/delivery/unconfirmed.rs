@@ -17,7 +17,10 @@ struct Sent<M> {
 
 /// Messages sent and not decided, by number.
 #[derive(Debug)]
-pub(super) struct Unconfirmed<M>(VecDeque<Sent<M>>);
+pub(super) struct Unconfirmed<M> {
+    sent: VecDeque<Sent<M>>,
+    bytes: usize,
+}
 
 /// What becomes of the messages of an epoch that is over.
 #[derive(Debug)]
@@ -30,58 +33,67 @@ pub(super) struct Abandoned<M> {
 
 impl<M: Parcel> Unconfirmed<M> {
     pub(super) fn new() -> Self {
-        Self(VecDeque::new())
+        Self { sent: VecDeque::new(), bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.sent.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sent.is_empty()
     }
 
     /// The lowest number that is not decided.
     pub(super) fn first(&self) -> Option<u64> {
-        self.0.front().map(|sent| sent.seq)
+        self.sent.front().map(|sent| sent.seq)
     }
 
     /// A message whose first copy is being sent; its number is higher than all here.
     pub(super) fn push(&mut self, seq: u64, message: M) {
-        debug_assert!(self.0.back().is_none_or(|last| last.seq < seq), "numbers rise");
-        self.0.push_back(Sent { seq, message, copies: 1 });
+        debug_assert!(self.sent.back().is_none_or(|last| last.seq < seq), "numbers rise");
+        self.bytes += message.bytes();
+        self.sent.push_back(Sent { seq, message, copies: 1 });
     }
 
     /// Takes back the message pushed last, if it has this number and was sent once.
     pub(super) fn pop(&mut self, seq: u64) -> Option<M> {
-        self.0.back().filter(|last| last.seq == seq && last.copies == 1)?;
-        self.0.pop_back().map(|last| last.message)
+        self.sent.back().filter(|last| last.seq == seq && last.copies == 1)?;
+        let last = self.sent.pop_back()?;
+        self.bytes -= last.message.bytes();
+        Some(last.message)
     }
 
     /// Everything up to `seq` is decided. Returns how many that were.
     pub(super) fn confirm(&mut self, seq: u64) -> usize {
-        let decided = self.0.partition_point(|sent| sent.seq <= seq);
-        self.0.drain(..decided);
+        let decided = self.sent.partition_point(|sent| sent.seq <= seq);
+        self.bytes -= self.sent.drain(..decided).map(|sent| sent.message.bytes()).sum::<usize>();
         decided
     }
 
     /// This number is decided.
     pub(super) fn take(&mut self, seq: u64) -> Option<M> {
         let index = self.find(seq)?;
-        self.0.remove(index).map(|sent| sent.message)
+        let taken = self.sent.remove(index)?;
+        self.bytes -= taken.message.bytes();
+        Some(taken.message)
     }
 
     /// One copy of this number is not out any more.
     pub(super) fn returned(&mut self, seq: u64) {
         if let Some(index) = self.find(seq) {
-            let copies = &mut self.0[index].copies;
+            let copies = &mut self.sent[index].copies;
             *copies = copies.saturating_sub(1);
         }
     }
 
     /// Another copy of each from this number on, to be sent now.
     pub(super) fn copies_from(&mut self, seq: u64) -> impl Iterator<Item = (u64, M)> + '_ {
-        self.0.iter_mut().filter(move |sent| sent.seq >= seq).filter_map(|sent| {
+        self.sent.iter_mut().filter(move |sent| sent.seq >= seq).filter_map(|sent| {
             // What was copied once can be copied again; if not, the gate will ask for it.
             let copy = sent.message.copy().ok()?;
             sent.copies += 1;
@@ -91,18 +103,20 @@ impl<M: Parcel> Unconfirmed<M> {
 
     /// All, by number.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, M)> + '_ {
-        self.0.drain(..).map(|sent| (sent.seq, sent.message))
+        self.bytes = 0;
+        self.sent.drain(..).map(|sent| (sent.seq, sent.message))
     }
 
     /// The epoch is over: nothing of it is sent again.
     pub(super) fn abandon(&mut self) -> Abandoned<M> {
-        let never = self.0.iter().position(|sent| sent.copies == 0).unwrap_or(self.0.len());
-        let never = self.0.split_off(never).into_iter().map(|sent| sent.message).collect();
-        Abandoned { unknown: self.0.drain(..).map(|sent| sent.message).collect(), never }
+        self.bytes = 0;
+        let never = self.sent.iter().position(|sent| sent.copies == 0).unwrap_or(self.sent.len());
+        let never = self.sent.split_off(never).into_iter().map(|sent| sent.message).collect();
+        Abandoned { unknown: self.sent.drain(..).map(|sent| sent.message).collect(), never }
     }
 
     fn find(&self, seq: u64) -> Option<usize> {
-        self.0.binary_search_by_key(&seq, |sent| sent.seq).ok()
+        self.sent.binary_search_by_key(&seq, |sent| sent.seq).ok()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::base::Time;
 #[derive(Debug)]
 pub(super) struct Waiting<M> {
     messages: VecDeque<M>,
+    bytes: usize,
     /// No deadline of a message here is earlier. One that was taken may have been the earliest: then the next look
     /// finds nothing and corrects it.
     earliest: Option<Time>,
@@ -16,11 +17,15 @@ pub(super) struct Waiting<M> {
 
 impl<M: Expires> Waiting<M> {
     pub(super) fn new() -> Self {
-        Self { messages: VecDeque::new(), earliest: None }
+        Self { messages: VecDeque::new(), bytes: 0, earliest: None }
     }
 
     pub(super) fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,6 +53,7 @@ impl<M: Expires> Waiting<M> {
     /// The one that waits longest.
     pub(super) fn pop(&mut self) -> Option<M> {
         let message = self.messages.pop_front();
+        self.bytes -= message.as_ref().map_or(0, M::bytes);
         if self.messages.is_empty() {
             self.earliest = None;
         }
@@ -60,6 +66,7 @@ impl<M: Expires> Waiting<M> {
             return Vec::new();
         }
         self.earliest = None;
+        self.bytes = 0;
         let mut expired = Vec::new();
         for message in std::mem::take(&mut self.messages) {
             match message.deadline() {
@@ -71,6 +78,7 @@ impl<M: Expires> Waiting<M> {
     }
 
     fn note(&mut self, message: &M) {
+        self.bytes += message.bytes();
         self.earliest = [self.earliest, message.deadline()].into_iter().flatten().min();
     }
 }

@@ -7,6 +7,7 @@ use super::message::Message;
 use super::record::{Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
+use crate::base::limits::REQUESTS_BYTES_MAX;
 use crate::base::{Executed, Few, Incarnation, Mutant, Mutants, Name, RequestId, Time};
 
 #[derive(Debug)]
@@ -27,12 +28,20 @@ pub(super) struct Asks {
     open: BTreeMap<RequestId, Asked>,
     deadlines: BTreeSet<(Time, RequestId)>,
     repeats: BTreeSet<(Time, RequestId)>,
+    /// Bytes of arguments.
+    bytes: usize,
     mutants: Mutants,
 }
 
 impl Asks {
     pub(super) fn new(mutants: Mutants) -> Self {
-        Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), repeats: BTreeSet::new(), mutants }
+        Self {
+            open: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            repeats: BTreeSet::new(),
+            bytes: 0,
+            mutants,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,6 +65,7 @@ impl Asks {
 
     fn take(&mut self, request: RequestId) -> Option<Asked> {
         let asked = self.open.remove(&request)?;
+        self.bytes -= asked.ask.bytes();
         self.deadlines.remove(&(asked.due, request));
         self.repeats.remove(&(asked.again_at, request));
         Some(asked)
@@ -66,12 +76,14 @@ impl Directory {
     /// User code on this node asks something about a name.
     pub fn handle_request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration, now: Time) {
         let request = RequestId { caller: self.me, number };
-        if self.asks.open.len() >= self.settings.limits.requests {
+        let bytes = self.asks.bytes + ask.bytes();
+        if self.asks.open.len() >= self.settings.limits.requests || bytes > REQUESTS_BYTES_MAX {
             self.tell(Output::Answer { request, name, answer: Answer::Overloaded });
             return;
         }
         let due = now + deadline;
         let asked = Asked { name, ask, due, sent_to: Few::default(), copies: 0, again_at: now + REPEAT };
+        self.asks.bytes = bytes;
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
         self.ask(request, now);

@@ -18,7 +18,6 @@ struct Listing {
     due: Time,
     waiting: BTreeSet<Incarnation>,
     rows: BTreeMap<Name, Listed>,
-    rows_max: usize,
     complete: bool,
 }
 
@@ -47,13 +46,8 @@ impl Directory {
             self.tell(Output::Listed { number, rows: Vec::new(), complete: false });
             return;
         }
-        let listing = Listing {
-            due: now + deadline,
-            waiting: members.clone(),
-            rows: BTreeMap::new(),
-            rows_max: LIST_NAMES_MAX * members.len(),
-            complete: true,
-        };
+        let listing =
+            Listing { due: now + deadline, waiting: members.clone(), rows: BTreeMap::new(), complete: true };
         self.listings.open.insert(number, listing);
         for member in members {
             self.send(member, Message::ListAsk { number, filter: filter.clone() });
@@ -92,12 +86,9 @@ impl Directory {
         if !listing.waiting.contains(&from) {
             return;
         }
-        // No member has more to say than this, so neither have all of them.
-        let has_room = listing.rows.len() + rows.len() <= listing.rows_max;
-        listing.complete &= complete && has_room;
-        if has_room {
-            listing.rows.extend(rows.into_iter().map(|row| (row.name.clone(), row)));
-        }
+        let room = LIST_NAMES_MAX.saturating_sub(listing.rows.len());
+        listing.complete &= complete && rows.len() <= room;
+        listing.rows.extend(rows.into_iter().take(room).map(|row| (row.name.clone(), row)));
         if last {
             listing.waiting.remove(&from);
             self.answer_listing(number);

@@ -43,6 +43,16 @@ pub struct SlotWrite {
     pub change: Change,
 }
 
+impl SlotWrite {
+    /// About how many bytes it takes on the wire.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.change {
+            Change::Put(record) => record.size(),
+            Change::Remove(name, _) => name.as_str().len() + 64,
+        }
+    }
+}
+
 /// Why content of a slot is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]

@@ -26,6 +26,8 @@ mod request;
 mod restart;
 mod slots;
 mod suspects;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod waiters;
 mod warrant;
@@ -220,6 +222,7 @@ impl Directory {
         self.unsettled.clear();
         self.driving.clear();
         self.census.clear();
+        self.batch = Batch::default();
         self.losers.clear();
         self.back_offs.clear();
         self.trials.clear();

@@ -40,11 +40,11 @@ impl Answered {
         self.order.len()
     }
 
-    fn of(&self, request: RequestId) -> Option<&Answer> {
+    pub(super) fn of(&self, request: RequestId) -> Option<&Answer> {
         self.answers.get(&request)
     }
 
-    fn keep(&mut self, request: RequestId, answer: &Answer) {
+    pub(super) fn keep(&mut self, request: RequestId, answer: &Answer) {
         if matches!(answer, Answer::Located(_)) || self.answers.contains_key(&request) {
             return;
         }

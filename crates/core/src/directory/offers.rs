@@ -10,7 +10,7 @@ use crate::base::limits::LOSERS_MAX;
 use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Of the lives of lost conflicts, those of one host: one that invents names takes no room from others.
-const LOSERS_PER_HOST_MAX: usize = 8_192;
+pub(super) const LOSERS_PER_HOST_MAX: usize = 8_192;
 
 impl Directory {
     pub(super) fn on_offer(&mut self, from: Incarnation, offered: Record, running: bool, now: Time) {

@@ -50,6 +50,14 @@ impl Ask {
     pub const fn changes(&self) -> bool {
         !matches!(self, Ask::Locate)
     }
+
+    /// Bytes that it carries beside names.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Ask::Start { args, .. } => args.len(),
+            Ask::Register { .. } | Ask::Unregister | Ask::Locate | Ask::Stop | Ask::Release => 0,
+        }
+    }
 }
 
 /// The owner's answer.

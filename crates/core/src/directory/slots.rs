@@ -118,23 +118,15 @@ impl Directory {
                 self.send(to, Message::Digests(digests.to_vec()));
             }
         }
-        let others: Vec<Incarnation> = self
-            .view()
-            .map(|view| view.incarnations().filter(|m| *m != self.me).collect())
-            .unwrap_or_default();
-        for member in others.iter().chain([&self.me]).filter(|_| !batch.settled.is_empty()) {
-            self.census.entry(*member).or_default().extend(&batch.settled);
-        }
-        if !batch.settled.is_empty() {
-            for member in others.iter().chain([&self.me]).copied().collect::<Vec<_>>() {
-                self.send(member, Message::Settled(batch.settled.clone()));
+        (self.batch.settled, self.batch.ask_hosted) = (batch.settled, batch.ask_hosted);
+        if self.unsettled.is_empty() && !self.batch.settled.is_empty() {
+            let settled = self.open_census();
+            for member in self.members_me_last() {
+                self.send(member, Message::Settled(settled.clone()));
             }
         }
-        if !batch.ask_hosted.is_empty() {
-            self.event(DirectoryEvent::Recovering { slots: batch.ask_hosted.len() });
-            for member in others.into_iter().chain([self.me]) {
-                self.send(member, Message::AskHosted(batch.ask_hosted.clone()));
-            }
+        if !self.batch.ask_hosted.is_empty() && !self.gathers() {
+            self.ask_hosted();
         }
     }
 
@@ -151,6 +143,38 @@ impl Directory {
         }
     }
 
+    /// Asks all members what they host of the slots without a copy. Not slot by slot: former replicas answer one by
+    /// one, and each question goes to all members and is answered by all. When the last slot has found its copy or found
+    /// that there is none, or with the next repetition.
+    fn ask_hosted(&mut self) {
+        let slots = std::mem::take(&mut self.batch.ask_hosted);
+        self.event(DirectoryEvent::Recovering { slots: slots.len() });
+        for member in self.members_me_last() {
+            self.send(member, Message::AskHosted(slots.clone()));
+        }
+    }
+
+    fn gathers(&self) -> bool {
+        let phases = self.unsettled.iter().filter_map(|slot| self.owned.get(slot)).map(|owned| &owned.phase);
+        phases.into_iter().any(|phase| matches!(phase, Phase::Gather { .. }))
+    }
+
+    /// Slots that began to serve: what members host of them is to be learnt. Not at once, since slots open in as many
+    /// steps as there are backups, and each word of it goes to all members and is answered by all: when the last one
+    /// serves, or with the next repetition.
+    fn open_census(&mut self) -> Vec<SlotId> {
+        let settled = std::mem::take(&mut self.batch.settled);
+        for member in self.members_me_last() {
+            self.census.entry(member).or_default().extend(&settled);
+        }
+        settled
+    }
+
+    fn members_me_last(&self) -> Vec<Incarnation> {
+        let members = self.view().into_iter().flat_map(|view| view.incarnations());
+        members.filter(|member| *member != self.me).chain(self.view().map(|_| self.me)).collect()
+    }
+
     /// A view was installed: whatever was going on in the last one is over, every owned slot starts at Gather.
     pub(super) fn take_over(&mut self, now: Time) {
         self.owned.clear();
@@ -160,6 +184,7 @@ impl Directory {
         self.driving.clear();
         self.losers.clear();
         self.census.clear();
+        self.batch = Batch::default();
         let Some(line) = &self.line else { return };
         let view = line.view().id;
         let mine: Vec<(SlotId, Replicas)> = (0..self.settings.slots)
@@ -485,6 +510,7 @@ impl Directory {
 
     /// Whoever has not answered is asked again: the message may have come before its view.
     pub(super) fn retry(&mut self, now: Time) {
+        self.batch.ask_hosted.clear();
         for slot in self.unsettled.clone() {
             let Some(owned) = self.owned.get(&slot) else { continue };
             match &owned.phase {
@@ -503,14 +529,20 @@ impl Directory {
                 Phase::Serving => {}
             }
         }
+        if !self.batch.ask_hosted.is_empty() {
+            self.ask_hosted();
+        }
         let writes_pending = self.repair_backups(now);
         self.drive_again(now);
         self.end_losers_again();
+        if !self.batch.settled.is_empty() {
+            self.open_census();
+        }
         for (member, slots) in self.census.clone() {
             self.send(member, Message::Settled(slots.into_iter().collect()));
         }
-        let idle =
-            self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && self.losers.is_empty();
+        let told = self.losers.is_empty() && self.census.is_empty();
+        let idle = self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && told;
         self.retry_at = (!idle).then_some(now + REPEAT);
     }
 

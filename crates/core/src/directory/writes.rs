@@ -41,10 +41,7 @@ pub(super) fn split_writes(writes: Vec<SlotWrite>) -> Vec<Vec<SlotWrite>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for write in writes {
-        let size = match &write.change {
-            Change::Put(record) => record.size(),
-            Change::Remove(name, _) => name.as_str().len() + 64,
-        };
+        let size = write.bytes();
         bytes += size;
         if bytes > FILL_BYTES_MAX {
             bytes = size;

@@ -315,3 +315,49 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::{Mutants, Name, Rng};
+    use crate::membership::Settings;
+
+    fn info(number: u64) -> MemberInfo {
+        MemberInfo {
+            name: Name::new(&format!("node {number}")).unwrap(),
+            incarnation: Incarnation { started_ms: 1, nonce: number },
+            address: Arc::from(format!("host-{number}:1")),
+            weight: 100,
+            kinds: Vec::new(),
+            draining: false,
+            labels: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_view_takes_no_more_members_than_it_may_have() {
+        let settings = Settings {
+            discovery: false,
+            found_alone_after: Duration::ZERO,
+            detection: Duration::from_secs(2),
+            mutants: Mutants::default(),
+        };
+        let mut now = Now { time: Time::ZERO, wall_ms: 1_790_000_000_000 };
+        let mut founder = Membership::new(info(0), settings, Rng::new(1), now);
+        founder.handle_wake(now);
+        for number in 1..=MEMBERS_MAX as u64 + 20 {
+            let member = info(1_000 + number);
+            founder.handle_session_up(member.clone(), now);
+            let join = Message::Join { member: member.clone(), counter_floor: 0 };
+            founder.handle_message(member.incarnation, join, now);
+        }
+        now.time = now.time + AUTHOR_EVERY;
+        founder.handle_wake(now);
+        let proposed = std::iter::from_fn(|| founder.poll_output()).filter_map(|output| match output {
+            Output::Propose(view) => Some(view.members.len()),
+            _ => None,
+        });
+        assert_eq!(proposed.max(), Some(MEMBERS_MAX));
+    }
+}

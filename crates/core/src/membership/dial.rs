@@ -156,3 +156,21 @@ impl Dial {
         self.targets.iter().filter(|(a, t)| !t.connected && *a != own).map(|(_, t)| t.next_try).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_addresses_are_remembered() {
+        let mut dial = Dial::default();
+        let address = |number: usize| Address::from(format!("host-{number}:1").as_str());
+        dial.discovered((0..ADDRESSES_MAX + 5).map(address).collect(), Time::ZERO);
+        dial.want(&address(ADDRESSES_MAX + 9), Time::ZERO);
+        assert_eq!(dial.due(&address(0), Time::ZERO).len(), ADDRESSES_MAX - 1, "all but its own");
+        // What is not discovered any more makes room.
+        dial.discovered(vec![address(1)], Time::ZERO);
+        dial.want(&address(ADDRESSES_MAX + 9), Time::ZERO);
+        assert_eq!(dial.targets.len(), 2);
+    }
+}

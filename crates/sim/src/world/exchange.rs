@@ -2,7 +2,7 @@
 
 use whimbrel_core::base::{ErrorCode, Executed, Incarnation, Time};
 use whimbrel_core::delivery::{
-    CallId, Ended, Expires, Here, Lane, Packet, Port, PortOutput, Sent, Signal, Whereabouts,
+    CallId, Ended, Expires, Here, Lane, Packet, Port, PortOutput, Room, Sent, Signal, Whereabouts,
 };
 use whimbrel_core::directory::Answer;
 use whimbrel_core::wire::Control;
@@ -32,6 +32,10 @@ impl Expires for Message {
     fn deadline(&self) -> Option<Time> {
         self.deadline
     }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
 }
 
 /// One frame of a link.
@@ -46,8 +50,8 @@ pub(crate) enum Frame {
 impl Frame {
     const fn lane(&self) -> Lane {
         match self {
-            Frame::Control(_) => Lane::Control,
-            _ => Lane::Messages,
+            Frame::Control(_) | Frame::Signal { .. } => Lane::Control,
+            Frame::Message { .. } | Frame::Reply { .. } => Lane::Messages,
         }
     }
 }
@@ -96,7 +100,7 @@ impl World {
         let machine = &mut self.machines[usize::from(host)];
         let time = machine.time(now);
         let shell = machine.shell.as_deref_mut()?;
-        let here = Here { me: shell.info.incarnation, now: time, epochs: &shell.epochs };
+        let here = Here { me: shell.info.incarnation, now: time, epochs: &shell.epochs, room: Room::Some };
         let result = input(&mut shell.entries.get_mut(&name)?.port, &here, &mut out);
         Some((result, out))
     }

@@ -34,7 +34,7 @@ impl World {
         let Some(Entry { port, .. }) = self.shell(host).and_then(|shell| shell.entries.get(&name)) else {
             return;
         };
-        let mailbox = port.inbox().map(|inbox| Usage::new("mailbox", inbox.len(), inbox.limit()));
+        let mailbox = port.inbox().map(|inbox| Usage::new("mailbox", inbox.len(), inbox.limits().messages));
         let route = port.route().map(|route| Usage::new("route", route.len(), ROUTE_MESSAGES_MAX));
         for row in mailbox.into_iter().chain(route) {
             self.gauge(host, row);

@@ -1,7 +1,7 @@
 //! Simulated processes: `init` and handlers that take time, fail and panic, as a host's shell runs them.
 
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Token};
-use whimbrel_core::delivery::Inbox;
+use whimbrel_core::delivery::{Inbox, MailboxLimits};
 use whimbrel_core::directory::{Launch, Record};
 use whimbrel_core::node::Input;
 
@@ -101,7 +101,7 @@ impl World {
             self.stats.mark("restart_in_place_without_mailbox");
             self.tell(host, 18, record.token.as_u64(), || format!("no mailbox for {}", record.name));
         }
-        let mut inbox = Inbox::new(record.gate, limit, mutants);
+        let mut inbox = Inbox::new(record.gate, MailboxLimits::of_messages(limit), mutants);
         if record.token != record.gate {
             inbox.restart(record.token);
         }

@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
-use whimbrel_core::base::limits::KINDS_BYTES_MAX;
+use whimbrel_core::base::limits::{
+    ARRIVED_BYTES_MAX, FRAME_BYTES_MAX, KINDS_BYTES_MAX, LEAVING_BYTES_MAX, SESSIONS_MAX,
+};
 use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::RestartIntensity;
@@ -23,12 +25,12 @@ use crate::discovery::{Discovery, Here, Sources};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
 use crate::error::JoinError;
 use crate::events::BEHIND_MAX;
-use crate::exchange::{DeadLetter, Exchange, Hook};
+use crate::exchange::{Budget, DeadLetter, Exchange, Hook};
 use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, encoded, local};
 use crate::secret::Secret;
 use crate::tasks::Tasks;
-use crate::transport::{SESSIONS_MAX, Timings, Transport, TransportConfig, TransportError};
+use crate::transport::{Timings, Transport, TransportConfig, TransportError};
 
 /// How long `join` waits for a view unless it says otherwise.
 const JOIN_MAX: Duration = Duration::from_secs(60);
@@ -96,12 +98,24 @@ struct Common {
     kinds: Result<KindTable, JoinError>,
     config: Config,
     hook: Option<Hook>,
+    leaving_bytes_max: usize,
+    arrived_bytes_max: usize,
 }
 
 impl Common {
     fn new() -> Self {
         let name = Name::new("local").expect("`local` is 5 bytes without a control character");
-        Self { kinds: Ok(KindTable::default()), config: Config::new(name, Address::from(""), 0), hook: None }
+        Self {
+            kinds: Ok(KindTable::default()),
+            config: Config::new(name, Address::from(""), 0),
+            hook: None,
+            leaving_bytes_max: LEAVING_BYTES_MAX,
+            arrived_bytes_max: ARRIVED_BYTES_MAX,
+        }
+    }
+
+    fn budgets(&self) -> (Budget, Budget) {
+        (Budget::new(self.leaving_bytes_max), Budget::new(self.arrived_bytes_max))
     }
 
     /// The first error stays and is told by `join`.
@@ -197,13 +211,14 @@ impl LocalBuilder {
     /// Two kinds or messages of one name, or panic=abort.
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
-        let Common { kinds, mut config, hook } = self.common;
+        let budgets = self.common.budgets();
+        let Common { kinds, mut config, hook, .. } = self.common;
         let kinds = kinds?;
         check_restarts(&config.restart)?;
         config.discovery = false;
         config.replicas = 1;
         config.found_alone_after = Duration::ZERO;
-        let parts = Parts::new(kinds, hook, config.mutants);
+        let parts = Parts::new(kinds, hook, budgets, config.mutants);
         parts.run(config, None, Address::from(""), None, JOIN_MAX).await
     }
 }
@@ -319,6 +334,20 @@ impl Builder {
         self
     }
 
+    /// Bytes of messages that this node keeps for processes on other nodes, over all names; default 256 MiB, at least
+    /// one frame of 1 MiB. Beyond it a send to another node ends with `Overloaded`.
+    pub fn leaving_bytes_max(mut self, bytes: usize) -> Self {
+        self.common.leaving_bytes_max = bytes.max(FRAME_BYTES_MAX);
+        self
+    }
+
+    /// Bytes of messages of other nodes that wait in the mailboxes here, over all names; default 256 MiB, at least one
+    /// frame of 1 MiB. Beyond it they are refused with `Overloaded`, as if every mailbox were full.
+    pub fn arrived_bytes_max(mut self, bytes: usize) -> Self {
+        self.common.arrived_bytes_max = bytes.max(FRAME_BYTES_MAX);
+        self
+    }
+
     /// How long `join` may take; default 60 s.
     pub fn join_within(mut self, deadline: Duration) -> Self {
         self.join_within = deadline;
@@ -334,7 +363,8 @@ impl Builder {
     /// Dropped on the way, the node is closed.
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
-        let Common { kinds, mut config, hook } = self.common;
+        let budgets = self.common.budgets();
+        let Common { kinds, mut config, hook, .. } = self.common;
         let kinds = kinds?;
         Name::new(&self.cluster).map_err(|error| bad("cluster", error.to_string()))?;
         check(&config, &kinds)?;
@@ -346,7 +376,7 @@ impl Builder {
         }
         let secret = self.secret.read()?;
         config.labels = self.labels?;
-        let parts = Parts::new(kinds, hook, config.mutants);
+        let parts = Parts::new(kinds, hook, budgets, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster.clone(),
             secret: secret.clone(),
@@ -476,11 +506,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(kinds: KindTable, hook: Option<Hook>, mutants: Mutants) -> Self {
+    fn new(kinds: KindTable, hook: Option<Hook>, budgets: (Budget, Budget), mutants: Mutants) -> Self {
         let tasks = Tasks::new();
         let (control, commands) = mpsc::channel(COMMANDS_MAX);
         let (transport_sender, transport_events) = mpsc::channel(TRANSPORT_EVENTS_MAX);
-        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hook, mutants);
+        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hook, budgets, mutants);
         Self { tasks, exchange, control, commands, transport_sender, transport_events }
     }
 

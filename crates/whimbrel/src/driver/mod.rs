@@ -31,8 +31,8 @@ use crate::transport::{LogLimit, Transport, TransportEvent};
 
 /// Commands that wait for the driver; more make their senders wait.
 pub(crate) const COMMANDS_MAX: usize = 1_024;
-/// Transport events that wait for the driver; more make the readers of links wait.
-pub(crate) const TRANSPORT_EVENTS_MAX: usize = 1_024;
+/// Transport events that wait for the driver; more make the readers of links wait. Each may be a frame of 1 MiB.
+pub(crate) const TRANSPORT_EVENTS_MAX: usize = 256;
 /// Inputs of one sort that are taken in before the others get their turn.
 const TURN_MAX: usize = 256;
 /// How long the owner of a name may take to say where it is, before it is asked again.

@@ -11,6 +11,8 @@ use crate::process::guard;
 
 /// Dead letters that a receiver may be behind before it misses some.
 const BEHIND_MAX: usize = 1_024;
+/// Bytes of a message that a stream keeps for a receiver that is behind. A longer one is told without them.
+const STREAM_BYTES_MAX: usize = 64 * 1024;
 /// As many counters as there are codes.
 const CODES: usize = 32;
 
@@ -39,7 +41,8 @@ impl DeadLetter {
         self.reason
     }
 
-    /// The encoded message, if it can be encoded and somebody wants to know.
+    /// The encoded message, if it can be encoded and somebody wants to know. A stream leaves out one that is longer than
+    /// 64 KiB; the hook gets it whole.
     pub fn payload(&self) -> Option<&[u8]> {
         self.payload.as_ref().map(Bytes::as_slice)
     }
@@ -85,7 +88,7 @@ impl DeadLetters {
         self.tell(DeadLetter { name: name.clone(), message: Arc::from(message), reason, payload: None });
     }
 
-    fn tell(&self, letter: DeadLetter) {
+    fn tell(&self, mut letter: DeadLetter) {
         if let Some(count) = self.counts.get(letter.reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -95,6 +98,7 @@ impl DeadLetters {
         {
             tracing::warn!(%panic, "the hook for dead letters panicked");
         }
+        letter.payload = letter.payload.filter(|payload| payload.len() <= STREAM_BYTES_MAX);
         // Without a receiver there is nobody to tell.
         let _nobody = self.sender.send(letter);
     }

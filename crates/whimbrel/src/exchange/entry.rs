@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
-use whimbrel_core::delivery::{CallId, Ended, Lane, Packet, Port, PortOutput, Sent, Signal};
+use whimbrel_core::delivery::{CallId, Ended, Expires, Lane, Packet, Port, PortOutput, Sent, Signal};
 use whimbrel_core::wire::frame::MessageBody;
 
 use super::Exchange;
@@ -165,6 +165,10 @@ impl Entry {
                 return Err(codec_failure(
                     "the process is on another node, and the message can not leave this one",
                 ));
+            }
+            match self.exchange.leaving.take(envelope.bytes()) {
+                Some(share) => envelope.takes(share),
+                None => return Err(Failure::new(ErrorCode::Overloaded, Executed::No)),
             }
             state = self.lock();
         }

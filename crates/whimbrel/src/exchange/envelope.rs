@@ -6,6 +6,7 @@ use whimbrel_core::base::limits::FRAME_BYTES_MAX;
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Time, Token};
 use whimbrel_core::delivery::{Expires, Parcel};
 
+use super::budget::Share;
 use crate::codec;
 use crate::error::CallError;
 use crate::message::Work;
@@ -47,6 +48,8 @@ pub(crate) struct Encoded {
     pub(crate) message: Label,
     pub(crate) codec: u8,
     pub(crate) payload: Vec<u8>,
+    /// Of what its node may keep; none for one that has no room there, or that is encoded to be shown.
+    pub(crate) share: Option<Share>,
 }
 
 /// The name of a kind or a message.
@@ -79,6 +82,15 @@ impl Envelope {
     pub(crate) fn wait_until(&mut self, due: Time) {
         if let Envelope::Work(work) = self {
             work.head_mut().deadline.get_or_insert(due);
+        }
+    }
+
+    /// Counts it among what its node keeps until it is dropped. It was just encoded.
+    pub(crate) fn takes(&mut self, share: Share) {
+        if let Envelope::Encoded(encoded) = self
+            && let Some(encoded) = Arc::get_mut(encoded)
+        {
+            encoded.share = Some(share);
         }
     }
 
@@ -125,7 +137,14 @@ impl Encoded {
             message: Label::Here(work.name()),
             codec: codec::NAMED,
             payload,
+            share: None,
         })
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let names = self.kind.as_str().len() + self.message.as_str().len();
+        size_of::<Self>() + names + self.payload.len()
     }
 }
 
@@ -138,6 +157,15 @@ impl std::fmt::Debug for Envelope {
 impl Expires for Envelope {
     fn deadline(&self) -> Option<Time> {
         self.head().deadline
+    }
+
+    fn bytes(&self) -> usize {
+        let body = match self {
+            // What it points to is not known.
+            Envelope::Work(work) => size_of_val(&**work),
+            Envelope::Encoded(encoded) => encoded.bytes(),
+        };
+        size_of::<Self>() + body
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::base::{Incarnation, Time};
-use whimbrel_core::delivery::{CallId, Lane, Packet, Signal};
+use whimbrel_core::delivery::{CallId, Here, Lane, Packet, Room, Signal};
 use whimbrel_core::node::Input;
 use whimbrel_core::wire::frame::{Message, MessageFrame};
 
@@ -132,9 +132,11 @@ impl Exchange {
         let deadline = remaining_ms.map(|ms| now + Duration::from_millis(ms));
         let head = Head { reply, deadline, sender };
         let (kind, message) = (Label::There(kind), Label::There(message));
-        let encoded = Encoded { head, kind, message, codec, payload };
+        let mut encoded = Encoded { head, kind, message, codec, payload, share: None };
+        encoded.share = self.arrived.take(encoded.bytes());
+        let room = if encoded.share.is_some() { Room::Some } else { Room::None };
         let packet = Packet { gate, epoch, seq, message: Envelope::Encoded(Arc::new(encoded)) };
-        entry.with_port(|port, here, out| port.on_packet(here, from, packet, out));
+        entry.with_port(|port, here, out| port.on_packet(&Here { room, ..*here }, from, packet, out));
     }
 
     /// Tells a sending node about its packets.
@@ -170,7 +172,8 @@ impl Exchange {
         let Ok(frame) = OutFrame::lane(&MessageFrame::Signal(signal)) else {
             return;
         };
-        match self.send_frame(to, Lane::Messages, frame) {
+        // Not behind the messages: a link that is full of them must still say what became of those that came.
+        match self.send_frame(to, Lane::Control, frame) {
             Ok(()) => {}
             // Its session has ended: the sender asks again and sends again.
             Err(SendError::NoSession) => tracing::debug!(%to, "a signal had no session to go by"),

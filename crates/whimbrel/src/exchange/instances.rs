@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{ErrorCode, ExitReason, Name, Token};
-use whimbrel_core::delivery::{Inbox, PortOutput};
+use whimbrel_core::delivery::{Inbox, MailboxLimits, PortOutput};
 use whimbrel_core::directory::{Launch, Located, Record, RecordState};
 use whimbrel_core::node::Input;
 
@@ -99,7 +99,7 @@ impl Exchange {
                 inbox.restart(record.token);
             }
             (Launch::InPlace { .. } | Launch::Fresh, _) => {
-                let mut inbox = Inbox::new(record.gate, kind.options().mailbox_max, self.mutants);
+                let mut inbox = Inbox::new(record.gate, kind.options().mailbox, self.mutants);
                 inbox.retoken(record.token);
                 state.port.install(&self.here(clock::time()), inbox, &mut out);
             }
@@ -122,14 +122,14 @@ impl Exchange {
     pub(crate) fn launch_unnamed(
         self: &Arc<Self>,
         kind: &'static str,
-        mailbox_max: usize,
+        mailbox: MailboxLimits,
         life: impl FnOnce(&Tasks, Arc<Entry>, Arc<Instance>) -> AbortHandle,
     ) -> Option<Arc<Entry>> {
         let instance = self.new_instance(kind, Token::NONE);
         let name = Name::new(&format!("unnamed {kind} {}", instance.id.0)).ok()?;
         let entry = Entry::new(name, super::Naming::Unnamed, self.clone());
         entry.with_port(|port, here, out| {
-            port.install(here, Inbox::new(Token::NONE, mailbox_max, self.mutants), out);
+            port.install(here, Inbox::new(Token::NONE, mailbox, self.mutants), out);
         });
         entry.lock().instance = Some(instance.clone());
         self.start_task(&entry, &instance, |tasks| life(tasks, entry.clone(), instance.clone()));
@@ -146,10 +146,10 @@ impl Exchange {
         let Some(instance) = process.lock().instance.clone() else {
             return false;
         };
-        let limit = process.lock().port.inbox().map_or(1, Inbox::limit);
+        let limits = process.lock().port.inbox().map(Inbox::limits).unwrap_or_default();
         let mut out = PortOutput::default();
         let mut state = name.lock();
-        let mut inbox = Inbox::new(located.gate, limit, self.mutants);
+        let mut inbox = Inbox::new(located.gate, limits, self.mutants);
         inbox.retoken(located.token);
         state.port.install(&self.here(clock::time()), inbox, &mut out);
         state.instance = Some(instance.clone());

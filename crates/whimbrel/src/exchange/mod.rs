@@ -17,6 +17,7 @@
 //! **Who sees to time**: one sweeper task per node looks at the open calls and the waiting entries whose time has come,
 //! and sleeps until then. No call has a timer of its own.
 
+mod budget;
 mod calls;
 mod dead_letters;
 mod entry;
@@ -40,10 +41,11 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
 use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
-use whimbrel_core::delivery::{Calls, Epochs, Here, Lane};
+use whimbrel_core::delivery::{Calls, Epochs, Here, Lane, Room};
 use whimbrel_core::directory::{Answer, Located};
 use whimbrel_core::view::View;
 
+pub(crate) use budget::Budget;
 pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
@@ -78,6 +80,10 @@ pub(crate) struct Exchange {
     routes: Vec<Mutex<HashMap<u64, Weak<Entry>>>>,
     calls: Vec<Mutex<Calls<Arc<dyn Waiter>>>>,
     transport: OnceLock<Transport>,
+    /// Of messages for processes elsewhere.
+    leaving: Budget,
+    /// Of messages of other nodes, in the mailboxes here.
+    arrived: Budget,
     confirmations: Mutex<HashMap<Incarnation, inbound::Pending>>,
     /// Entries whose host the driver is to ask for; each at most once, since its port asks once.
     questions: Mutex<Vec<Arc<Entry>>>,
@@ -101,6 +107,7 @@ impl Exchange {
         control: mpsc::Sender<Command>,
         tasks: Tasks,
         hook: Option<Hook>,
+        (leaving, arrived): (Budget, Budget),
         mutants: Mutants,
     ) -> Arc<Self> {
         let shard = |at: usize| Mutex::new(Calls::new(at as u8, CALLS_MAX, mutants));
@@ -113,6 +120,8 @@ impl Exchange {
             routes: std::iter::repeat_with(Mutex::default).take(ROUTE_SHARDS).collect(),
             calls: (0..CALL_SHARDS).map(shard).collect(),
             transport: OnceLock::new(),
+            leaving,
+            arrived,
             confirmations: Mutex::default(),
             questions: Mutex::default(),
             asked: Notify::new(),
@@ -143,7 +152,7 @@ impl Exchange {
     }
 
     pub(crate) fn here(&self, now: Time) -> Here<'_> {
-        Here { me: self.me(), now, epochs: &self.epochs }
+        Here { me: self.me(), now, epochs: &self.epochs, room: Room::Some }
     }
 
     pub(crate) fn mutants(&self) -> Mutants {

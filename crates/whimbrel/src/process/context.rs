@@ -96,11 +96,21 @@ impl<P: Process> Context<P> {
     }
 
     /// Handles a message after this time.
+    ///
+    /// An instance has at most 4,096 timers; one more brings nothing, and its message is a dead letter.
     pub fn send_after<M: Message>(&mut self, delay: Duration, message: M) -> TimerId
     where
         P: Handler<M>,
     {
-        self.own().timers.add(clock::time() + delay, Tick::Once(Typed::<P, M>::boxed(message)))
+        self.add_timer(clock::time() + delay, Tick::Once(Typed::<P, M>::boxed(message)))
+    }
+
+    fn add_timer(&mut self, due: Time, tick: Tick) -> TimerId {
+        let (id, refused) = self.own().timers.add(due, tick);
+        if let Some(work) = refused {
+            self.entry.overloaded(work);
+        }
+        id
     }
 
     /// Handles a message again and again, first after one period. Ticks that are missed merge into one, and the
@@ -139,7 +149,7 @@ impl<P: Process> Context<P> {
     {
         let period = period.max(Duration::from_millis(1));
         let make = Box::new(move || message().map(Typed::<P, M>::boxed));
-        self.own().timers.add(clock::time() + period, Tick::Every { period, make })
+        self.add_timer(clock::time() + period, Tick::Every { period, make })
     }
 
     /// Ends a timer; a message that it has brought already is still handled.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use whimbrel_core::base::limits::MAILBOX_MESSAGES_MAX;
 use whimbrel_core::base::{Bytes, ExitReason, Kind};
+use whimbrel_core::delivery::MailboxLimits;
 use whimbrel_core::directory::{Placement, RestartPolicy};
 
 use super::run::{Birth, spawn};
@@ -25,7 +25,7 @@ use crate::tasks::Tasks;
 /// How processes of one kind are run on this node.
 #[derive(Clone, Debug)]
 pub struct KindOptions {
-    pub(crate) mailbox_max: usize,
+    pub(crate) mailbox: MailboxLimits,
     pub(crate) policy: RestartPolicy,
     pub(crate) placement: Placement,
     pub(crate) per_node_max: usize,
@@ -42,7 +42,7 @@ pub(crate) enum Hosting {
 impl Default for KindOptions {
     fn default() -> Self {
         Self {
-            mailbox_max: MAILBOX_MESSAGES_MAX,
+            mailbox: MailboxLimits::default(),
             policy: RestartPolicy::default(),
             placement: Placement::default(),
             per_node_max: usize::MAX,
@@ -54,7 +54,17 @@ impl Default for KindOptions {
 impl KindOptions {
     /// Messages that may wait in one mailbox; default 16,384, at least 1. A sender beyond it gets `Overloaded`.
     pub fn mailbox_max(mut self, messages: usize) -> Self {
-        self.mailbox_max = messages.max(1);
+        self.mailbox.messages = messages.max(1);
+        self
+    }
+
+    /// Bytes of messages that may wait in one mailbox; default 64 MiB. A sender beyond it gets `Overloaded`; the message
+    /// that reaches it may go beyond it, so every single message fits.
+    ///
+    /// A message of another node counts with its encoded length; one of this node, which is not encoded, with the size
+    /// of its type and not of what that points to.
+    pub fn mailbox_bytes_max(mut self, bytes: usize) -> Self {
+        self.mailbox.bytes = bytes.max(1);
         self
     }
 

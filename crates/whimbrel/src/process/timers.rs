@@ -9,7 +9,7 @@ use whimbrel_core::base::Time;
 
 use crate::message::Work;
 
-/// Timers that one instance may have at a time; more are dropped, which is logged.
+/// Timers that one instance may have at a time.
 const TIMERS_MAX: usize = 4_096;
 
 /// Names a timer of one instance.
@@ -38,15 +38,19 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    pub(crate) fn add(&mut self, due: Time, tick: Tick) -> TimerId {
+    /// A new timer; with too many of them the id of none, and the first message that it would have brought.
+    pub(crate) fn add(&mut self, due: Time, tick: Tick) -> (TimerId, Option<Box<dyn Work>>) {
         self.last += 1;
         let id = TimerId(self.last);
-        if self.timers.len() >= TIMERS_MAX {
-            tracing::error!("a process has {TIMERS_MAX} timers; one more was dropped");
-        } else {
+        if self.timers.len() < TIMERS_MAX {
             self.insert(Timer { id, due, tick });
+            return (id, None);
         }
-        id
+        tracing::warn!("a process has {TIMERS_MAX} timers; one more was refused");
+        match tick {
+            Tick::Once(work) => (id, Some(work)),
+            Tick::Every { mut make, .. } => (id, make()),
+        }
     }
 
     pub(crate) fn cancel(&mut self, id: TimerId) {
@@ -175,11 +179,28 @@ mod tests {
         let mut timers = Timers::default();
         timers.add(at(20), Tick::Once(Box::new(Named("late", Head::cast(Token::NONE)))));
         timers.add(at(10), Tick::Once(Box::new(Named("early", Head::cast(Token::NONE)))));
-        let cancelled = timers.add(at(5), Tick::Once(Box::new(Named("cancelled", Head::cast(Token::NONE)))));
+        let (cancelled, _) =
+            timers.add(at(5), Tick::Once(Box::new(Named("cancelled", Head::cast(Token::NONE)))));
         timers.cancel(cancelled);
         assert_eq!(due(&mut timers, 9), [] as [&str; 0]);
         assert_eq!(due(&mut timers, 30), ["early", "late"]);
         assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn one_timer_too_many_gives_its_message_back() {
+        let mut timers = Timers::default();
+        for _ in 0..TIMERS_MAX {
+            assert!(
+                timers.add(at(10), Tick::Once(Box::new(Named("kept", Head::cast(Token::NONE))))).1.is_none()
+            );
+        }
+        let (id, refused) =
+            timers.add(at(1), Tick::Once(Box::new(Named("refused", Head::cast(Token::NONE)))));
+        assert_eq!(refused.map(|work| work.name()), Some("refused"));
+        timers.cancel(id);
+        assert_eq!(due(&mut timers, 9), [] as [&str; 0]);
+        assert_eq!(due(&mut timers, 10).len(), TIMERS_MAX);
     }
 
     #[test]

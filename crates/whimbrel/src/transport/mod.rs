@@ -23,7 +23,7 @@
 //! **Strangers** get as far as [`handshake`]: an unproven connection is a type that can read and write
 //! greetings and nothing else. The secret is proven, not sent. Nothing is encrypted.
 //!
-//! **Limits.** A session queues at most what its link allows, and [`QUEUED_BYTES_MAX`] bytes of messages;
+//! **Limits.** A session queues at most what its link allows, and [`LINK_BYTES_MAX`](whimbrel_core::base::limits::LINK_BYTES_MAX) bytes of messages;
 //! above that [`SendError::Full`]. A peer that does not even take control messages and signals loses its
 //! session. A reader that can not hand a control message to the driver stops reading, and TCP tells the peer.
 
@@ -43,7 +43,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::mpsc;
-use whimbrel_core::base::limits::MEMBERS_MAX;
 use whimbrel_core::base::{Address, Incarnation, Mutants};
 use whimbrel_core::delivery::Lane;
 use whimbrel_core::node::LinkLoss;
@@ -58,12 +57,6 @@ use crate::tasks::Tasks;
 
 pub(crate) use outgoing::OutFrame;
 pub(crate) use registry::LogLimit;
-
-/// Bytes of messages that one session queues or keeps unacknowledged.
-pub(crate) const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Sessions of one node: with every member, twice over, and with as many visitors.
-pub(crate) const SESSIONS_MAX: usize = 4 * MEMBERS_MAX;
 
 /// How a transport is set up.
 #[derive(Clone, Debug)]
@@ -80,7 +73,7 @@ pub(crate) struct TransportConfig {
     pub(crate) slots: u16,
     /// Copies of each record.
     pub(crate) replicas: u8,
-    /// Sessions at a time; default [`SESSIONS_MAX`].
+    /// Sessions at a time; default [`SESSIONS_MAX`](whimbrel_core::base::limits::SESSIONS_MAX).
     pub(crate) sessions_max: usize,
     /// Optional parts of the protocol that this node speaks.
     pub(crate) features: u64,

@@ -237,6 +237,7 @@ impl Shared {
         if registry.claimed.contains_key(&peer) || registry.dialling.contains_key(&peer) {
             return Err(Lost::Duplicate);
         }
+        registry.check_room(peer, self.config.sessions_max)?;
         registry.dialling.insert(peer, connection);
         drop(registry);
         Ok((self.right(me, peer, connection, true, session), claim))

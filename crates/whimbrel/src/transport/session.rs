@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whimbrel_core::base::Incarnation;
+use whimbrel_core::base::limits::{LINK_BYTES_MAX, LINK_CONTROL_BYTES_MAX};
 use whimbrel_core::delivery::{CannotResume, Lane, Link, Receipt};
 use whimbrel_core::node::LinkLoss;
 use whimbrel_core::view::MemberInfo;
@@ -30,15 +31,12 @@ use super::connection::{self, Connection};
 use super::dialler;
 use super::outgoing::{ByteCount, OutFrame, Queued};
 use super::registry::Shared;
-use super::{QUEUED_BYTES_MAX, SendError, TransportEvent};
+use super::{SendError, TransportEvent};
 
 /// Received frames after which the writer is woken to acknowledge them.
 const ACKNOWLEDGE_FRAMES: u64 = 64;
 /// Received bytes after which it is: far below what the peer may keep unacknowledged.
-const ACKNOWLEDGE_BYTES: usize = QUEUED_BYTES_MAX / 16;
-/// Bytes that the control lane may hold above what messages may: copies of records are chunked, so this is
-/// many.
-const CONTROL_BYTES_EXTRA: usize = 64 * 1024 * 1024;
+const ACKNOWLEDGE_BYTES: usize = LINK_BYTES_MAX / 16;
 
 /// A session with one life of a peer.
 pub(super) struct Session {
@@ -280,15 +278,16 @@ impl Session {
     /// Queues a frame; see [`super::Transport::send`].
     pub(super) fn send(&self, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
         let bytes_max = match lane {
-            Lane::Control => QUEUED_BYTES_MAX + CONTROL_BYTES_EXTRA,
-            Lane::Messages | Lane::Bulk => QUEUED_BYTES_MAX,
+            Lane::Control => LINK_BYTES_MAX + LINK_CONTROL_BYTES_MAX,
+            Lane::Messages | Lane::Bulk => LINK_BYTES_MAX,
         };
         if !self.up.load(Ordering::Acquire) {
             return Err(SendError::NoSession);
         }
-        // A route counts on every signal of a session; and control is level-triggered: a peer that does not
-        // even take these is better served by a new session than by what piled up for it.
-        let needed = lane == Lane::Control || frame.kind() == FrameKind::Signal;
+        // A route counts on every signal of a session, which therefore goes by this lane; and control is
+        // level-triggered: a peer that does not even take these is better served by a new session than by what piled
+        // up for it.
+        let needed = lane == Lane::Control;
         let pushed = match self.held.admit(frame, bytes_max) {
             None => Err(SendError::Full),
             Some(queued) => match self.lock().link.as_mut() {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bounds;
+mod dead_letters;
 mod hostile;
 mod kinds;
 mod discovery;

@@ -21,7 +21,7 @@ async fn join(node: &str, seeds: &[&Cluster]) -> Cluster {
         .unwrap()
 }
 
-async fn nodes(count: usize) -> Vec<Cluster> {
+pub(crate) async fn nodes(count: usize) -> Vec<Cluster> {
     let mut nodes: Vec<Cluster> = Vec::new();
     for at in 0..count {
         let seeds: Vec<&Cluster> = nodes.iter().take(1).collect();
@@ -34,7 +34,7 @@ async fn nodes(count: usize) -> Vec<Cluster> {
     nodes
 }
 
-async fn leave_all(nodes: Vec<Cluster>) {
+pub(crate) async fn leave_all(nodes: Vec<Cluster>) {
     for node in nodes {
         node.leave().await;
     }

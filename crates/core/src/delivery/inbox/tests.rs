@@ -3,7 +3,7 @@ use super::*;
 use crate::delivery::tests::{Note, STOPPED, incarnation, note, token, view};
 
 fn inbox(limit: usize) -> Inbox<Note> {
-    Inbox::new(token(5), limit, Mutants::default())
+    Inbox::new(token(5), MailboxLimits::of_messages(limit), Mutants::default())
 }
 
 fn packet(epoch: u64, seq: u64) -> Packet<Note> {
@@ -17,7 +17,8 @@ fn ids(inbox: &mut Inbox<Note>) -> Vec<u64> {
 /// Gives packets of one epoch from node 2 and returns what became of them, and the signals.
 fn give(inbox: &mut Inbox<Note>, seqs: &[u64]) -> (Vec<Admission>, Vec<Signal>) {
     let mut signals = Vec::new();
-    let admit = |seq: &u64| inbox.on_packet(incarnation(2), packet(1, *seq), Time::ZERO, &mut signals);
+    let admit =
+        |seq: &u64| inbox.on_packet(incarnation(2), packet(1, *seq), Time::ZERO, Room::Some, &mut signals);
     let admissions = seqs.iter().map(admit).collect();
     (admissions, signals.into_iter().map(|(_, signal)| signal).collect())
 }
@@ -141,7 +142,7 @@ fn what_an_excluded_sender_left_held_is_dropped() {
 #[cfg(feature = "mutants")]
 #[test]
 fn planted_bugs_show() {
-    let planted = |mutant| Inbox::new(token(5), 8, Mutants::planted(mutant));
+    let planted = |mutant| Inbox::new(token(5), MailboxLimits::of_messages(8), Mutants::planted(mutant));
     let mut doubled = planted(Mutant::ResendNotDeduplicated);
     give(&mut doubled, &[1, 1]);
     assert_eq!(ids(&mut doubled), [101, 101]);
@@ -152,4 +153,31 @@ fn planted_bugs_show() {
     give(&mut dropped, &[1]);
     dropped.restart(token(6));
     assert_eq!(ids(&mut dropped), []);
+}
+
+#[test]
+fn a_node_without_room_refuses_as_if_the_mailbox_were_full() {
+    let mut inbox = inbox(8);
+    let mut signals = Vec::new();
+    let mut give =
+        |seq, room| inbox.on_packet(incarnation(2), packet(1, seq), Time::ZERO, room, &mut signals);
+    assert_eq!(give(1, Room::Some), Admission::Admitted);
+    assert_eq!(give(2, Room::None), Admission::Refused(ErrorCode::Overloaded));
+    assert_eq!(give(4, Room::None), Admission::Dropped, "nothing is held beyond the limit either");
+    assert_eq!(give(3, Room::Some), Admission::Admitted);
+    signals.clear();
+    inbox.pop(|| Time::ZERO);
+    inbox.tell_room(&mut signals);
+    assert_eq!(
+        signals,
+        [(incarnation(2), Signal::Room { epoch: 1 })],
+        "the sender is told when there is room"
+    );
+    inbox.close(ErrorCode::Stopped, &mut signals);
+    let ended = inbox.on_packet(incarnation(2), packet(1, 4), Time::ZERO, Room::None, &mut signals);
+    assert_eq!(
+        ended,
+        Admission::Refused(ErrorCode::Stopped),
+        "the process has ended: that is the better answer"
+    );
 }

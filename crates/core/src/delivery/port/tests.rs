@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::delivery::MailboxLimits;
 use crate::delivery::packet::Epochs;
 use crate::delivery::tests::{Note, STOPPED, here, incarnation, note, token, told, view};
 
@@ -10,7 +11,7 @@ fn at(host: u64, life: u64, gate: u64) -> Whereabouts {
 }
 
 fn inbox(gate: u64, limit: usize) -> Inbox<Note> {
-    Inbox::new(token(gate), limit, Mutants::default())
+    Inbox::new(token(gate), MailboxLimits::of_messages(limit), Mutants::default())
 }
 
 fn port() -> Port<Note> {
@@ -283,6 +284,10 @@ fn a_message_that_can_not_leave_the_node_ends_with_its_code() {
     impl crate::delivery::Expires for Bound {
         fn deadline(&self) -> Option<Time> {
             None
+        }
+
+        fn bytes(&self) -> usize {
+            1
         }
     }
     impl Parcel for Bound {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::delivery::MailboxLimits;
 use crate::delivery::packet::Epochs;
 use crate::delivery::tests::{Note, at_ms, here, incarnation, note, token, told};
 
@@ -34,7 +35,7 @@ fn route(state: &str, epochs: &Epochs) -> Route<Note> {
     match state {
         "Resolving" => route.on_host_lost(here.now, incarnation(2), &mut out),
         "AtHome" => {
-            let mut inbox = Inbox::new(token(11), 8, Mutants::default());
+            let mut inbox = Inbox::new(token(11), MailboxLimits::of_messages(8), Mutants::default());
             route.come_home(here.me, &mut inbox, &mut out);
         }
         _ => {}
@@ -182,7 +183,7 @@ fn an_unanswered_question_and_a_silent_host_have_a_way_on() {
 fn only_what_waits_unsent_ends_at_its_deadline() {
     let epochs = Epochs::new();
     let mut out = PortOutput::default();
-    let late = |id| Note { id, deadline: Some(at_ms(10)) };
+    let late = |id| Note { deadline: Some(at_ms(10)), ..note(id) };
     let mut bound = route("Bound", &epochs);
     bound.send(late(7), Time::ZERO);
     let mut resolving = route("Resolving", &epochs);
@@ -293,4 +294,27 @@ fn no_after_dispatch_is_a_planted_bug() {
     route.mutants = Mutants::planted(Mutant::NoAfterDispatch);
     route.on_located(&here(&epochs, 0), at(3, 12, 12), &mut out);
     assert_eq!(told(&mut out), "end 1 node_lost no; end 2 node_lost no");
+}
+
+#[test]
+fn a_route_keeps_only_so_many_bytes_and_has_room_again_when_they_are_decided() {
+    use crate::base::limits::ROUTE_BYTES_MAX;
+    let (epochs, mut out) = (Epochs::new(), PortOutput::default());
+    let mut route = Route::new(at_ms(0), Mutants::default());
+    let half = |id| Note { bytes: ROUTE_BYTES_MAX / 2, ..note(id) };
+    let full = |sent| matches!(sent, Sent::Refused { code: ErrorCode::Overloaded, .. });
+    assert!(!full(route.send(half(1), at_ms(0))) && !full(route.send(half(2), at_ms(0))));
+    assert!(full(route.send(note(3), at_ms(0))), "while they wait");
+    route.on_located(
+        &here(&epochs, 0),
+        Whereabouts { host: incarnation(2), token: token(5), gate: token(5) },
+        &mut out,
+    );
+    assert!(full(route.send(note(3), at_ms(0))), "while they are not decided");
+    let (_, packet) = &out.transmit[0];
+    route.on_confirm(&here(&epochs, 0), packet.epoch, 1);
+    assert_eq!(route.bytes(), ROUTE_BYTES_MAX / 2);
+    assert!(!full(route.send(note(3), at_ms(0))));
+    route.on_confirm(&here(&epochs, 0), packet.epoch, 3);
+    assert_eq!((route.bytes(), route.is_empty()), (0, true));
 }

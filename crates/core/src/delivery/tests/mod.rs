@@ -6,7 +6,7 @@ mod world;
 
 use std::sync::Arc;
 
-use super::packet::{Ended, Epochs, Expires, Here, PortOutput};
+use super::packet::{Ended, Epochs, Expires, Here, PortOutput, Room};
 use crate::base::{ErrorCode, Executed, Incarnation, Name, Time, Token};
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -15,16 +15,21 @@ use crate::view::{MemberInfo, View, ViewId};
 pub(crate) struct Note {
     pub(crate) id: u64,
     pub(crate) deadline: Option<Time>,
+    pub(crate) bytes: usize,
 }
 
 impl Expires for Note {
     fn deadline(&self) -> Option<Time> {
         self.deadline
     }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 pub(crate) fn note(id: u64) -> Note {
-    Note { id, deadline: None }
+    Note { id, deadline: None, bytes: 1 }
 }
 
 pub(crate) fn incarnation(nonce: u64) -> Incarnation {
@@ -54,7 +59,7 @@ pub(crate) fn at_ms(ms: u64) -> Time {
 
 /// Node 1 at a time in milliseconds.
 pub(crate) fn here(epochs: &Epochs, ms: u64) -> Here<'_> {
-    Here { me: incarnation(1), now: at_ms(ms), epochs }
+    Here { me: incarnation(1), now: at_ms(ms), epochs, room: Room::Some }
 }
 
 /// An output as short text, which is then cleared.

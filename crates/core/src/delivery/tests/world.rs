@@ -7,11 +7,12 @@ mod fate;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Note, incarnation, token};
+use super::{Note, incarnation, note, token};
 use crate::base::{ErrorCode, Executed, Incarnation, Mutants, Rng, Time};
 use crate::delivery::link::{Lane, Link, LinkLimits, Receipt};
 use crate::delivery::{
-    Epochs, Here, Inbox, InboxCounts, Packet, Port, PortOutput, Sent, Signal, Whereabouts,
+    Epochs, Here, Inbox, InboxCounts, MailboxLimits, Packet, Port, PortOutput, Room, Sent, Signal,
+    Whereabouts,
 };
 
 const NODES: usize = 3;
@@ -128,7 +129,7 @@ impl World {
             ended: BTreeMap::new(),
             excused: BTreeSet::new(),
         };
-        let inbox = Inbox::new(token(1), faults.mailbox, mutants);
+        let inbox = Inbox::new(token(1), MailboxLimits::of_messages(faults.mailbox), mutants);
         world.input(0, |port, here, out| port.install(here, inbox, out));
         for (a, b) in [(0, 1), (0, 2), (1, 2)] {
             world.new_session(a, b);
@@ -178,7 +179,7 @@ impl World {
     fn input(&mut self, node: usize, with: impl FnOnce(&mut Port<Note>, &Here<'_>, &mut PortOutput<Note>)) {
         let mut out = PortOutput::default();
         let Node { port, epochs, me, .. } = &mut self.nodes[node];
-        with(port, &Here { me: *me, now: self.now, epochs }, &mut out);
+        with(port, &Here { me: *me, now: self.now, epochs, room: Room::Some }, &mut out);
         self.carry_out(node, out);
     }
 
@@ -223,7 +224,7 @@ impl World {
             let deadline =
                 (self.rng.below(20) == 0).then(|| self.now + std::time::Duration::from_millis(300));
             self.senders.insert(id, self.nodes[node].life);
-            match self.nodes[node].port.send(Note { id, deadline }, self.now) {
+            match self.nodes[node].port.send(Note { deadline, ..note(id) }, self.now) {
                 Sent::Queued | Sent::Held { locate: false } => {}
                 Sent::Held { locate: true } => self.questions.push((node, self.nodes[node].me)),
                 Sent::Refused { message, code } => {

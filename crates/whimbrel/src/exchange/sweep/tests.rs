@@ -5,18 +5,22 @@ use tokio::sync::broadcast;
 use whimbrel_core::base::{ErrorCode, Incarnation, Mutants, Name, Rng, Token};
 use whimbrel_core::delivery::{Here, Port, PortOutput, Sent, Whereabouts};
 
-use super::super::DeadLetter;
 use super::super::envelope::{Encoded, Envelope, Head, Label};
+use super::super::{Budget, DeadLetter};
 use super::*;
 use crate::process::KindTable;
 use crate::tasks::Tasks;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+fn budgets() -> (Budget, Budget) {
+    (Budget::new(usize::MAX), Budget::new(usize::MAX))
+}
+
 fn exchange() -> Arc<Exchange> {
     // Nobody listens to what the exchange has to tell.
     let (control, _) = tokio::sync::mpsc::channel(1);
-    Exchange::new(KindTable::default(), control, Tasks::new(), None, Mutants::default())
+    Exchange::new(KindTable::default(), control, Tasks::new(), None, budgets(), Mutants::default())
 }
 
 fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
@@ -27,7 +31,8 @@ fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
 fn hold(exchange: &Exchange, entry: &Arc<Entry>, now: Time, deadline: Time) {
     let head = Head { deadline: Some(deadline), ..Head::cast(Token::NONE) };
     let (kind, message) = (Label::Here("kind"), Label::Here("message"));
-    let envelope = Envelope::Encoded(Arc::new(Encoded { head, kind, message, codec: 1, payload: vec![1] }));
+    let envelope =
+        Envelope::Encoded(Arc::new(Encoded { head, kind, message, codec: 1, payload: vec![1], share: None }));
     input(exchange, entry, now, |port, here, out| match port.send(envelope, now) {
         Sent::Held { .. } => {}
         Sent::Transmit { to, packet } => port.on_unsent(here, to, packet.epoch, packet.seq, out),
@@ -183,4 +188,18 @@ async fn a_sleeping_or_looking_sweeper_is_in_time_for_an_earlier_deadline() {
         }
     }
     sweeper.abort();
+}
+
+#[test]
+fn entries_that_nothing_refers_to_are_forgotten() {
+    let (exchange, now) = (exchange(), clock::time());
+    let held = entry(&exchange, 0);
+    drop(entry(&exchange, 1));
+    hold(&exchange, &entry(&exchange, 2), now, now + SECOND);
+    exchange.forget_idle();
+    assert_eq!(exchange.all_entries().len(), 2, "one is referred to, one holds a message");
+    exchange.look(now + SECOND * 2);
+    drop(held);
+    exchange.forget_idle();
+    assert_eq!(exchange.all_entries().len(), 0);
 }

@@ -73,7 +73,7 @@ pub(super) fn config() -> TransportConfig {
         mode: Mode::Available,
         slots: 4096,
         replicas: 2,
-        sessions_max: super::super::SESSIONS_MAX,
+        sessions_max: whimbrel_core::base::limits::SESSIONS_MAX,
         features: 0,
         admission: Default::default(),
         mutants: Mutants::default(),

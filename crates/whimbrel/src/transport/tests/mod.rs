@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+mod lanes;
 mod puppet;
 mod reconnect;
 mod relay;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{NODES, Node, Process, World};
 use crate::base::{ErrorCode, Token};
 use crate::delivery::tests::{incarnation, token, view};
-use crate::delivery::{Epochs, Here, Inbox, Port, PortOutput, Whereabouts};
+use crate::delivery::{Epochs, Here, Inbox, MailboxLimits, Port, PortOutput, Room, Whereabouts};
 
 impl World {
     /// The newest view reaches a node: sessions with the excluded end, then the port hears of it.
@@ -89,7 +89,7 @@ impl World {
     fn start_anywhere(&mut self) {
         let host = self.rng.below(NODES as u64) as usize;
         let life = self.new_token();
-        let inbox = Inbox::new(life, self.faults.mailbox, self.mutants);
+        let inbox = Inbox::new(life, MailboxLimits::of_messages(self.faults.mailbox), self.mutants);
         self.input(host, |port, here, out| port.install(here, inbox, out));
         self.is_at(host, Whereabouts { host: self.nodes[host].me, token: life, gate: life });
     }
@@ -111,7 +111,7 @@ impl World {
             .extend(self.senders.iter().filter(|(_, sender)| **sender == dead.life).map(|(id, _)| *id));
         let mut port = dead.port;
         let mut out = PortOutput::default();
-        let here = Here { me: dead.me, now: self.now, epochs: &dead.epochs };
+        let here = Here { me: dead.me, now: self.now, epochs: &dead.epochs, room: Room::Some };
         let left = port.uninstall(&here, &mut out).map_or(Vec::new(), Inbox::into_messages);
         self.excused.extend(left.into_iter().map(|note| note.id));
         self.wires.retain(|(_, to), _| *to != dead.me);
