@@ -3,7 +3,7 @@
 use whimbrel_core::directory::RestartPolicy;
 
 use super::{Facts, Violation, ms, violated};
-use crate::history::{End, Life, MILLI, Micros, OpKind, SECOND};
+use crate::history::{End, Kill, Life, MILLI, Micros, OpKind, SECOND};
 
 const NAME: &str = "restarts";
 /// Restarts within the window before quarantine, as in the default configuration.
@@ -53,7 +53,10 @@ fn check_suspects(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             killed && life.end() < life.launched + 13 * SECOND && life.end() + WINDOW + 8 * SECOND > *at
         };
         let deaths = lives.filter(died_young).count();
-        if deaths < 2 {
+        // A host that died between the grant and the launch counts: nobody can know that it had not begun.
+        let kills = facts.history.kills.iter();
+        let near = |kill: &&Kill| kill.at <= *at && kill.at + WINDOW + 8 * SECOND > *at;
+        if deaths < 2 && (deaths < 1 || kills.filter(near).count() < 2) {
             let text = facts.history.name(*name);
             violated(found, NAME, format!("{text} is a suspect at {} after {deaths} node deaths", ms(*at)));
         }

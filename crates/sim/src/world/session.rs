@@ -155,10 +155,25 @@ impl World {
         session.conn = None;
         session.lost_at = Some(now);
         session.link.on_disconnected();
+        if self.is_succeeded(host, peer) {
+            return self.session_over(host, peer, LinkLoss::Replaced);
+        }
         // Both sides dial; mostly one is a little earlier, seldom they meet.
         let wait = if self.rng.below(4) == 0 { 0 } else { self.rng.below(20 * MILLI) };
         let home = self.home(host);
         self.queue.at(now + wait, Event::Redial(home, peer));
+    }
+
+    /// Whether a younger life of this peer's node is connected: without a connection of its own this one is over.
+    fn is_succeeded(&mut self, host: u16, peer: Incarnation) -> bool {
+        let Some(shell) = self.shell(host) else { return false };
+        let Some(name) = shell.sessions.get(&peer).map(|session| session.info.name.clone()) else {
+            return false;
+        };
+        let younger = |other: &Session| {
+            other.info.name == name && other.info.incarnation > peer && other.conn.is_some()
+        };
+        shell.sessions.values().any(younger)
     }
 
     /// The core ends a session.

@@ -302,6 +302,11 @@ impl Shared {
         registry.check_other_lives(peer)
     }
 
+    /// Whether a younger life of this peer's node is connected: without a connection of its own this one is over.
+    pub(super) fn is_succeeded(&self, peer: &MemberInfo) -> bool {
+        self.read().has_younger_connected(peer)
+    }
+
     /// Whoever is connected and was heard within this time lives, whatever another peer says.
     pub(super) fn lives_within(&self) -> Duration {
         self.config.timings.keep_alive * 2
@@ -406,6 +411,10 @@ impl Registry {
             // It goes on; who of two living nodes with one name is a member is decided by membership.
             return false;
         }
+        self.has_younger_connected(peer)
+    }
+
+    fn has_younger_connected(&self, peer: &MemberInfo) -> bool {
         let younger = |s: &Session| s.peer().incarnation.started_ms > peer.incarnation.started_ms;
         self.other_lives(peer).any(|s| !s.is_ending() && s.is_connected() && younger(s))
     }

@@ -509,6 +509,9 @@ async fn live(shared: &Arc<Shared>, session: &Arc<Session>) {
         }
         session.disconnected();
         closed.cancel();
+        if shared.is_succeeded(session.peer()) {
+            return session.end(LinkLoss::Replaced);
+        }
         match next_connection(shared, session).await {
             Some(next) => connection = next,
             None => break,

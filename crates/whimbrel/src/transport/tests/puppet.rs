@@ -245,6 +245,9 @@ async fn a_peer_that_takes_the_name_of_a_living_node_does_not_end_its_session() 
     while one.next_number().await != 9 {}
     one.assert_no_event();
     two.assert_no_event();
+    // Without its connection it is succeeded at once, not after the time for which a session is kept.
+    two.transport.shutdown().await;
+    one.expect_down(two.me.incarnation, LinkLoss::Replaced).await;
 }
 
 #[tokio::test]
