@@ -15,7 +15,7 @@ pub struct LineInfo {
     /// Members of that view.
     #[n(1)]
     pub members: u32,
-    /// Whether it knows of any record.
+    /// Whether it, or a member that it has a session with, knows of any record.
     #[n(2)]
     pub has_records: bool,
 }

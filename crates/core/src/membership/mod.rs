@@ -417,10 +417,15 @@ impl Membership {
     }
 
     fn line_info(&self) -> Option<LineInfo> {
-        self.view().map(|view| LineInfo {
+        let view = self.view()?;
+        // Of the line, not of this member: one that has just come in has no copy yet, and by its own word it would leave
+        // at once for any line that has one, and come back, and leave.
+        let says_so = |peer: &Peer| peer.line.flatten().is_some_and(|line| line.has_records);
+        let told = || self.peers.iter().any(|(peer, said)| view.contains(*peer) && says_so(said));
+        Some(LineInfo {
             view: view.id,
             members: u32::try_from(view.members.len()).unwrap_or(u32::MAX),
-            has_records: self.has_records,
+            has_records: self.has_records || told(),
         })
     }
 

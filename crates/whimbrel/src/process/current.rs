@@ -2,9 +2,8 @@
 //!
 //! A call made inside a handler must not outlive the call that the handler works on, and must not be to the
 //! handler's own process. The caller is an extension method on `ProcessRef`, which is given no context; so it stands in
-//! a variable of the thread while user code of a process is polled, and only then.
+//! a variable of the task while user code of a process is polled, and only then.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,8 +30,8 @@ pub(crate) struct Current {
     pub(crate) deadline: Option<Time>,
 }
 
-thread_local! {
-    static CURRENT: Cell<Current> = const { Cell::new(Current::NOBODY) };
+tokio::task_local! {
+    static CURRENT: Current;
 }
 
 impl Current {
@@ -41,15 +40,7 @@ impl Current {
 
     /// Runs code as this: what is sent inside is its sending.
     pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {
-        /// What was there before comes back, also after a panic.
-        struct Before(Current);
-        impl Drop for Before {
-            fn drop(&mut self) {
-                CURRENT.set(self.0);
-            }
-        }
-        let _before = Before(CURRENT.replace(self));
-        code()
+        CURRENT.sync_scope(self, code)
     }
 
     /// A future that runs as this.
@@ -75,5 +66,5 @@ impl<F: Future + Unpin> Future for Within<F> {
 
 /// Whose code this is.
 pub(crate) fn current() -> Current {
-    CURRENT.get()
+    CURRENT.try_with(|current| *current).unwrap_or(Current::NOBODY)
 }
