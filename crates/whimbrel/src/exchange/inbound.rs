@@ -5,7 +5,7 @@
 //! not pay for a frame and a wake-up of its own. Other signals go out at once: each signal is a fact that stays true,
 //! so order does not matter.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Pending {
     /// The highest number confirmed, per epoch.
-    confirmed: HashMap<u64, u64>,
+    confirmed: BTreeMap<u64, u64>,
     /// Messages that these stand for.
     messages: u32,
     /// When they are sent at latest.
@@ -56,7 +56,7 @@ impl Pending {
         None
     }
 
-    fn take(&mut self) -> HashMap<u64, u64> {
+    fn take(&mut self) -> BTreeMap<u64, u64> {
         self.messages = 0;
         self.due = None;
         std::mem::take(&mut self.confirmed)
@@ -82,7 +82,7 @@ impl Inbound for Exchange {
         let pending = all.entry(from).or_default();
         let confirmed = match pending.messages >= CONFIRM_EVERY {
             true => pending.take(),
-            false => HashMap::new(),
+            false => BTreeMap::new(),
         };
         let tell = pending.heard.is_none_or(|heard| now.since(heard) >= HEARD_EVERY);
         if tell {

@@ -33,7 +33,7 @@ mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
@@ -77,14 +77,14 @@ pub(crate) struct Exchange {
     view_counter: AtomicU64,
     epochs: Epochs,
     names: table::Table,
-    routes: Vec<Mutex<HashMap<u64, Weak<Entry>>>>,
+    routes: Vec<Mutex<BTreeMap<u64, Weak<Entry>>>>,
     calls: Vec<Mutex<Calls<Arc<dyn Waiter>>>>,
     transport: OnceLock<Transport>,
     /// Of messages for processes elsewhere.
     leaving: Budget,
     /// Of messages of other nodes, in the mailboxes here.
     arrived: Budget,
-    confirmations: Mutex<HashMap<Incarnation, inbound::Pending>>,
+    confirmations: Mutex<BTreeMap<Incarnation, inbound::Pending>>,
     /// Entries whose host the driver is to ask for; each at most once, since its port asks once.
     questions: Mutex<Vec<Arc<Entry>>>,
     asked: Notify,

@@ -11,7 +11,7 @@
 //!            superseded <─────┘                     └──> commit is refused
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -54,11 +54,11 @@ pub(super) struct Shared {
 struct Registry {
     /// Who this node is; none before its birth and after its shutdown.
     me: Option<Arc<MemberInfo>>,
-    sessions: HashMap<Incarnation, Arc<Session>>,
+    sessions: BTreeMap<Incarnation, Arc<Session>>,
     /// Own dials whose proof may have been sent, by the connection's id.
-    dialling: HashMap<Incarnation, u64>,
+    dialling: BTreeMap<Incarnation, u64>,
     /// Accepted connections whose peer has proven itself and is awaited, by the connection's id.
-    claimed: HashMap<Incarnation, u64>,
+    claimed: BTreeMap<Incarnation, u64>,
 }
 
 /// Why a handshake ends without a session, as decided here.
