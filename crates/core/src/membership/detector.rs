@@ -160,7 +160,7 @@ impl Detector {
             let known = self.foca.iter_membership_state().find(|member| member.id().nonce == nonce);
             known.map(|member| member.id().generation)
         };
-        let Some(packet) = packet::admitted(packet, from.nonce, generation) else { return };
+        let Some(packet) = packet::admitted(packet, from.nonce, me, generation) else { return };
         // A packet that foca refuses changes nothing; the next probe round repairs whatever it was about.
         self.run(now, |foca, collected| {
             let _ = foca.handle_data(&packet, collected);

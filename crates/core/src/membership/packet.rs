@@ -1,5 +1,9 @@
 //! What a packet of another member's detector may say.
 //!
+//! foca hears only what is addressed to its present generation. Two nodes that renew at the same time, each because the
+//! other took it for dead, would never learn of each other's: so whatever comes over a session is for this node, as it
+//! is now. Only the word that it is dead means the generation that it names.
+//!
 //! foca believes whoever speaks to it. Here stands what it must not be told: a packet whose sender is not the node that
 //! the session belongs to; news of nodes that are no members (they would be kept and probed); a generation of a third
 //! node that it can not have reached yet, since only the highest one counts and nothing could ever exceed the greatest.
@@ -13,17 +17,25 @@ use super::detector::Key;
 /// Bytes of a packet.
 pub(super) const PACKET_BYTES_MAX: usize = 1400;
 
-/// A packet cut down to what its sender may say. None when nothing of it may be heard.
+/// A packet cut down to what its sender may say, to `me`. None when nothing of it may be heard.
 ///
 /// `generation` tells the highest known generation of a member or of this node itself, by nonce.
-pub(super) fn admitted(packet: &[u8], from: u64, generation: impl Fn(u64) -> Option<u32>) -> Option<Vec<u8>> {
+pub(super) fn admitted(
+    packet: &[u8],
+    from: u64,
+    me: Key,
+    generation: impl Fn(u64) -> Option<u32>,
+) -> Option<Vec<u8>> {
     if packet.len() > PACKET_BYTES_MAX {
         return None;
     }
     let mut rest = packet;
-    let header: Header<Key> = PostcardCodec.decode_header(&mut rest).ok()?;
+    let mut header: Header<Key> = PostcardCodec.decode_header(&mut rest).ok()?;
     if header.src.nonce != from {
         return None;
+    }
+    if header.dst.nonce == me.nonce && header.message != foca::Message::TurnUndead {
+        header.dst = me;
     }
     let mut news = Vec::new();
     let has_news = !rest.is_empty();
@@ -70,9 +82,11 @@ mod tests {
     }
 
     fn packet(src: Key, news: Option<&[Member<Key>]>) -> Vec<u8> {
-        let header = Header { src, src_incarnation: 3, dst: key(1, 0), message: Message::Ping(7) };
+        let header = Header { src, src_incarnation: 3, dst: ME, message: Message::Ping(7) };
         encoded(&header, news).unwrap()
     }
+
+    const ME: Key = Key { nonce: 1, generation: 4 };
 
     /// This node is 1, at generation 4; 2 and 3 are members.
     fn known(nonce: u64) -> Option<u32> {
@@ -89,14 +103,25 @@ mod tests {
         ];
         for news in [None, Some(&[][..]), Some(&news)] {
             let honest = packet(key(2, 0), news);
-            assert_eq!(admitted(&honest, 2, known), Some(honest));
+            assert_eq!(admitted(&honest, 2, ME, known), Some(honest));
         }
     }
 
     #[test]
+    fn what_was_for_an_earlier_generation_of_this_node_is_for_this_one_except_the_word_that_it_is_dead() {
+        let old = |message| {
+            let header = Header { src: key(2, 0), src_incarnation: 3, dst: key(1, 2), message };
+            encoded(&header, None).unwrap()
+        };
+        assert_eq!(admitted(&old(Message::Ping(7)), 2, ME, known), Some(packet(key(2, 0), None)));
+        let dead = old(Message::TurnUndead);
+        assert_eq!(admitted(&dead, 2, ME, known), Some(dead));
+    }
+
+    #[test]
     fn nobody_speaks_for_another_node() {
-        assert_eq!(admitted(&packet(key(3, 5), None), 2, known), None);
-        assert_eq!(admitted(&packet(key(1, 4), None), 2, known), None);
+        assert_eq!(admitted(&packet(key(3, 5), None), 2, ME, known), None);
+        assert_eq!(admitted(&packet(key(1, 4), None), 2, ME, known), None);
     }
 
     #[test]
@@ -105,7 +130,7 @@ mod tests {
         let forged = [key(9, 0), key(3, 7), key(3, u32::MAX), key(1, 6), key(1, u32::MAX)].map(Member::down);
         let news: Vec<_> = forged.into_iter().chain([honest.clone()]).collect();
         let left = packet(key(2, 0), Some(&[honest]));
-        assert_eq!(admitted(&packet(key(2, 0), Some(&news)), 2, known), Some(left));
+        assert_eq!(admitted(&packet(key(2, 0), Some(&news)), 2, ME, known), Some(left));
     }
 
     #[test]
@@ -113,16 +138,16 @@ mod tests {
         let whole = packet(key(2, 0), Some(&[Member::down(key(3, 5))]));
         let header = packet(key(2, 0), None).len();
         for length in (0..whole.len()).filter(|length| *length != header) {
-            assert_eq!(admitted(&whole[..length], 2, known), None, "{length}");
+            assert_eq!(admitted(&whole[..length], 2, ME, known), None, "{length}");
         }
         let mut longer = whole;
         longer.push(0);
-        assert_eq!(admitted(&longer, 2, known), None);
+        assert_eq!(admitted(&longer, 2, ME, known), None);
         let many = packet(key(2, 0), Some(&vec![Member::down(key(3, 5)); 1_000]));
-        assert_eq!(admitted(&many, 2, known), None);
+        assert_eq!(admitted(&many, 2, ME, known), None);
         // A count of members that are not there costs nothing.
         let mut count = packet(key(2, 0), None);
         count.extend([255, 255]);
-        assert_eq!(admitted(&count, 2, known), None);
+        assert_eq!(admitted(&count, 2, ME, known), None);
     }
 }
