@@ -5,7 +5,7 @@
 //! simulator (`whimbrel-sim`) drive exactly the same types.
 //!
 //! Layers, each importing only those before it:
-//! [`base`] -> [`view`] -> {[`membership`], [`placement`]} -> {[`directory`], [`delivery`]} -> [`wire`] ->
+//! [`base`] -> [`view`] -> {[`membership`], [`placement`]} -> {[`directory`], [`handoff`], [`delivery`]} -> [`wire`] ->
 //! [`node`]. Siblings never import each other; only [`node`] routes one part's output to another's input.
 //! The messages and their flow are in `docs/protocol.md`.
 
@@ -14,6 +14,7 @@ pub mod view;
 pub mod membership;
 pub mod placement;
 pub mod directory;
+pub mod handoff;
 pub mod delivery;
 pub mod wire;
 pub mod node;

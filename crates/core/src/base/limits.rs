@@ -65,6 +65,18 @@ pub const ORPHANS_MAX: usize = 200_000;
 pub const LISTINGS_MAX: usize = 256;
 /// Peers of other lines that are remembered.
 pub const STRANGERS_MAX: usize = 256;
+/// Bytes of the image of a process that moves: its state, its mailbox, its timers.
+pub const IMAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one part of an image.
+pub const IMAGE_CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes of all images that leave one node, and of all that arrive.
+pub const IMAGES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Processes that leave one node at a time.
+pub const MOVES_OUT_MAX: usize = 32;
+/// Processes that arrive at one node at a time.
+pub const MOVES_IN_MAX: usize = 32;
+/// Moves that one owner has under way.
+pub const MOVES_OWNED_MAX: usize = 64;
 /// Addresses that are dialled.
 pub const ADDRESSES_MAX: usize = 1_024;
 

@@ -46,11 +46,21 @@ pub enum Mutant {
     InitHoldsSlot,
     /// A view with another number of members deals all slots anew.
     SlotsDealtAnew,
+    /// The source of a move goes on by itself although it has sent the image.
+    ResumedByItself,
+    /// An attempt to move that was called off can still be committed.
+    CommitAfterAbort,
+    /// The unread mailbox of a process stays behind when it moves.
+    MailboxLeftBehind,
+    /// The table of a gate stays behind when its process moves.
+    GateTableLeftBehind,
+    /// A move is committed before the target has the process.
+    CommittedBeforeInstalled,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -71,6 +81,11 @@ impl Mutant {
         Mutant::ControlLast,
         Mutant::InitHoldsSlot,
         Mutant::SlotsDealtAnew,
+        Mutant::ResumedByItself,
+        Mutant::CommitAfterAbort,
+        Mutant::MailboxLeftBehind,
+        Mutant::GateTableLeftBehind,
+        Mutant::CommittedBeforeInstalled,
     ];
 }
 

@@ -13,7 +13,9 @@
 //!   a higher number        -> Gap           also the first of a new epoch, when it is not 1
 //! ```
 
-use crate::base::limits::CHAIN_VIEWS_MAX;
+use minicbor::{Decode, Encode};
+
+use crate::base::limits::{CHAIN_VIEWS_MAX, MEMBERS_MAX};
 use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
@@ -56,33 +58,59 @@ pub enum GateVerdict {
 }
 
 /// Since when a sender counts as a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 enum Standing {
     /// No installed view contained it yet: it joined in a view that this node has not installed.
-    NotYet { views: usize },
+    #[n(0)]
+    NotYet {
+        #[n(0)]
+        views: u32,
+    },
     /// A view contained it.
+    #[n(1)]
     Member,
     /// A view excluded it; this many others were excluded since.
-    Excluded { since: usize },
+    #[n(2)]
+    Excluded {
+        #[n(0)]
+        since: u32,
+    },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 struct Sender {
+    #[n(0)]
     incarnation: Incarnation,
+    #[n(1)]
     epoch: u64,
+    #[n(2)]
     last: u64,
+    #[n(3)]
     standing: Standing,
     /// Something of this epoch was refused.
+    #[n(4)]
     refused: bool,
+    #[n(5)]
     refusals: Vec<Refusals>,
 }
 
 /// A run of refused numbers of the present epoch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Refusals {
+    #[n(0)]
     first: u64,
+    #[n(1)]
     last: u64,
+    #[n(2)]
     code: ErrorCode,
+}
+
+/// What a gate knows of its senders: it goes with the process when that moves, so that the gate goes on at the target
+/// where it stopped at the source.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct GateTable {
+    #[n(0)]
+    senders: Vec<Sender>,
 }
 
 /// The gate of one process.
@@ -101,6 +129,30 @@ impl Gate {
     /// An open gate that has admitted nothing.
     pub fn new(token: Token, mutants: Mutants) -> Self {
         Self { token, state: GateState::Open, suspend_at: NEVER, senders: Few::default(), mutants }
+    }
+
+    /// What it knows of its senders.
+    pub fn table(&self) -> GateTable {
+        GateTable { senders: self.senders.to_vec() }
+    }
+
+    /// Goes on where another node's gate of this process stopped.
+    ///
+    /// # Errors
+    /// No gate has such a table; nothing changed.
+    pub fn adopt(&mut self, table: GateTable) -> Result<(), &'static str> {
+        let senders = table.senders;
+        if senders.windows(2).any(|two| two[0].incarnation >= two[1].incarnation) {
+            return Err("the senders of a gate are in order");
+        }
+        let is_long = |sender: &Sender| sender.refusals.len() > REFUSALS_MAX;
+        if senders.len() > 4 * MEMBERS_MAX || senders.iter().any(is_long) {
+            return Err("a gate knows a limited number of senders and refusals");
+        }
+        if !self.mutants.has(Mutant::GateTableLeftBehind) {
+            self.senders = senders.into();
+        }
+        Ok(())
     }
 
     /// The token of the life it was made for: its identity.
@@ -229,7 +281,7 @@ impl Gate {
     pub fn forget_except(&mut self, view: &View) {
         let newly =
             |sender: &Sender| sender.standing == Standing::Member && !view.contains(sender.incarnation);
-        let excluded = self.senders.iter().filter(|sender| newly(sender)).count();
+        let excluded = self.senders.iter().filter(|sender| newly(sender)).count() as u32;
         self.senders.retain_mut(|sender: &mut Sender| {
             match (view.contains(sender.incarnation), &mut sender.standing) {
                 (true, standing) => {
@@ -241,12 +293,12 @@ impl Gate {
                     true
                 }
                 (false, Standing::Excluded { since }) => {
-                    *since += excluded;
-                    *since < EXCLUDED_MAX
+                    *since = since.saturating_add(excluded);
+                    (*since as usize) < EXCLUDED_MAX
                 }
                 (false, Standing::NotYet { views }) => {
                     *views += 1;
-                    *views <= CHAIN_VIEWS_MAX
+                    (*views as usize) <= CHAIN_VIEWS_MAX
                 }
             }
         });

@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 
-use super::gate::{Gate, GateState, GateVerdict};
+use super::gate::{Gate, GateState, GateTable, GateVerdict};
 use super::held::{Held, Kept};
 use super::mailbox::{Mailbox, MailboxLimits};
-use super::packet::{Expires, Packet, Room, Signal};
+use super::packet::{Expires, Packet, Parcel, Room, Signal};
 use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
@@ -45,6 +45,17 @@ pub enum Admission {
     TurnedAway,
 }
 
+/// What a sealed inbox takes along when its process moves: what the gate knows, and copies of what is unread.
+#[derive(Debug)]
+pub struct InboxImage<M> {
+    /// What the gate knows of its senders.
+    pub table: GateTable,
+    /// From the process to itself.
+    pub notices: Vec<M>,
+    /// Unread messages, in order.
+    pub messages: Vec<M>,
+}
+
 /// What happened at an inbox, counted over its life; begins anew after 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InboxCounts {
@@ -76,6 +87,44 @@ pub struct Inbox<M> {
     turned_away: Few<(Incarnation, u64, u64)>,
     counts: InboxCounts,
     mutants: Mutants,
+}
+
+impl<M: Parcel> Inbox<M> {
+    /// What goes with the process. The inbox must be sealed; it stays as it is, in case the move is called off.
+    ///
+    /// # Errors
+    /// A message can not leave this node.
+    pub fn image(&mut self) -> Result<InboxImage<M>, ErrorCode> {
+        debug_assert!(self.is_sealed(), "what is not sealed still changes");
+        let notices = self.notices.iter_mut().flat_map(|notices| notices.iter_mut());
+        let notices = notices.map(Parcel::copy).collect::<Result<_, _>>()?;
+        let messages = self.mailbox.copies()?;
+        Ok(InboxImage { table: self.gate.table(), notices, messages })
+    }
+
+    /// The inbox of a process that came from another node: its gate goes on where it stopped there. What it brings is
+    /// exempt from the limits.
+    ///
+    /// # Errors
+    /// No gate has such a table.
+    pub fn of_image(
+        gate: Token,
+        token: Token,
+        image: InboxImage<M>,
+        limits: MailboxLimits,
+        mutants: Mutants,
+    ) -> Result<Self, &'static str> {
+        let mut inbox = Self::new(gate, limits, mutants);
+        inbox.token = token;
+        inbox.gate.adopt(image.table)?;
+        if !image.notices.is_empty() {
+            inbox.notices = Some(Box::new(image.notices.into()));
+        }
+        if !mutants.has(Mutant::MailboxLeftBehind) {
+            image.messages.into_iter().for_each(|message| inbox.mailbox.push(message));
+        }
+        Ok(inbox)
+    }
 }
 
 impl<M: Expires> Inbox<M> {

@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 
-use super::packet::Expires;
+use super::packet::{Expires, Parcel};
+use crate::base::ErrorCode;
 use crate::base::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 
 /// Messages for which an empty mailbox keeps room: a process that is called now and then does not pay for new room
@@ -86,6 +87,20 @@ impl<M: Expires> Mailbox<M> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.bytes();
         Some(message)
+    }
+
+    /// Copies of all, in order.
+    ///
+    /// # Errors
+    /// One can not leave this node.
+    pub(super) fn copies(&mut self) -> Result<Vec<M>, ErrorCode>
+    where
+        M: Parcel,
+    {
+        let copies = self.messages.iter_mut().map(Parcel::copy).collect();
+        // To copy one may encode it, and then it takes another number of bytes.
+        self.bytes = self.messages.iter().map(Expires::bytes).sum();
+        copies
     }
 
     /// All, in order.

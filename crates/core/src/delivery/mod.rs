@@ -57,8 +57,8 @@ mod unconfirmed;
 mod waiting;
 
 pub use calls::{CallId, Calls, CallsFull};
-pub use gate::{Gate, GateState, GateVerdict};
-pub use inbox::{Admission, Inbox, InboxCounts, InboxRefused};
+pub use gate::{Gate, GateState, GateTable, GateVerdict};
+pub use inbox::{Admission, Inbox, InboxCounts, InboxImage, InboxRefused};
 pub use link::{CannotResume, Lane, Link, LinkFull, LinkLimits, Receipt};
 pub use mailbox::MailboxLimits;
 pub use packet::{Ended, Epochs, Expires, Here, Packet, Parcel, PortOutput, Room, Sent, Signal, Whereabouts};

@@ -181,6 +181,7 @@ impl Directory {
                 age_ms: 0,
                 node_deaths_ms: Few::default(),
                 suspicion: Default::default(),
+                moving: None,
             };
             self.host_registered(record);
         }

@@ -21,7 +21,7 @@ use super::record::{Record, RecordState};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Name, SlotId, Time, Token};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -69,6 +69,8 @@ pub(super) struct Host {
     /// By slot: an owner asks for those of its slots. No slot is here without a name.
     slots: BySlot<ByName<Hosted>>,
     orphans: BTreeMap<Name, Record>,
+    /// Lives that were brought here from another node, at rest: they run when the owner says so.
+    arrivals: BTreeMap<Name, Token>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
     leaving: bool,
@@ -182,7 +184,7 @@ impl Directory {
             Err(reason) => {
                 hosted.phase = Phase::Ended;
                 self.news(name, News::InitFailed(reason.capped()), now);
-                self.launch_next(name);
+                self.launch_next(name, now);
             }
         }
         self.finish(now);
@@ -199,7 +201,7 @@ impl Directory {
             self.offer_what_is_left(name, &reason);
         }
         self.news(name, News::Exited(reason.capped()), now);
-        self.launch_next(name);
+        self.launch_next(name, now);
         self.finish(now);
     }
 
@@ -269,6 +271,12 @@ impl Directory {
             return;
         }
         if hosted.phase == Phase::Ended {
+            let token = hosted.record.token;
+            if self.host.arrivals.get(&name) == Some(&record.token) {
+                self.host.remove(self.slot_of(&name), &name);
+                self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
+                return self.on_grant_of_new_name(record, now);
+            }
             self.follow(record, now);
         } else {
             let token = hosted.record.token;
@@ -282,9 +290,102 @@ impl Directory {
         if record.is_fresh() {
             return self.launch(record, Launch::Fresh);
         }
+        if self.host.arrivals.get(&name) == Some(&record.token) {
+            return self.run_arrival(record, now);
+        }
         // It was to follow a life that is not here any more.
         self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Ended));
         self.news(&name, News::Exited(ExitReason::NodeLost), now);
+    }
+
+    /// The process that another node brought here runs from now on.
+    fn run_arrival(&mut self, mut record: Record, now: Time) {
+        let (name, attempt) = (record.name.clone(), record.token);
+        self.host.arrivals.remove(&name);
+        record.state = RecordState::Running;
+        let record = Arc::new(record);
+        self.host.insert(self.slot_of(&name), Hosted::new(Arc::clone(&record), Phase::Running));
+        self.tell(Output::Granted { name: name.clone(), attempt });
+        self.tell(Output::Launch { record, launch: Launch::Arrived });
+        self.news(&name, News::Running, now);
+    }
+
+    /// A process of another node is here, at rest.
+    pub fn handle_held(&mut self, name: Name, attempt: Token) {
+        self.host.arrivals.insert(name, attempt);
+    }
+
+    /// It is not any more.
+    pub fn handle_not_held(&mut self, name: &Name, attempt: Token) {
+        if self.host.arrivals.get(name) == Some(&attempt) {
+            self.host.arrivals.remove(name);
+        }
+    }
+
+    /// Whether a process of this name runs here, or begins to.
+    pub fn hosts(&self, name: &Name) -> bool {
+        self.host.get(self.slot_of(name), name).is_some_and(|hosted| hosted.phase != Phase::Ended)
+    }
+
+    /// The owner wants a process of this node moved.
+    pub(super) fn on_move(&mut self, from: Incarnation, record: Record) {
+        if self.host.leaving || record.host != self.me {
+            return;
+        }
+        let Some(attempt) = record.moving.as_ref().map(|moving| moving.attempt) else { return };
+        let (name, token) = (record.name.clone(), record.token);
+        let runs = |hosted: &&mut Hosted| {
+            hosted.phase == Phase::Running
+                && !hosted.offered
+                && hosted.record.state != RecordState::Registered
+        };
+        let Some(hosted) = self.hosted_life(&name, token).filter(runs) else {
+            let why = Hindrance::Ended;
+            return self.send(from, Message::CallOff { name, token, attempt, why });
+        };
+        let record = Arc::new(record);
+        hosted.record = Arc::clone(&record);
+        self.tell(Output::Move { record });
+    }
+
+    /// Something is to be asked of the owner of the moment about a process on its way out.
+    pub fn handle_plea(
+        &mut self,
+        name: Name,
+        token: Token,
+        attempt: Token,
+        called_off: Option<Hindrance>,
+        now: Time,
+    ) {
+        let Some(owner) = self.owner_of(&name) else { return };
+        let message = match called_off {
+            None => Message::Commit { name, token, attempt },
+            Some(why) => Message::CallOff { name, token, attempt, why },
+        };
+        self.send(owner, message);
+        self.finish(now);
+    }
+
+    /// The owner who asked, or the one of the moment, is told whether a process is here as a whole.
+    pub fn handle_holds(
+        &mut self,
+        to: Option<Incarnation>,
+        name: Name,
+        attempt: Token,
+        whole: bool,
+        now: Time,
+    ) {
+        if let Some(owner) = to.or_else(|| self.owner_of(&name)) {
+            self.send(owner, Message::Holds { name, attempt, whole });
+            self.finish(now);
+        }
+    }
+
+    /// A process of this node runs elsewhere now.
+    pub fn handle_departed(&mut self, name: &Name, token: Token) {
+        if self.hosted_life(name, token).is_some() {
+            self.host.remove(self.slot_of(name), name);
+        }
     }
 
     /// The life before has ended here; this one follows it.
@@ -308,11 +409,14 @@ impl Directory {
         self.tell(Output::Launch { record, launch });
     }
 
-    fn launch_next(&mut self, name: &Name) {
+    fn launch_next(&mut self, name: &Name, now: Time) {
         let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
+            if self.host.arrivals.get(name) == Some(&record.token) {
+                return self.run_arrival(*record, now);
+            }
             if record.is_fresh() {
                 self.launch(*record, Launch::Fresh);
             }
@@ -361,8 +465,10 @@ impl Directory {
     }
 
     pub(super) fn on_offered(&mut self, name: &Name, token: Token) {
-        if let Some(hosted) = self.hosted_as(name) {
-            hosted.offered = false;
+        if let Some(hosted) = self.hosted_as(name)
+            && std::mem::take(&mut hosted.offered)
+        {
+            self.tell(Output::Kept { name: name.clone() });
         }
         if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {
             self.host.orphans.remove(name);

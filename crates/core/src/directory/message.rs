@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use super::copy::Mark;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
-use crate::base::{ErrorCode, ExitReason, Name, RequestId, SlotId, Token};
+use crate::base::{ErrorCode, ExitReason, Hindrance, Name, RequestId, SlotId, Token};
 use crate::view::ViewId;
 
 /// One change of a copy.
@@ -337,4 +337,82 @@ pub enum Message {
     /// What the rows of these slots sum up to: a backup whose rows do not asks for them (`Unlike`).
     #[n(28)]
     Digests(#[n(0)] Vec<Digest>),
+    /// Move this life, as its record says.
+    #[n(29)]
+    Move(#[n(0)] Record),
+    /// Everything is at the target of this attempt: commit it.
+    #[n(30)]
+    Commit {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life that is to move.
+        #[n(1)]
+        token: Token,
+        /// The attempt.
+        #[n(2)]
+        attempt: Token,
+    },
+    /// Nothing will come of this attempt.
+    #[n(31)]
+    CallOff {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The life that was to move.
+        #[n(1)]
+        token: Token,
+        /// The attempt.
+        #[n(2)]
+        attempt: Token,
+        /// Why.
+        #[n(3)]
+        why: Hindrance,
+    },
+    /// What became of an attempt; a fact.
+    #[n(32)]
+    Decided {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The attempt.
+        #[n(1)]
+        attempt: Token,
+        /// The process runs at the target; or else where it was.
+        #[n(2)]
+        committed: bool,
+    },
+    /// The source is gone: is the whole process with you?
+    #[n(33)]
+    AskHolds {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The attempt.
+        #[n(1)]
+        attempt: Token,
+    },
+    /// Whether it is. *No* is a promise: it never will be.
+    #[n(34)]
+    Holds {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The attempt.
+        #[n(1)]
+        attempt: Token,
+        /// It is.
+        #[n(2)]
+        whole: bool,
+    },
+    /// Nothing comes of this attempt: forget what you hold of it.
+    #[n(35)]
+    Dismiss {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The attempt.
+        #[n(1)]
+        attempt: Token,
+    },
 }

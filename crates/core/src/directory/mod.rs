@@ -17,6 +17,7 @@ mod early;
 mod host;
 mod listing;
 mod message;
+mod moves;
 mod names;
 mod offers;
 mod record;
@@ -35,7 +36,8 @@ mod writes;
 
 pub use copy::Mark;
 pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
-pub use record::{Located, Placement, Record, RecordState, RestartPolicy, Tombstone};
+pub use moves::Rebalance;
+pub use record::{Located, Moving, Placement, Record, RecordState, RestartPolicy, Tombstone};
 pub use request::{Answer, Ask, Filter, Launch, Listed};
 pub use restart::RestartIntensity;
 pub use suspects::Suspicion;
@@ -46,7 +48,7 @@ use std::time::Duration;
 
 use crate::base::limits::{Limits, MEMBERS_MAX};
 use crate::base::{
-    ErrorCode, ExitReason, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
+    ErrorCode, ExitReason, Hindrance, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
 };
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
@@ -56,6 +58,7 @@ use copy::Copy;
 use early::EarlyMessages;
 use host::Host;
 use listing::Listings;
+use moves::Moves;
 use names::Answered;
 use slots::{Batch, Owned};
 
@@ -73,6 +76,8 @@ pub struct Settings {
     pub detection: Duration,
     /// How restarts are spaced and counted.
     pub restart: RestartIntensity,
+    /// When processes move without being told to.
+    pub rebalance: Rebalance,
     /// How large its tables may become.
     pub limits: Limits,
     /// The planted bug, if any.
@@ -93,6 +98,18 @@ pub enum Output {
     Discard { name: Name, token: Token, code: ErrorCode },
     /// An instance goes on under a higher token.
     Retoken { name: Name, old: Token, new: Token },
+    /// The owner wants this process of this node moved.
+    Move { record: Arc<Record> },
+    /// The owner's decision on a move of a process of this node.
+    Decided { name: Name, attempt: Token, committed: bool },
+    /// The life that was offered goes on here.
+    Kept { name: Name },
+    /// The owner asks whether a process on its way in is here as a whole.
+    AskHolds { from: Incarnation, name: Name, attempt: Token },
+    /// The owner says that nothing comes of a process on its way in.
+    Dismiss { name: Name, attempt: Token },
+    /// The process that was held here runs.
+    Granted { name: Name, attempt: Token },
     /// The answer to a request of this node.
     Answer { request: RequestId, name: Name, answer: Answer },
     /// The answer to a listing of this node.
@@ -117,6 +134,10 @@ pub enum DirectoryEvent {
     Suspected(Name),
     /// Copies of this node differed from their owner's: they are filled again.
     CopyUnlike { slots: usize },
+    /// A process runs on another node now.
+    Moved { name: Name, from: Incarnation, to: Incarnation },
+    /// A process was not moved.
+    MoveCalledOff { name: Name, why: Hindrance },
     /// Two instances of a name met.
     Conflict { name: Name, winner: Token, loser: Token },
     /// A member said what it has no right to say, or what can not be; nothing was done.
@@ -159,6 +180,7 @@ pub struct Directory {
     back_offs: BTreeSet<(Time, Name)>,
     /// Names of owned slots that are being tried on a node, and until when.
     trials: BTreeMap<Name, Time>,
+    moves: Moves,
     /// Since when this node has known each member as one.
     members_since: BTreeMap<Incarnation, Time>,
     /// Members that said goodbye; as many as a view can hold.
@@ -194,6 +216,7 @@ impl Directory {
             losers: BTreeMap::new(),
             back_offs: BTreeSet::new(),
             trials: BTreeMap::new(),
+            moves: Moves::default(),
             members_since: BTreeMap::new(),
             leavers: BTreeSet::new(),
             host: Host::default(),
@@ -226,6 +249,7 @@ impl Directory {
         self.losers.clear();
         self.back_offs.clear();
         self.trials.clear();
+        self.moves.clear();
         self.members_since.clear();
         self.early.clear();
         self.unlinked.clear();
@@ -311,6 +335,7 @@ impl Directory {
             self.repair_at,
             back_off,
             self.trials_deadline(),
+            self.moves.next_deadline(),
             self.host.next_deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -372,6 +397,7 @@ impl Directory {
     /// Handles what this node said to itself, then sends what was collected for others.
     fn finish(&mut self, now: Time) {
         loop {
+            self.balance(now);
             self.flush_batch();
             let Some(message) = self.loopback.pop_front() else { break };
             self.dispatch(self.me, message, now);
@@ -433,6 +459,15 @@ impl Directory {
             Message::Hosting { slots, lives } => self.on_hosting(from, &slots, lives, now),
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),
+            Message::Move(record) => self.on_move(from, record),
+            Message::Commit { name, token, attempt } => self.on_commit(from, name, token, attempt, now),
+            Message::CallOff { name, attempt, why, .. } => self.on_call_off(from, name, attempt, why, now),
+            Message::Decided { name, attempt, committed } => {
+                self.tell(Output::Decided { name, attempt, committed });
+            }
+            Message::AskHolds { name, attempt } => self.tell(Output::AskHolds { from, name, attempt }),
+            Message::Holds { name, attempt, whole } => self.on_holds(from, name, attempt, whole, now),
+            Message::Dismiss { name, attempt } => self.tell(Output::Dismiss { name, attempt }),
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
             Message::ListAnswer { number, rows, last, complete } => {
                 self.on_list_answer(from, number, rows, last, complete);
@@ -456,6 +491,11 @@ impl Message {
                 | Message::Forget(_)
                 | Message::Discard { .. }
                 | Message::Retoken { .. }
+                | Message::Commit { .. }
+                | Message::CallOff { .. }
+                | Message::Decided { .. }
+                | Message::Holds { .. }
+                | Message::Dismiss { .. }
                 | Message::ListAsk { .. }
                 | Message::ListAnswer { .. }
         )

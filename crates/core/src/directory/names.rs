@@ -23,7 +23,9 @@ use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::ANSWERS_MAX;
-use crate::base::{ErrorCode, ExitReason, Few, Incarnation, Mutant, Name, RequestId, SlotId, Time};
+use crate::base::{
+    ErrorCode, ExitReason, Few, Hindrance, Incarnation, Mutant, Name, RequestId, SlotId, Time,
+};
 use crate::placement::place_by_hash;
 use crate::view::MemberInfo;
 
@@ -77,6 +79,7 @@ impl Directory {
             Ask::Stop => self.on_stop(slot, request, name, now),
             Ask::Unregister => self.on_unregister(slot, request, name, now),
             Ask::Release => self.on_release(slot, request, name, now),
+            Ask::Move { to } => self.on_move_ask(slot, request, name, to, now),
         }
     }
 
@@ -140,7 +143,7 @@ impl Directory {
             Ask::Register { kind } => {
                 (kind, Default::default(), RestartPolicy::Temporary, Placement::Local, true)
             }
-            Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release => return,
+            Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release | Ask::Move { .. } => return,
         };
         let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
         if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
@@ -185,6 +188,7 @@ impl Directory {
             age_ms: 0,
             node_deaths_ms: Few::default(),
             suspicion: Suspicion::None,
+            moving: None,
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
@@ -308,6 +312,7 @@ impl Directory {
         let settled = |record: &Record| {
             matches!(record.state, RecordState::Running | RecordState::Registered)
                 && self.is_member(record.host)
+                && record.moving.is_none()
         };
         let open: Vec<_> = copy.entries.values().filter(|entry| !settled(&entry.record)).cloned().collect();
         for entry in open {
@@ -321,7 +326,11 @@ impl Directory {
                 }
                 RecordState::Quarantined => {}
                 _ if !self.is_member(record.host) => self.node_lost(slot, record, now),
+                _ if record.moving.as_ref().is_some_and(|moving| !self.is_member(moving.target)) => {
+                    self.abort(slot, record, Hindrance::Lost, now);
+                }
                 _ => {
+                    self.moves.note(&record.name, record.moving.is_some());
                     self.driving.insert(record.name.clone(), now);
                     self.retry_at.get_or_insert(now + REPEAT);
                     self.drive(record);
@@ -333,6 +342,7 @@ impl Directory {
     /// Tells the host what its record demands of it.
     pub(super) fn drive(&mut self, record: Record) {
         match record.state {
+            RecordState::Running if record.moving.is_some() => self.drive_move(record),
             RecordState::Starting | RecordState::Restarting => {
                 self.send(record.host, Message::Grant(record));
             }
@@ -347,8 +357,27 @@ impl Directory {
         }
     }
 
+    fn drive_move(&mut self, record: Record) {
+        let Some(moving) = record.moving.as_deref().cloned() else { return };
+        if self.is_member(record.host) {
+            return self.send(record.host, Message::Move(record));
+        }
+        // Its source is gone: perhaps all of it had left by then.
+        let (name, attempt) = (record.name, moving.attempt);
+        self.send(moving.target, Message::AskHolds { name, attempt });
+    }
+
     /// The host of this life is gone with it.
     pub(super) fn node_lost(&mut self, slot: SlotId, record: Record, now: Time) {
+        if let Some(moving) = &record.moving
+            && !self.is_member(record.host)
+            && self.is_member(moving.target)
+        {
+            self.moves.note(&record.name, true);
+            self.driving.insert(record.name.clone(), now);
+            self.retry_at.get_or_insert(now + REPEAT);
+            return self.drive(record);
+        }
         let ends = record.policy == RestartPolicy::Temporary
             || matches!(record.state, RecordState::Registered | RecordState::Stopping);
         if ends {

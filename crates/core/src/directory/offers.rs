@@ -45,7 +45,21 @@ impl Directory {
             // The record is not run by anybody: the offered life goes on.
             return self.adopt_above(slot, from, offered, record.token, now);
         }
+        if record.gate == offered.gate && record.host != from && record.token > offered.token {
+            return self.end_moved_on(from, offered, now);
+        }
         self.on_conflict(slot, from, &record, offered, now);
+    }
+
+    /// The process has moved on from this life, whose host has not heard of it.
+    fn end_moved_on(&mut self, from: Incarnation, offered: Record, now: Time) {
+        let Record { name, token, moving, .. } = offered;
+        if let Some(moving) = moving {
+            let (name, attempt) = (name.clone(), moving.attempt);
+            self.send(from, Message::Decided { name, attempt, committed: true });
+        }
+        self.end_loser(from, name.clone(), token, now);
+        self.send(from, Message::Offered { name, token });
     }
 
     fn on_offer_of_free_name(
@@ -71,6 +85,7 @@ impl Directory {
             None if running => return self.adopt(slot, from, offered, now),
             Some(_) | None => {}
         }
+        offered.moving = None;
         // Its host may still be on its way to this line: it is waited for before anything is started.
         let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
         offered.state = RecordState::BackingOff;
@@ -82,6 +97,7 @@ impl Directory {
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
         offered.host = host;
+        offered.moving = None;
         // When it began is not known here; it ran before the offer came.
         offered.age_ms = u32::MAX;
         self.clear_suspect(&mut offered);
@@ -95,6 +111,7 @@ impl Directory {
         let (name, old) = (offered.name.clone(), offered.token);
         offered.age_ms = u32::MAX;
         self.clear_suspect(&mut offered);
+        offered.moving = None;
         offered.host = host;
         offered.token = self.next_token(slot, old.max(other));
         let after = vec![
@@ -118,6 +135,7 @@ impl Directory {
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
         if record.state == RecordState::Running && record.token < offered.token {
             let mut winner = record.aged(self.since_written(slot, &name, now));
+            winner.moving = None;
             winner.token = self.next_token(slot, offered.token);
             let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
             self.write(slot, Change::Put(winner), after, now);

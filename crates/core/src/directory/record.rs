@@ -154,6 +154,20 @@ pub struct Record {
     #[n(22)]
     #[cbor(default)]
     pub suspicion: Suspicion,
+    /// The attempt to move it that is under way; only while it runs.
+    #[n(23)]
+    pub moving: Option<Box<Moving>>,
+}
+
+/// An attempt to move a process.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Moving {
+    /// Where it is to run.
+    #[n(0)]
+    pub target: Incarnation,
+    /// The life that begins there if the attempt is committed: names the attempt.
+    #[n(1)]
+    pub attempt: Token,
 }
 
 /// What remains of a name that is free: a later claim of the old life is refused by it, and retries of what ended
@@ -226,6 +240,16 @@ impl Record {
         }
         aged.back_off_ms = aged.back_off_ms.saturating_sub(since_ms);
         aged
+    }
+
+    /// Whether somebody was told something and has yet to answer.
+    pub(super) fn is_driven(&self) -> bool {
+        self.state.is_passing() || self.moving.is_some()
+    }
+
+    /// Whether this attempt to move it is under way.
+    pub(super) fn is_moving_as(&self, attempt: Token) -> bool {
+        self.moving.as_ref().is_some_and(|moving| moving.attempt == attempt)
     }
 
     /// About how many bytes it takes on the wire.

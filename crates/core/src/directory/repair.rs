@@ -29,7 +29,9 @@ const ROW_SEED: u64 = 0x524f_5753_5355_4d53;
 
 /// One row of a copy as a number. A copy's digest is the wrapping sum over its rows, so their order does not matter.
 pub(super) fn row(record: &Record) -> u64 {
-    let parts = [record.token.as_u64(), record.gate.as_u64(), record.host.nonce, record.state as u64];
+    let attempt = record.moving.as_ref().map_or(0, |moving| moving.attempt.as_u64());
+    let parts =
+        [record.token.as_u64(), record.gate.as_u64(), record.host.nonce, record.state as u64, attempt];
     parts.into_iter().fold(hash(ROW_SEED, record.name.as_str().as_bytes()), |sum, part| {
         mix(sum ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15)
     })
@@ -124,6 +126,7 @@ mod tests {
             age_ms: 0,
             node_deaths_ms: Few::default(),
             suspicion: Default::default(),
+            moving: None,
         }
     }
 

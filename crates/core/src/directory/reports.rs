@@ -68,6 +68,7 @@ impl Directory {
         record.age_ms = 0;
         self.suspect_runs(&name, now);
         let after = vec![After::Reported(from, name.clone(), token), After::Wake(name)];
+        self.queue_move(slot, &record);
         self.write(slot, Change::Put(record), after, now);
     }
 
@@ -82,6 +83,7 @@ impl Directory {
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
+        record.moving = None;
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         let reported = After::Reported(host, name.clone(), token);
         match record.state {

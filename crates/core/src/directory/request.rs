@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::record::{Located, Placement, Record, RestartPolicy};
-use crate::base::{Bytes, Executed, ExitReason, Kind, Name, Token};
+use crate::base::{Bytes, Executed, ExitReason, Hindrance, Kind, Name, NodeName, Token};
 
 /// One request about one name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -43,6 +43,13 @@ pub enum Ask {
     /// End its quarantine and start it again.
     #[n(5)]
     Release,
+    /// Move it to the member of this name; answered when it runs there.
+    #[n(6)]
+    Move {
+        /// The member.
+        #[n(0)]
+        to: NodeName,
+    },
 }
 
 impl Ask {
@@ -55,7 +62,12 @@ impl Ask {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Ask::Start { args, .. } => args.len(),
-            Ask::Register { .. } | Ask::Unregister | Ask::Locate | Ask::Stop | Ask::Release => 0,
+            Ask::Register { .. }
+            | Ask::Unregister
+            | Ask::Locate
+            | Ask::Stop
+            | Ask::Release
+            | Ask::Move { .. } => 0,
         }
     }
 }
@@ -88,7 +100,7 @@ pub enum Answer {
     /// The name is not taken.
     #[n(5)]
     NotFound,
-    /// Stop: it has ended. Unregister: the name is free. Release: it is starting.
+    /// Stop: it has ended. Unregister: the name is free. Release: it is starting. Move: it runs there.
     #[n(6)]
     Done,
     /// The name failed too often and waits for `release`.
@@ -103,6 +115,9 @@ pub enum Answer {
     /// Locate: there is no link with the owner, who alone knows. Never sent.
     #[n(10)]
     Unlinked,
+    /// Move: it runs on where it was.
+    #[n(11)]
+    Hindered(#[n(0)] Hindrance),
 }
 
 /// Which records a listing is about. All given conditions must hold.
@@ -148,4 +163,6 @@ pub enum Launch {
         /// The life that ended.
         previous: Token,
     },
+    /// It came from another node with its gate and its mailbox, and was made there before; from now on it may run.
+    Arrived,
 }

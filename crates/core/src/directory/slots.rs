@@ -181,6 +181,7 @@ impl Directory {
         self.unsettled.clear();
         self.back_offs.clear();
         self.trials.clear();
+        self.moves.clear();
         self.driving.clear();
         self.losers.clear();
         self.census.clear();
@@ -415,6 +416,7 @@ impl Directory {
         self.batch.settled.push(slot);
         self.repair_soon(now);
         self.reconcile(slot, now);
+        self.queue_moves(slot);
         self.wake_all(slot, now);
     }
 

@@ -38,6 +38,7 @@ fn record(number: usize, args: &Bytes) -> Record {
         age_ms: 0,
         node_deaths_ms: Vec::new().into(),
         suspicion: Default::default(),
+        moving: None,
     }
 }
 
@@ -48,6 +49,7 @@ fn directory() -> Directory {
         replicas: 2,
         detection: Duration::from_secs(2),
         restart: RestartIntensity::default(),
+        rebalance: Rebalance::default(),
         mutants: Mutants::default(),
     };
     Directory::new(ME, settings, Rng::new(1))

@@ -36,6 +36,21 @@ impl Directory {
         stoppers
     }
 
+    /// Those who asked to move this name and are still waiting, and where to.
+    pub(super) fn take_movers(&mut self, slot: SlotId, name: &Name) -> Vec<(RequestId, Ask)> {
+        let is_mover = |waiter: &Waiter| matches!(waiter.ask, Ask::Move { .. });
+        let Some(owned) = self.owned.get_mut(&slot) else { return Vec::new() };
+        let Some(waiters) = owned.waiters.get_mut(name) else { return Vec::new() };
+        let movers: Vec<_> =
+            waiters.iter().filter(|w| is_mover(w)).map(|w| (w.request, w.ask.clone())).collect();
+        waiters.retain(|waiter| !is_mover(waiter));
+        if waiters.is_empty() {
+            owned.waiters.remove(name);
+        }
+        owned.waiting -= movers.len();
+        movers
+    }
+
     pub(super) fn wait(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask) {
         let waiters = self.owned.get(&slot).and_then(|owned| owned.waiters.get(&name));
         if waiters.is_some_and(|waiters| waiters.iter().any(|waiter| waiter.is(request))) {

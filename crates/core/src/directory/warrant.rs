@@ -61,7 +61,12 @@ impl Directory {
                 demand(request.caller == from, NOT_CALLER)?;
                 match ask {
                     Ask::Start { args, .. } => demand(args.len() <= ARGS_BYTES_MAX, SIZE),
-                    Ask::Register { .. } | Ask::Unregister | Ask::Locate | Ask::Stop | Ask::Release => Ok(()),
+                    Ask::Register { .. }
+                    | Ask::Unregister
+                    | Ask::Locate
+                    | Ask::Stop
+                    | Ask::Release
+                    | Ask::Move { .. } => Ok(()),
                 }
             }
             Message::Forget(requests) => {
@@ -71,17 +76,18 @@ impl Directory {
                 demand(!self.asks.is_open(*request) || self.asks.was_sent_to(*request, from), NOT_ASKED)?;
                 check_answer(answer)
             }
-            Message::Grant(record) => {
+            Message::Grant(record) | Message::Move(record) => {
                 demand(self.owner_of(&record.name) == Some(from), NOT_OWNER)?;
                 check_record(record)
             }
-            Message::End { name, .. } | Message::AskOffer { name, .. } => {
+            Message::End { name, .. } | Message::AskOffer { name, .. } | Message::AskHolds { name, .. } => {
                 demand(self.owner_of(name) == Some(from), NOT_OWNER)
             }
             // They follow from a write in the view they were sent in, and may be overtaken by the next one.
-            Message::Discard { name, .. } | Message::Offered { name, .. } => {
-                demand(self.owner_in(view, name) == Some(from), NOT_OWNER)
-            }
+            Message::Discard { name, .. }
+            | Message::Offered { name, .. }
+            | Message::Decided { name, .. }
+            | Message::Dismiss { name, .. } => demand(self.owner_in(view, name) == Some(from), NOT_OWNER),
             Message::Retoken { name, new, .. } => {
                 demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
                 check_token(*new)
@@ -97,6 +103,9 @@ impl Directory {
             | Message::Written(_)
             | Message::Reported { .. }
             | Message::Hosting { .. }
+            | Message::Commit { .. }
+            | Message::CallOff { .. }
+            | Message::Holds { .. }
             | Message::ListAsk { .. }
             | Message::ListAnswer { .. } => Ok(()),
         }
@@ -157,6 +166,7 @@ fn check_offered(record: &Record) -> Warrant {
 
 fn check_record(record: &Record) -> Warrant {
     check_token(record.token)?;
+    record.moving.iter().try_for_each(|moving| check_token(moving.attempt))?;
     let lists = [
         record.restart_ages_ms.len(),
         record.node_deaths_ms.len(),
@@ -187,6 +197,7 @@ fn check_answer(answer: &Answer) -> Warrant {
         | Answer::Quarantined
         | Answer::Deadline(_)
         | Answer::Unlinked
+        | Answer::Hindered(_)
         | Answer::Overloaded => Ok(()),
     }
 }

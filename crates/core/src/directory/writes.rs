@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::message::{Change, Message, SlotWrite};
-use super::record::Record;
+use super::record::{Record, RecordState};
 use super::request::Answer;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::FILL_BYTES_MAX;
@@ -23,6 +23,9 @@ pub(super) enum After {
     End(Incarnation, Name, Token, ExitReason),
     Retoken(Incarnation, Name, Token, Token),
     Offered(Incarnation, Name, Token),
+    Move(Box<Record>),
+    Decided(Incarnation, Name, Token, bool),
+    Dismiss(Incarnation, Name, Token),
     /// Those who wait for this name are looked at again.
     Wake(Name),
 }
@@ -56,7 +59,13 @@ pub(super) fn split_writes(writes: Vec<SlotWrite>) -> Vec<Vec<SlotWrite>> {
 
 impl Directory {
     /// Writes a change: it is done, and `after` runs, when every backup has it.
-    pub(super) fn write(&mut self, slot: SlotId, change: Change, after: Vec<After>, now: Time) {
+    pub(super) fn write(&mut self, slot: SlotId, mut change: Change, after: Vec<After>, now: Time) {
+        // What does not run does not move: whatever was under way is over with this write.
+        if let Change::Put(record) = &mut change
+            && record.state != RecordState::Running
+        {
+            record.moving = None;
+        }
         let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else {
             return;
         };
@@ -68,13 +77,15 @@ impl Directory {
         }
         let name = change.name().clone();
         match &change {
-            Change::Put(record) if record.state.is_passing() => {
+            Change::Put(record) if record.is_driven() => {
                 self.driving.insert(record.name.clone(), now);
             }
             Change::Put(_) | Change::Remove(..) => {
                 self.driving.remove(change.name());
             }
         }
+        let moves = matches!(&change, Change::Put(record) if record.moving.is_some());
+        self.moves.note(&name, moves);
         copy.apply(change, self.settings.limits.tombstones, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
             for after in after {
@@ -165,6 +176,11 @@ impl Directory {
             After::End(host, name, token, reason) => self.send(host, Message::End { name, token, reason }),
             After::Retoken(host, name, old, new) => self.send(host, Message::Retoken { name, old, new }),
             After::Offered(host, name, token) => self.send(host, Message::Offered { name, token }),
+            After::Move(record) => self.send(record.host, Message::Move(*record)),
+            After::Decided(source, name, attempt, committed) => {
+                self.send(source, Message::Decided { name, attempt, committed });
+            }
+            After::Dismiss(target, name, attempt) => self.send(target, Message::Dismiss { name, attempt }),
             After::Wake(name) => self.wake(slot, &name, now),
         }
     }
@@ -201,7 +217,7 @@ impl Directory {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            let record = self.record(&name).filter(|record| record.state.is_passing()).cloned();
+            let record = self.record(&name).filter(|record| record.is_driven()).cloned();
             let is_written = self.owned.get(&self.slot_of(&name)).is_some_and(|o| o.pending.is_empty());
             match record {
                 Some(record) if is_written => {

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::Limits;
-use crate::base::{Address, ErrorCode, ExitReason, Incarnation, Mutants, Name, NodeName, RequestId, Token};
-use crate::directory::{Answer, Ask, Filter, Launch, Listed, Record, RestartIntensity};
+use crate::base::{
+    Address, Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName, RequestId, Token,
+};
+use crate::directory::{Answer, Ask, Filter, Launch, Listed, Rebalance, Record, RestartIntensity};
+use crate::handoff::Passage;
 use crate::view::{MemberInfo, View};
 use crate::wire::Control;
 
@@ -35,6 +38,8 @@ pub struct Config {
     pub detection: Duration,
     /// How restarts are spaced and counted.
     pub restart: RestartIntensity,
+    /// When processes move without being told to.
+    pub rebalance: Rebalance,
     /// How large its tables may become.
     pub limits: Limits,
     /// Seed of the node's randomness: entropy in a real node, the run's seed in the simulator.
@@ -58,6 +63,7 @@ impl Config {
             found_alone_after: Duration::from_secs(2),
             detection: Duration::from_secs(2),
             restart: RestartIntensity::default(),
+            rebalance: Rebalance::default(),
             limits: Limits::default(),
             seed,
             mutants: Mutants::default(),
@@ -138,6 +144,24 @@ pub enum Input {
         /// Its end when `init` did not succeed.
         result: Result<(), ExitReason>,
     },
+    /// A process is at rest, its gate sealed, and this is its image; or why it is not.
+    Captured {
+        /// The name.
+        name: Name,
+        /// The attempt to move it.
+        attempt: Token,
+        /// What another node makes it from.
+        image: Result<Bytes, Hindrance>,
+    },
+    /// A process was made from its image, at rest; or why it was not.
+    Installed {
+        /// The name.
+        name: Name,
+        /// The attempt to move it.
+        attempt: Token,
+        /// Whether it is here.
+        result: Result<(), Hindrance>,
+    },
     /// An instance ended, for whatever reason, also after [`Effect::Terminate`].
     Exited {
         /// The name.
@@ -191,6 +215,49 @@ pub enum Effect {
         token: Token,
         /// What it is told.
         reason: ExitReason,
+    },
+    /// Let this process finish what it has in hand, seal its gate and make an image of it. Ends in
+    /// [`Input::Captured`], once, unless the process ends before or [`Effect::Release`] comes.
+    Capture {
+        /// The name.
+        name: Name,
+        /// Its life here.
+        token: Token,
+        /// The attempt to move it.
+        attempt: Token,
+        /// Where it is to go: callers in its mailbox are told.
+        to: Incarnation,
+    },
+    /// The move is off: whatever [`Effect::Capture`] has done is undone.
+    Release {
+        /// The name.
+        name: Name,
+        /// The attempt to move it.
+        attempt: Token,
+    },
+    /// The process runs there now: what is left of it here ends with the reason `Moved`, unreported; its mailbox has gone
+    /// with it.
+    Depart {
+        /// The name.
+        name: Name,
+        /// The attempt to move it.
+        attempt: Token,
+        /// Where it runs.
+        to: Incarnation,
+    },
+    /// Make a process from its image, at rest. Ends in [`Input::Installed`]; it runs with [`Launch::Arrived`].
+    Install {
+        /// What it is.
+        passage: Passage,
+        /// Its image.
+        image: Bytes,
+    },
+    /// Nothing comes of a process on its way in: it ends without a word.
+    Uninstall {
+        /// The name.
+        name: Name,
+        /// The attempt to move it.
+        attempt: Token,
     },
     /// Forget the mailbox and gate that were kept for a restart in place: there will be none here.
     Discard {
@@ -281,6 +348,22 @@ pub enum Event {
     /// Four times within a minute a host of this name died within 10 s of its start: it is started again apart from
     /// others, so that it is known who kills the nodes.
     Suspected(Name),
+    /// A process runs on another node now.
+    Moved {
+        /// The name.
+        name: Name,
+        /// Where it ran.
+        from: Incarnation,
+        /// Where it runs.
+        to: Incarnation,
+    },
+    /// A process was not moved; it runs on where it was.
+    MoveCalledOff {
+        /// The name.
+        name: Name,
+        /// Why.
+        why: Hindrance,
+    },
     /// Two instances of a name met; the other one ends.
     Conflict {
         /// The name.

@@ -10,6 +10,7 @@
 //! its own membership, not expel the others.
 
 mod io;
+mod moves;
 
 pub use io::{Config, Effect, Event, Input, LinkLoss};
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::base::limits::Usage;
 use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
 use crate::directory::{self, Directory, DirectoryEvent, Record};
+use crate::handoff::Handoff;
 use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
 use crate::wire::{Body, Control};
@@ -31,6 +33,7 @@ const RECORDS_EVERY: Duration = Duration::from_millis(20);
 pub struct Node {
     membership: Membership,
     directory: Directory,
+    handoff: Handoff,
     detection: Duration,
     last: Now,
     records_seen: Time,
@@ -85,6 +88,7 @@ impl Node {
             replicas: config.replicas,
             detection: config.detection,
             restart: config.restart,
+            rebalance: config.rebalance,
             limits: config.limits,
             mutants: config.mutants,
         };
@@ -92,6 +96,7 @@ impl Node {
         let mut node = Self {
             membership,
             directory,
+            handoff: Handoff::new(config.mutants),
             detection: config.detection,
             last: now,
             records_seen: now.time,
@@ -138,7 +143,10 @@ impl Node {
 
     /// When `handle` is due with [`Input::Wake`], if nothing else comes before.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.membership.next_deadline(), self.directory.next_deadline()].into_iter().flatten().min()
+        [self.membership.next_deadline(), self.directory.next_deadline(), self.handoff.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether there has been no link with this member for longer than D: whoever runs there can not be reached.
@@ -170,6 +178,7 @@ impl Node {
     pub fn usage(&self) -> Vec<Usage> {
         let mut rows = self.membership.usage();
         rows.extend(self.directory.usage());
+        rows.extend(self.handoff.usage());
         rows
     }
 
@@ -186,6 +195,7 @@ impl Node {
                 self.membership.handle_wake(now);
                 self.route(now);
                 self.directory.handle_wake(now.time);
+                self.handoff.handle_wake(now.time);
             }
             Input::Discovered(addresses) => self.membership.handle_discovered(addresses, now),
             Input::DiscoveredInPart(addresses) => self.membership.handle_discovered_in_part(addresses, now),
@@ -207,10 +217,20 @@ impl Node {
             Input::Launched { name, token, result } => {
                 self.directory.handle_launched(&name, token, result, now.time);
             }
+            Input::Captured { name, attempt, image } => {
+                self.handoff.handle_captured(&name, attempt, image, now.time);
+            }
+            Input::Installed { name, attempt, result } => {
+                self.handoff.handle_installed(&name, attempt, result, now.time);
+            }
             Input::Exited { name, token, reason } => {
+                self.handoff.handle_ended(&name, token, now.time);
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
-            Input::Leave => self.directory.handle_leave(),
+            Input::Leave => {
+                self.handoff.close();
+                self.directory.handle_leave();
+            }
         }
         self.route(now);
     }
@@ -235,6 +255,12 @@ impl Node {
                     self.directory.handle_message(from, message.view, body, now.time);
                 }
             }
+            Body::Handoff(body) => {
+                self.membership.handle_heard(from, now);
+                if self.membership.has_session(from) {
+                    self.on_handoff_message(from, body);
+                }
+            }
         }
     }
 
@@ -245,6 +271,8 @@ impl Node {
                 self.on_membership(output, now);
             } else if let Some(output) = self.directory.poll_output() {
                 self.on_directory(output);
+            } else if let Some(output) = self.handoff.poll_output() {
+                self.on_handoff(output);
             } else if self.directory.has_left() && !self.left {
                 // Only now: until nothing runs here, the names of this node must not start elsewhere.
                 self.left = true;
@@ -277,6 +305,7 @@ impl Node {
                 self.say_writes();
                 self.view = None;
                 self.directory.handle_line_left();
+                self.handoff.handle_line_left(now.time);
             }
             Output::Reincarnate(incarnation) => {
                 self.directory.handle_reincarnated(incarnation);
@@ -331,6 +360,9 @@ impl Node {
         let current = self.view.as_ref().map(|view| view.id);
         if let Some(chain) = self.membership.chain().filter(|chain| Some(chain.current().id) == current) {
             self.directory.handle_view(chain, now.time);
+            if let Some(view) = &self.view {
+                self.handoff.handle_view(view, now.time);
+            }
         }
     }
 
@@ -339,8 +371,20 @@ impl Node {
         match output {
             Output::Send(to, message) => self.send(to, Body::Directory(message)),
             Output::Launch { record, launch } => self.out.push_back(Effect::Launch { record, launch }),
-            Output::Terminate { name, token, reason } => {
-                self.out.push_back(Effect::Terminate { name, token, reason });
+            Output::Terminate { name, token, reason } => self.terminate(name, token, reason),
+            Output::Move { record } => self.order_move(&record),
+            Output::Decided { name, attempt, committed } => {
+                self.handoff.handle_decided(&name, attempt, committed, self.last.time);
+            }
+            Output::Kept { name } => self.handoff.handle_kept(&name, self.last.time),
+            Output::AskHolds { from, name, attempt } => {
+                self.handoff.handle_ask_holds(from, &name, attempt, self.last.time);
+            }
+            Output::Dismiss { name, attempt } => {
+                self.handoff.handle_dismissed(&name, attempt, self.last.time);
+            }
+            Output::Granted { name, attempt } => {
+                self.handoff.handle_granted(&name, attempt, self.last.time);
             }
             Output::Discard { name, token, code } => {
                 self.out.push_back(Effect::Discard { name, token, code });
@@ -360,6 +404,8 @@ impl Node {
                 DirectoryEvent::Suspected(name) => Event::Suspected(name),
                 DirectoryEvent::CopyUnlike { slots } => Event::CopyUnlike { slots },
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
+                DirectoryEvent::Moved { name, from, to } => Event::Moved { name, from, to },
+                DirectoryEvent::MoveCalledOff { name, why } => Event::MoveCalledOff { name, why },
                 DirectoryEvent::Refused { peer, why } => Event::Refused { peer, why },
             })),
         }

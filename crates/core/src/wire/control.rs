@@ -27,12 +27,17 @@
 //! | `Grant`, `End`, `Discard`, `Retoken` | owner -> host | run, end, forget, re-number an instance |
 //! | `Report`, `Reported` | host -> owner -> host | what became of an instance |
 //! | `Offer`, `Offered` | joiner -> owner -> joiner | what it brings from another line |
+//! | `Move`, `Decided` | owner -> source | move this process; what became of it |
+//! | `Commit`, `CallOff` | source -> owner | everything is at the target; nothing will come of it |
+//! | `AskHolds`, `Holds`, `Dismiss` | owner -> target -> owner -> target | is the whole process with you; forget it |
+//! | `Reserve`, `Reserved`, `Refused` | source -> target -> source | will you take this process |
+//! | `Chunk`, `Taken`, `Installed`, `Cancel` | source -> target -> source | its image; it is there, at rest; nothing comes of it |
 //! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
 
 use minicbor::{Decode, Encode};
 
 use crate::view::ViewId;
-use crate::{directory, membership};
+use crate::{directory, handoff, membership};
 
 /// One message of the control lane.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -54,6 +59,9 @@ pub enum Body {
     /// Slots and names.
     #[n(1)]
     Directory(#[n(0)] directory::Message),
+    /// Processes on their way.
+    #[n(2)]
+    Handoff(#[n(0)] handoff::Message),
 }
 
 impl Control {

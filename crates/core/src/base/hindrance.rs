@@ -1,0 +1,49 @@
+//! Why a move did not happen.
+
+use minicbor::{Decode, Encode};
+
+/// Why a process was not moved. It runs on where it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Hindrance {
+    /// As many moves as are allowed are under way at the target, or the name is still there.
+    #[n(0)]
+    Busy,
+    /// The target drains or leaves.
+    #[n(1)]
+    Leaving,
+    /// The target does not host the kind.
+    #[n(2)]
+    UnknownKind,
+    /// The target holds as many processes of the kind as it may.
+    #[n(3)]
+    AtCapacity,
+    /// State and mailbox are over the limit of an image.
+    #[n(4)]
+    TooLarge,
+    /// The process wants to stay, or can not move.
+    #[n(5)]
+    Stays,
+    /// It did not come to rest, or did not resume, in time.
+    #[n(6)]
+    Slow,
+    /// Its state or a message in its mailbox can not be encoded.
+    #[n(7)]
+    Unencodable,
+    /// The target can not read the state: another version, or it did not arrive as it was sent.
+    #[n(8)]
+    Unreadable,
+    /// The target, or what it had received, is gone.
+    #[n(9)]
+    Lost,
+    /// The process ended, or never ran at the source.
+    #[n(10)]
+    Ended,
+}
+
+impl Hindrance {
+    /// Whether another try at the same target may go better.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Hindrance::Busy | Hindrance::AtCapacity | Hindrance::Slow | Hindrance::Lost)
+    }
+}

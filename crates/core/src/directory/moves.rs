@@ -1,0 +1,296 @@
+//! Moves, at the owner: which name moves where and when, and what becomes of each attempt.
+//!
+//! ```text
+//!                  begin                           commit
+//!   moving: none ─────────> moving: target, attempt ─────────> host: target, token: attempt, moving: none
+//!        ^                              │ abort
+//!        └──────────────────────────────┘
+//! ```
+//!
+//! An attempt is open as long as the record names it. It is committed or aborted once, by a write that all replicas
+//! have, and whoever asks later is told what the record says (`docs/protocol.md` section 8).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::message::{Change, Message};
+use super::record::{Moving, Record, RecordState};
+use super::request::{Answer, Ask};
+use super::suspects::Suspicion;
+use super::writes::After;
+use super::{Directory, DirectoryEvent};
+use crate::base::limits::MOVES_OWNED_MAX;
+use crate::base::{Hindrance, Incarnation, Mutant, Name, NodeName, RequestId, SlotId, Time, Token};
+
+/// Before the second try to move a name; doubled each time.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Doublings at most: 32 s.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// When processes move without being told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rebalance {
+    /// When a view places them elsewhere: nodes came, drain, or came back.
+    OnJoinAndLeave,
+    /// Away from nodes that drain, and never else.
+    OnLeaveOnly,
+    /// Never.
+    #[default]
+    Off,
+}
+
+/// What is to be moved, and what moves.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Names that stand elsewhere than where they belong, as far as was seen.
+    queue: VecDeque<Name>,
+    /// Names whose last attempt was called off.
+    later: BTreeSet<(Time, Name)>,
+    tries: BTreeMap<Name, u32>,
+    /// Names with an open attempt.
+    open: BTreeSet<Name>,
+}
+
+impl Moves {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// A record was written.
+    pub(super) fn note(&mut self, name: &Name, moves: bool) {
+        match moves {
+            true => self.open.insert(name.clone()),
+            false => self.open.remove(name),
+        };
+    }
+}
+
+impl Directory {
+    /// A slot serves: its names that stand elsewhere than where they belong are queued.
+    pub(super) fn queue_moves(&mut self, slot: SlotId) {
+        let Some(copy) = self.copies.get(&slot) else { return };
+        let records = copy.entries.values().map(|entry| &*entry.record);
+        let names = records.filter(|record| self.belongs_elsewhere(slot, record).is_some());
+        let names: Vec<Name> = names.map(|record| record.name.clone()).collect();
+        self.moves.queue.extend(names);
+    }
+
+    /// A process runs: perhaps not where it belongs, since views came while it started.
+    pub(super) fn queue_move(&mut self, slot: SlotId, record: &Record) {
+        if self.belongs_elsewhere(slot, record).is_some() {
+            self.moves.queue.push_back(record.name.clone());
+        }
+    }
+
+    /// Begins as many moves as may be under way.
+    pub(super) fn balance(&mut self, now: Time) {
+        while self.moves.later.first().is_some_and(|(at, _)| *at <= now) {
+            let due = self.moves.later.pop_first();
+            self.moves.queue.extend(due.map(|(_, name)| name));
+        }
+        while self.moves.open.len() < MOVES_OWNED_MAX {
+            let Some(name) = self.moves.queue.pop_front() else { return };
+            let slot = self.slot_of(&name);
+            let Some(record) = self.record(&name).filter(|_| self.serves(slot)).cloned() else { continue };
+            if let Some(target) = self.belongs_elsewhere(slot, &record)
+                && !self.is_unwritten(slot, &name)
+            {
+                self.begin_move(slot, record, target, now);
+            }
+        }
+    }
+
+    /// Where a process that runs is to run instead.
+    fn belongs_elsewhere(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
+        let view = self.view()?;
+        let drains = view.member(record.host)?.draining;
+        match self.settings.rebalance {
+            Rebalance::OnJoinAndLeave => {}
+            Rebalance::OnLeaveOnly if drains => {}
+            Rebalance::OnLeaveOnly | Rebalance::Off => return None,
+        }
+        if !may_move(record) {
+            return None;
+        }
+        let target = self.place(slot, &record.kind, &record.placement, Some(record.host))?;
+        (target != record.host).then_some(target)
+    }
+
+    fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
+        let attempt = self.next_token(slot, record.token);
+        record = record.aged(self.since_written(slot, &record.name, now));
+        record.moving = Some(Box::new(Moving { target, attempt }));
+        let after = vec![After::Move(Box::new(record.clone()))];
+        self.write(slot, Change::Put(record), after, now);
+    }
+
+    /// The source has brought everything to the target.
+    pub(super) fn on_commit(
+        &mut self,
+        from: Incarnation,
+        name: Name,
+        token: Token,
+        attempt: Token,
+        now: Time,
+    ) {
+        let slot = self.slot_of(&name);
+        if !self.serves(slot) || self.is_unwritten(slot, &name) {
+            // It asks again.
+            return;
+        }
+        let open =
+            |record: &&Record| record.is_moving_as(attempt) && record.host == from && record.token == token;
+        match self.record(&name).filter(open).cloned() {
+            Some(record) => self.commit(slot, record, now),
+            None => self.tell_decided(from, name, attempt),
+        }
+    }
+
+    /// The source has given it up, or wants to.
+    pub(super) fn on_call_off(
+        &mut self,
+        from: Incarnation,
+        name: Name,
+        attempt: Token,
+        why: Hindrance,
+        now: Time,
+    ) {
+        let slot = self.slot_of(&name);
+        if !self.serves(slot) || self.is_unwritten(slot, &name) {
+            return;
+        }
+        let open = |record: &&Record| record.is_moving_as(attempt) && record.host == from;
+        match self.record(&name).filter(open).cloned() {
+            Some(record) => self.abort(slot, record, why, now),
+            None => self.tell_decided(from, name, attempt),
+        }
+    }
+
+    /// The target says whether it holds the whole process.
+    pub(super) fn on_holds(&mut self, from: Incarnation, name: Name, attempt: Token, whole: bool, now: Time) {
+        let slot = self.slot_of(&name);
+        if !self.serves(slot) || self.is_unwritten(slot, &name) {
+            return;
+        }
+        let record = self.record(&name).cloned();
+        let is_target = |moving: &Moving| moving.attempt == attempt && moving.target == from;
+        match record {
+            Some(record) if record.moving.as_deref().is_some_and(is_target) => {
+                match (whole, self.is_member(record.host)) {
+                    // The source asks for it itself.
+                    (true, true) => {}
+                    (true, false) => self.commit(slot, record, now),
+                    (false, true) => self.abort(slot, record, Hindrance::Lost, now),
+                    (false, false) => self.node_lost(slot, Record { moving: None, ..record }, now),
+                }
+            }
+            Some(record) if record.host == from && record.token == attempt => self.drive(record),
+            Some(_) | None if whole => self.send(from, Message::Dismiss { name, attempt }),
+            Some(_) | None => {}
+        }
+    }
+
+    /// What became of a closed attempt: the process is where it was, unless the name is somewhere else by now.
+    fn tell_decided(&mut self, source: Incarnation, name: Name, attempt: Token) {
+        let committed = self.record(&name).is_none_or(|record| record.host != source);
+        self.send(source, Message::Decided { name, attempt, committed });
+    }
+
+    fn commit(&mut self, slot: SlotId, mut record: Record, now: Time) {
+        let Some(Moving { target, attempt }) = record.moving.take().map(|moving| *moving) else { return };
+        if !self.is_member(target) {
+            record.moving = Some(Box::new(Moving { target, attempt }));
+            return self.abort(slot, record, Hindrance::Lost, now);
+        }
+        let source = record.host;
+        let name = record.name.clone();
+        record = record.aged(self.since_written(slot, &name, now));
+        record.host = target;
+        record.token = attempt;
+        record.state = RecordState::Restarting;
+        self.moves.tries.remove(&name);
+        self.event(DirectoryEvent::Moved { name: name.clone(), from: source, to: target });
+        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        if self.is_member(source) {
+            after.push(After::Decided(source, name.clone(), attempt, true));
+        }
+        after.push(After::Wake(name));
+        self.write(slot, Change::Put(record), after, now);
+    }
+
+    /// Nothing comes of the open attempt.
+    pub(super) fn abort(&mut self, slot: SlotId, mut record: Record, why: Hindrance, now: Time) {
+        let Some(Moving { target, attempt }) = record.moving.take().map(|moving| *moving) else { return };
+        let name = record.name.clone();
+        let source = record.host;
+        if self.settings.mutants.has(Mutant::CommitAfterAbort) {
+            record.moving = Some(Box::new(Moving { target, attempt }));
+        }
+        record = record.aged(self.since_written(slot, &name, now));
+        self.event(DirectoryEvent::MoveCalledOff { name: name.clone(), why });
+        for (request, _) in self.take_movers(slot, &name) {
+            self.answer(request, name.clone(), Answer::Hindered(why));
+        }
+        if why.is_passing() {
+            let tries = self.moves.tries.entry(name.clone()).or_insert(0);
+            let delay = AGAIN * (1 << (*tries).min(DOUBLINGS_MAX));
+            *tries = tries.saturating_add(1);
+            self.moves.later.insert((now + delay, name.clone()));
+        }
+        let mut after = vec![After::Decided(source, name.clone(), attempt, false)];
+        if self.is_member(target) {
+            after.push(After::Dismiss(target, name.clone(), attempt));
+        }
+        after.push(After::Wake(name));
+        self.write(slot, Change::Put(record), after, now);
+    }
+
+    /// Somebody wants a process moved.
+    pub(super) fn on_move_ask(
+        &mut self,
+        slot: SlotId,
+        request: RequestId,
+        name: Name,
+        to: NodeName,
+        now: Time,
+    ) {
+        let Some(record) = self.record(&name).cloned() else {
+            return self.answer(request, name, Answer::NotFound);
+        };
+        let target =
+            self.view().and_then(|view| view.members.iter().find(|member| member.name == to)).cloned();
+        let hinder = match (&target, record.state) {
+            (_, RecordState::Quarantined) => return self.answer(request, name, Answer::Quarantined),
+            (None, _) => Some(Hindrance::Lost),
+            (Some(target), _) if !target.kinds.contains(&record.kind) => Some(Hindrance::UnknownKind),
+            (Some(target), _) if target.draining => Some(Hindrance::Leaving),
+            (_, RecordState::Registered) => Some(Hindrance::Stays),
+            _ => None,
+        };
+        if let Some(why) = hinder {
+            return self.answer(request, name, Answer::Hindered(why));
+        }
+        let Some(target) = target.map(|target| target.incarnation) else { return };
+        match record.state {
+            RecordState::Running if record.moving.is_some() => {}
+            RecordState::Running if record.host == target => return self.answer(request, name, Answer::Done),
+            RecordState::Running if may_move(&record) => {
+                if !self.has_room_to_wait(slot, &name) {
+                    return self.answer(request, name, Answer::Overloaded);
+                }
+                self.begin_move(slot, record, target, now);
+            }
+            _ => {}
+        }
+        self.wait(slot, request, name, Ask::Move { to });
+    }
+}
+
+/// Whether a process is such that it can be moved now.
+fn may_move(record: &Record) -> bool {
+    record.state == RecordState::Running && record.moving.is_none() && record.suspicion == Suspicion::None
+}

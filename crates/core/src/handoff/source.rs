@@ -1,0 +1,284 @@
+//! A process on its way out.
+//!
+//! ```text
+//!   state        event                            next         does
+//!   Reserving    reserved                         Quiescing    brings the process to rest
+//!   Reserving    refused, too late, target lost   -            tells owner and target
+//!   Quiescing    captured                         Installing   sends the first parts
+//!   Quiescing    stays                            -            tells owner and target
+//!   Quiescing    too late, target lost            -            the process goes on; tells owner and target
+//!   Installing   taken                            Installing   sends the next parts
+//!   Installing   installed                        Deciding     asks the owner to commit
+//!   Installing   refused, too late, target lost   Deciding     asks the owner to call it off
+//!   Deciding     committed                        -            the process is gone
+//!   any          aborted                          -            the process goes on; tells the target
+//!   any          repeat                           same         says it again
+//!   any          ended                            -            tells the target
+//!   Installing,
+//!   Deciding     line left                        Judged       waits for an owner of the new line
+//!   others       line left                        -            the process goes on
+//! ```
+//!
+//! *Invariant:* from `Installing` on the process is sealed, and nothing but a decision of an owner unseals it.
+
+use std::time::Duration;
+
+use super::message::Message;
+use super::{INSTALL_MAX, Order, Plea, QUIESCE_MAX, RESERVE_MAX};
+use crate::base::hash::hash;
+use crate::base::limits::IMAGE_CHUNK_BYTES;
+use crate::base::{Bytes, Hindrance, Mutant, Mutants};
+
+/// Parts under way without an answer.
+const CHUNKS_UNANSWERED: u32 = 4;
+/// Seed of the hash over an image.
+const IMAGE_SEED: u64 = 0x494d_4147;
+
+/// The hash over an image.
+pub(super) fn sum_of(image: &[u8]) -> u64 {
+    hash(IMAGE_SEED, image)
+}
+
+/// An image on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Upload {
+    image: Bytes,
+    sum: u64,
+    sent: u32,
+    taken: u32,
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The target is asked whether it has room.
+    Reserving,
+    /// The process comes to rest.
+    Quiescing,
+    /// The image is on its way, or being made into a process.
+    Installing(Upload),
+    /// The owner is asked.
+    Deciding(Plea),
+    /// The line was left: an owner of the next one judges the offered life.
+    Judged,
+}
+
+/// What happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SourceEvent {
+    Reserved,
+    Refused(Hindrance),
+    Captured(Result<Bytes, Hindrance>),
+    Taken(u32),
+    Installed,
+    TargetLost,
+    Committed,
+    Aborted,
+    Ended,
+    LineLeft,
+    TooLate,
+    Repeat,
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SourceEffect {
+    Send(Message),
+    Capture,
+    Release,
+    Depart,
+    Ask(Plea),
+}
+
+/// The name of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceKind {
+    Reserving,
+    Quiescing,
+    Installing,
+    Deciding,
+    Judged,
+}
+
+impl SourceEvent {
+    /// Whether the patience of the state begins anew.
+    pub(super) fn is_progress(&self) -> bool {
+        matches!(self, SourceEvent::Taken(_))
+    }
+}
+
+impl Upload {
+    fn new(image: Bytes) -> Self {
+        let sum = sum_of(image.as_slice());
+        Self { image, sum, sent: 0, taken: 0 }
+    }
+
+    fn total(&self) -> u32 {
+        u32::try_from(self.image.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The parts that may be sent now. Of an image without bytes one part is sent too.
+    fn parts(&mut self, order: &Order) -> Vec<SourceEffect> {
+        let chunk = u32::try_from(IMAGE_CHUNK_BYTES).unwrap_or(u32::MAX);
+        let mut parts = Vec::new();
+        let end = self.total().min(self.taken.saturating_add(chunk.saturating_mul(CHUNKS_UNANSWERED)));
+        while self.sent < end || (self.total() == 0 && parts.is_empty()) {
+            let next = self.total().min(self.sent.saturating_add(chunk));
+            parts.push(self.part(order, self.sent, next));
+            self.sent = next;
+        }
+        parts
+    }
+
+    fn part(&self, order: &Order, from: u32, to: u32) -> SourceEffect {
+        let bytes = self.image.as_slice().get(from as usize..to as usize).unwrap_or_default();
+        SourceEffect::Send(Message::Chunk {
+            name: order.name.clone(),
+            attempt: order.attempt,
+            total: self.total(),
+            sum: self.sum,
+            offset: from,
+            bytes: bytes.into(),
+        })
+    }
+
+    /// What no answer came for, once more; if all has arrived, a question.
+    fn again(&mut self, order: &Order) -> Vec<SourceEffect> {
+        self.sent = self.taken;
+        let parts = self.parts(order);
+        if parts.is_empty() { vec![self.part(order, self.total(), self.total())] } else { parts }
+    }
+}
+
+type Step = (Option<Source>, Vec<SourceEffect>);
+
+impl Source {
+    pub(super) fn kind(&self) -> SourceKind {
+        match self {
+            Source::Reserving => SourceKind::Reserving,
+            Source::Quiescing => SourceKind::Quiescing,
+            Source::Installing(_) => SourceKind::Installing,
+            Source::Deciding(_) => SourceKind::Deciding,
+            Source::Judged => SourceKind::Judged,
+        }
+    }
+
+    /// Whether only an owner can say what becomes of it.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(self, Source::Installing(_) | Source::Deciding(_) | Source::Judged)
+    }
+
+    /// How long it may last; an owner's decision takes as long as it takes.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        match self {
+            Source::Reserving => Some(RESERVE_MAX),
+            Source::Quiescing => Some(QUIESCE_MAX),
+            Source::Installing(_) => Some(INSTALL_MAX),
+            Source::Deciding(_) | Source::Judged => None,
+        }
+    }
+
+    /// Bytes of its image.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Source::Installing(upload) => upload.image.len(),
+            Source::Reserving | Source::Quiescing | Source::Deciding(_) | Source::Judged => 0,
+        }
+    }
+
+    /// The next state, none when it is over, and what is to be done.
+    pub(super) fn on(self, event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
+        use SourceEffect::{Capture, Depart, Release};
+        let cancel =
+            || SourceEffect::Send(Message::Cancel { name: order.name.clone(), attempt: order.attempt });
+        let call_off = |why| SourceEffect::Ask(Plea::CallOff(why));
+        match (self, event) {
+            (_, SourceEvent::Committed) => (None, vec![Depart]),
+            (Source::Reserving, SourceEvent::Aborted) => (None, vec![cancel()]),
+            (_, SourceEvent::Aborted) => (None, vec![Release, cancel()]),
+            (_, SourceEvent::Ended) => (None, vec![cancel()]),
+
+            (Source::Reserving, SourceEvent::Reserved) => (Some(Source::Quiescing), vec![Capture]),
+            (Source::Reserving, SourceEvent::Refused(why)) => (None, vec![call_off(why)]),
+            (Source::Reserving, SourceEvent::TooLate | SourceEvent::TargetLost) => {
+                (None, vec![cancel(), call_off(Hindrance::Lost)])
+            }
+            (Source::Reserving, SourceEvent::LineLeft) => (None, Vec::new()),
+            (Source::Reserving, SourceEvent::Repeat) => {
+                let Order { name, attempt, kind, args, gate, .. } = order.clone();
+                let reserve = Message::Reserve { name, attempt, kind, args, gate };
+                (Some(Source::Reserving), vec![SourceEffect::Send(reserve)])
+            }
+
+            (Source::Quiescing, SourceEvent::Captured(Ok(image))) => {
+                let mut upload = Upload::new(image);
+                let mut parts = upload.parts(order);
+                if mutants.has(Mutant::CommittedBeforeInstalled) {
+                    parts.push(SourceEffect::Ask(Plea::Commit));
+                }
+                (Some(Source::Installing(upload)), parts)
+            }
+            (Source::Quiescing, SourceEvent::Captured(Err(why))) => {
+                (None, vec![Release, cancel(), call_off(why)])
+            }
+            (Source::Quiescing, SourceEvent::TooLate) => {
+                (None, vec![Release, cancel(), call_off(Hindrance::Slow)])
+            }
+            (Source::Quiescing, SourceEvent::TargetLost | SourceEvent::Refused(_)) => {
+                (None, vec![Release, cancel(), call_off(Hindrance::Lost)])
+            }
+            (Source::Quiescing, SourceEvent::LineLeft) => (None, vec![Release]),
+
+            (Source::Installing(mut upload), SourceEvent::Taken(offset)) => {
+                upload.taken = upload.taken.max(offset.min(upload.total()));
+                upload.sent = upload.sent.max(upload.taken);
+                let parts = if upload.taken < upload.total() { upload.parts(order) } else { Vec::new() };
+                (Some(Source::Installing(upload)), parts)
+            }
+            (Source::Installing(mut upload), SourceEvent::Repeat) => {
+                if mutants.has(Mutant::ResumedByItself) {
+                    return (None, vec![Release]);
+                }
+                let parts = upload.again(order);
+                (Some(Source::Installing(upload)), parts)
+            }
+            (Source::Installing(_), SourceEvent::Installed) => {
+                (Some(Source::Deciding(Plea::Commit)), vec![SourceEffect::Ask(Plea::Commit)])
+            }
+            (Source::Installing(_), SourceEvent::Refused(why)) => {
+                (Some(Source::Deciding(Plea::CallOff(why))), vec![call_off(why)])
+            }
+            (Source::Installing(_), SourceEvent::TargetLost | SourceEvent::TooLate) => {
+                let why = Hindrance::Lost;
+                (Some(Source::Deciding(Plea::CallOff(why))), vec![call_off(why)])
+            }
+            (Source::Deciding(plea), SourceEvent::Repeat) => {
+                (Some(Source::Deciding(plea)), vec![SourceEffect::Ask(plea)])
+            }
+            (Source::Installing(_) | Source::Deciding(_) | Source::Judged, SourceEvent::LineLeft) => {
+                (Some(Source::Judged), Vec::new())
+            }
+
+            (
+                same @ Source::Reserving,
+                SourceEvent::Captured(_) | SourceEvent::Taken(_) | SourceEvent::Installed,
+            )
+            | (
+                same @ Source::Quiescing,
+                SourceEvent::Reserved | SourceEvent::Taken(_) | SourceEvent::Installed | SourceEvent::Repeat,
+            )
+            | (same @ Source::Installing(_), SourceEvent::Reserved | SourceEvent::Captured(_))
+            | (
+                same @ (Source::Deciding(_) | Source::Judged),
+                SourceEvent::Reserved
+                | SourceEvent::Refused(_)
+                | SourceEvent::Captured(_)
+                | SourceEvent::Taken(_)
+                | SourceEvent::Installed
+                | SourceEvent::TargetLost
+                | SourceEvent::TooLate,
+            )
+            | (same @ Source::Judged, SourceEvent::Repeat) => (Some(same), Vec::new()),
+        }
+    }
+}
