@@ -30,6 +30,10 @@ pub(crate) enum OpKind {
     Stop,
     List,
     Release,
+    /// Move it to that machine.
+    Move {
+        to: u16,
+    },
 }
 
 /// How it ended.
@@ -80,6 +84,8 @@ pub(crate) enum End {
     /// Told to end by its node, for another reason than a stop.
     Terminated,
     NodeKilled,
+    /// It goes on at another node.
+    Moved,
 }
 
 /// One life of a name on one node.
@@ -94,9 +100,17 @@ pub(crate) struct Life {
     pub(crate) policy: RestartPolicy,
     pub(crate) request: RequestId,
     pub(crate) in_place: bool,
+    /// The life that came here from another node.
+    pub(crate) moved_from: Option<u32>,
     pub(crate) launched: Micros,
     pub(crate) running: Option<Micros>,
+    /// Since when it is on its way to another node: it does nothing any more, unless the move is called off.
+    pub(crate) sealed: Option<Micros>,
     pub(crate) ended: Option<(Micros, End)>,
+    /// All messages that it and those before it have handled, summed up in order.
+    pub(crate) state: u64,
+    /// The same when it began.
+    pub(crate) state_at_start: u64,
 }
 
 /// One message that a handler took in hand.
@@ -235,8 +249,9 @@ impl Life {
         self.retoken.unwrap_or(self.token)
     }
 
-    /// When it was over, or the end of time.
+    /// When it was over, or the end of time. One that is on its way to another node does nothing any more.
     pub(crate) fn end(&self) -> Micros {
-        self.ended.map_or(NEVER, |(at, _)| at)
+        let ended = self.ended.map_or(NEVER, |(at, _)| at);
+        self.sealed.map_or(ended, |sealed| sealed.min(ended))
     }
 }

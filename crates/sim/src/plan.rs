@@ -12,6 +12,7 @@ use std::str::FromStr;
 use whimbrel_core::base::limits::Limits;
 use whimbrel_core::base::{Mutants, Rng};
 use whimbrel_core::delivery::LinkLimits;
+use whimbrel_core::directory::Rebalance;
 
 use crate::history::{MILLI, Micros, SECOND};
 
@@ -34,11 +35,13 @@ pub(crate) enum Profile {
     Pause,
     /// Everybody at once: join storms, flapping, rolling restarts, overload, clocks that differ, names that hang.
     Storm,
+    /// Processes move: by hand, and with every join; nodes die, freeze and are cut in the middle of it.
+    Handoff,
 }
 
 impl Profile {
     /// All of them.
-    pub(crate) const ALL: [Profile; 8] = [
+    pub(crate) const ALL: [Profile; 9] = [
         Profile::Full,
         Profile::Lite,
         Profile::Birth,
@@ -47,6 +50,7 @@ impl Profile {
         Profile::Split,
         Profile::Pause,
         Profile::Storm,
+        Profile::Handoff,
     ];
 
     /// As the command line writes it.
@@ -60,6 +64,7 @@ impl Profile {
             Profile::Split => "split",
             Profile::Pause => "pause",
             Profile::Storm => "storm",
+            Profile::Handoff => "handoff",
         }
     }
 }
@@ -216,6 +221,10 @@ pub(crate) struct Plan {
     pub(crate) hang_permille: u64,
     /// How long a handler of an odd name takes, at most; 0 for no longer than others.
     pub(crate) slow_handler_max: Micros,
+    /// When processes move by themselves.
+    pub(crate) rebalance: Rebalance,
+    /// How many operations, of a thousand, move a process by hand.
+    pub(crate) move_permille: u64,
     /// How much the tables of a node hold.
     pub(crate) limits: Limits,
     pub(crate) link_limits: LinkLimits,
@@ -288,6 +297,8 @@ impl Plan {
             odd_names: 0,
             hang_permille: 0,
             slow_handler_max: 0,
+            rebalance: Rebalance::Off,
+            move_permille: 0,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
             mutants,
@@ -304,6 +315,7 @@ impl Plan {
             Profile::Birth => self.shape_birth(rng),
             Profile::Full | Profile::Lite => self.draw_faults(&Fault::ALL, rng),
             Profile::Storm => self.shape_storm(rng),
+            Profile::Handoff => self.shape_handoff(rng),
         }
         if self.faults.contains(&Fault::Panic) && rng.below(2) == 0 {
             self.panic_permille = 1 + rng.below(20);
@@ -311,6 +323,20 @@ impl Plan {
         if self.faults.contains(&Fault::Join) {
             self.joiners = 1 + rng.below(3) as usize;
         }
+    }
+
+    fn shape_handoff(&mut self, rng: &mut Rng) {
+        match rng.below(10) {
+            0..2 => self.draw_faults(&[Fault::Reset, Fault::Join], rng),
+            2..6 => self.draw_faults(&CRASHES, rng),
+            6..8 => self.draw_faults(&CUTS, rng),
+            _ => self.draw_faults(&Fault::ALL, rng),
+        }
+        if rng.below(2) == 0 && !self.faults.contains(&Fault::Join) {
+            self.faults.push(Fault::Join);
+        }
+        self.rebalance = if rng.below(4) == 0 { Rebalance::Off } else { Rebalance::OnJoinAndLeave };
+        self.move_permille = [0, 40, 200][rng.below(3) as usize];
     }
 
     fn shape_birth(&mut self, rng: &mut Rng) {

@@ -340,8 +340,8 @@ impl Directory {
                 && hosted.record.state != RecordState::Registered
         };
         let Some(hosted) = self.hosted_life(&name, token).filter(runs) else {
-            let why = Hindrance::Ended;
-            return self.send(from, Message::CallOff { name, token, attempt, why });
+            let (gate, why) = (record.gate, Hindrance::Ended);
+            return self.send(from, Message::CallOff { name, token, gate, attempt, why });
         };
         let record = Arc::new(record);
         hosted.record = Arc::clone(&record);
@@ -358,9 +358,10 @@ impl Directory {
         now: Time,
     ) {
         let Some(owner) = self.owner_of(&name) else { return };
+        let Some(gate) = self.hosted_as(&name).map(|hosted| hosted.record.gate) else { return };
         let message = match called_off {
-            None => Message::Commit { name, token, attempt },
-            Some(why) => Message::CallOff { name, token, attempt, why },
+            None => Message::Commit { name, token, gate, attempt },
+            Some(why) => Message::CallOff { name, token, gate, attempt, why },
         };
         self.send(owner, message);
         self.finish(now);

@@ -349,8 +349,11 @@ pub enum Message {
         /// The life that is to move.
         #[n(1)]
         token: Token,
-        /// The attempt.
+        /// Its gate.
         #[n(2)]
+        gate: Token,
+        /// The attempt.
+        #[n(3)]
         attempt: Token,
     },
     /// Nothing will come of this attempt.
@@ -362,11 +365,14 @@ pub enum Message {
         /// The life that was to move.
         #[n(1)]
         token: Token,
-        /// The attempt.
+        /// Its gate.
         #[n(2)]
+        gate: Token,
+        /// The attempt.
+        #[n(3)]
         attempt: Token,
         /// Why.
-        #[n(3)]
+        #[n(4)]
         why: Hindrance,
     },
     /// What became of an attempt; a fact.

@@ -460,8 +460,10 @@ impl Directory {
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),
             Message::Move(record) => self.on_move(from, record),
-            Message::Commit { name, token, attempt } => self.on_commit(from, name, token, attempt, now),
-            Message::CallOff { name, attempt, why, .. } => self.on_call_off(from, name, attempt, why, now),
+            Message::Commit { name, gate, attempt, .. } => self.on_commit(from, name, gate, attempt, now),
+            Message::CallOff { name, gate, attempt, why, .. } => {
+                self.on_call_off(from, name, gate, attempt, why, now);
+            }
             Message::Decided { name, attempt, committed } => {
                 self.tell(Output::Decided { name, attempt, committed });
             }

@@ -133,7 +133,7 @@ impl Directory {
         &mut self,
         from: Incarnation,
         name: Name,
-        token: Token,
+        gate: Token,
         attempt: Token,
         now: Time,
     ) {
@@ -142,11 +142,10 @@ impl Directory {
             // It asks again.
             return;
         }
-        let open =
-            |record: &&Record| record.is_moving_as(attempt) && record.host == from && record.token == token;
+        let open = |record: &&Record| record.is_moving_as(attempt) && record.host == from;
         match self.record(&name).filter(open).cloned() {
             Some(record) => self.commit(slot, record, now),
-            None => self.tell_decided(from, name, attempt),
+            None => self.tell_decided(from, name, gate, attempt),
         }
     }
 
@@ -155,6 +154,7 @@ impl Directory {
         &mut self,
         from: Incarnation,
         name: Name,
+        gate: Token,
         attempt: Token,
         why: Hindrance,
         now: Time,
@@ -166,7 +166,7 @@ impl Directory {
         let open = |record: &&Record| record.is_moving_as(attempt) && record.host == from;
         match self.record(&name).filter(open).cloned() {
             Some(record) => self.abort(slot, record, why, now),
-            None => self.tell_decided(from, name, attempt),
+            None => self.tell_decided(from, name, gate, attempt),
         }
     }
 
@@ -194,9 +194,10 @@ impl Directory {
         }
     }
 
-    /// What became of a closed attempt: the process is where it was, unless the name is somewhere else by now.
-    fn tell_decided(&mut self, source: Incarnation, name: Name, attempt: Token) {
-        let committed = self.record(&name).is_none_or(|record| record.host != source);
+    /// What became of a closed attempt: the process is where it was, if the record still means that very one. If not, it
+    /// was committed, and other things may have become of it since.
+    fn tell_decided(&mut self, source: Incarnation, name: Name, gate: Token, attempt: Token) {
+        let committed = self.record(&name).is_none_or(|record| record.host != source || record.gate != gate);
         self.send(source, Message::Decided { name, attempt, committed });
     }
 

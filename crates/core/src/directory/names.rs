@@ -426,6 +426,7 @@ impl Directory {
             self.next_token(slot, record.token)
         };
         record.gate = gate_of(record.token, record.host);
+        record.moving = None;
         record.state = RecordState::Restarting;
         record.back_off_ms = 0;
         let (name, token) = (record.name.clone(), record.token);
@@ -492,6 +493,7 @@ impl Directory {
             record.token = self.next_token(slot, record.token);
         }
         record.state = RecordState::Restarting;
+        record.moving = None;
         record.age_ms = 0;
         record.back_off_ms = 0;
         after.push(After::Grant(Box::new(record.clone())));

@@ -28,6 +28,10 @@ impl Node {
     /// A process is to end. One that has left in part ends when its move has: nobody could say otherwise what became of
     /// its mailbox.
     pub(super) fn terminate(&mut self, name: Name, token: Token, reason: ExitReason) {
+        // What was decided of a move before goes before.
+        while let Some(output) = self.handoff.poll_output() {
+            self.on_handoff(output);
+        }
         if !self.handoff.handle_terminate(&name, token, &reason, self.last.time) {
             self.out.push_back(Effect::Terminate { name, token, reason });
         }

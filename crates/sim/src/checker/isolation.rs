@@ -24,6 +24,8 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (at, op) in facts.history.ops.iter().enumerate() {
         let judged = match op.kind {
             OpKind::Start(_) | OpKind::Stop | OpKind::Locate | OpKind::Release => true,
+            // It ends when the process has come to rest.
+            OpKind::Move { .. } => false,
             OpKind::Call => !facts.history.paced,
             OpKind::Cast | OpKind::List => false,
         };

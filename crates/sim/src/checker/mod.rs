@@ -12,6 +12,7 @@
 //! | `bounds` | a table beyond its limit; a node that lives and is taken for dead (P9, I11) |
 //! | `isolation` | a name that waits for another name's user code (P12) |
 //! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
+//! | `handoff` | a process that moves and does not go on where it stopped; an error that only a lost node gives (P3) |
 //! | `world` | what the world itself found odd |
 //!
 //! What may be promised depends on the faults: a *crash-only* run had no cut, no pause and no change of lines, and
@@ -20,6 +21,7 @@
 
 mod bounds;
 mod durability;
+mod handoff;
 mod instances;
 mod isolation;
 mod linear;
@@ -189,6 +191,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     bounds::check(&facts, &mut found);
     isolation::check(&facts, &mut found);
     moves::check(&facts, &mut found);
+    handoff::check(&facts, &mut found);
     found
 }
 

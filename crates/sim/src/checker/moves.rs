@@ -107,7 +107,10 @@ fn check_names(facts: &Facts<'_>, kill: &Kill, found: &mut Vec<Violation>) {
         let lives: Vec<_> = lives.iter().map(|life| &history.lives[*life as usize]).collect();
         let ran_there = lives.iter().any(|life| life.ended == Some((kill.at, End::NodeKilled)));
         let within = |at: Micros| at >= kill.at && at <= until;
-        let fresh = lives.iter().filter(|life| within(life.launched) && !life.in_place).count();
+        let fresh = lives
+            .iter()
+            .filter(|life| within(life.launched) && !life.in_place && life.moved_from.is_none())
+            .count();
         // Whoever was started, stopped, failed or crashed meanwhile had its own reasons.
         let asked = facts.ops[name].iter().any(|op| {
             let op = &history.ops[*op as usize];

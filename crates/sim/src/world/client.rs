@@ -95,6 +95,7 @@ impl World {
             OpKind::Locate => Ask::Locate,
             OpKind::Stop => Ask::Stop,
             OpKind::Release => Ask::Release,
+            OpKind::Move { to } => Ask::Move { to: self.machines[usize::from(to)].config.name.clone() },
         };
         self.request(host, want.name, ask, want.deadline, Asker::Op(op));
     }
@@ -140,6 +141,7 @@ impl World {
             Answer::Deadline(executed) => failed(ErrorCode::Deadline, executed),
             Answer::Unlinked => failed(ErrorCode::NodeLost, Executed::No),
             Answer::Overloaded => failed(ErrorCode::Overloaded, Executed::No),
+            Answer::Hindered(_) => failed(ErrorCode::Moving, Executed::No),
         };
         self.complete(op, outcome);
     }
@@ -176,6 +178,9 @@ impl World {
             // Mostly one node is the loud one, so that its connections have more to carry than they can.
             let host = if self.work_rng.below(4) == 0 { host } else { hosts[0] };
             return self.flood(host, client);
+        }
+        if self.plan.move_permille > 0 && self.work_rng.below(1000) < self.plan.move_permille {
+            return self.draw_move(host, client, name);
         }
         match self.work_rng.below(100) {
             0..4 => self.race(name, &hosts),

@@ -5,7 +5,7 @@ use whimbrel_core::delivery::{
     CallId, Ended, Expires, Here, Lane, Packet, Port, PortOutput, Room, Sent, Signal, Whereabouts,
 };
 use whimbrel_core::directory::Answer;
-use whimbrel_core::wire::Control;
+use whimbrel_core::wire::{Body, Control};
 
 use super::World;
 use super::instance::Instance;
@@ -23,9 +23,9 @@ pub(crate) struct Message {
     pub(crate) quit: bool,
     pub(crate) reply: Option<(Incarnation, CallId)>,
     /// Virtual time after which nobody waits.
-    until: Micros,
+    pub(super) until: Micros,
     /// The same on the clock of the node that holds it.
-    deadline: Option<Time>,
+    pub(super) deadline: Option<Time>,
 }
 
 impl Expires for Message {
@@ -42,16 +42,32 @@ impl Expires for Message {
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
     Control(Control),
-    Message { name: u32, packet: Packet<Message> },
-    Signal { name: u32, signal: Signal },
-    Reply { call: CallId, op: u32, failed: Option<(ErrorCode, Executed)> },
+    Message {
+        name: u32,
+        packet: Packet<Message>,
+    },
+    Signal {
+        name: u32,
+        signal: Signal,
+    },
+    Reply {
+        call: CallId,
+        op: u32,
+        failed: Option<(ErrorCode, Executed)>,
+    },
+    /// The message of this call is going to be at another node.
+    CallMoved {
+        call: CallId,
+        to: Incarnation,
+    },
 }
 
 impl Frame {
-    const fn lane(&self) -> Lane {
+    fn lane(&self) -> Lane {
         match self {
+            Frame::Control(Control { body: Body::Handoff(message), .. }) if message.is_bulk() => Lane::Bulk,
             Frame::Control(_) | Frame::Signal { .. } => Lane::Control,
-            Frame::Message { .. } | Frame::Reply { .. } => Lane::Messages,
+            Frame::Message { .. } | Frame::Reply { .. } | Frame::CallMoved { .. } => Lane::Messages,
         }
     }
 }
@@ -417,6 +433,11 @@ impl World {
                 self.stats.events += 1;
                 self.tell(host, 8, u64::from(op), || format!("<- {from}: reply {op} {failed:?}"));
                 self.on_reply(host, call, op, failed);
+            }
+            Frame::CallMoved { call, to } => {
+                self.stats.events += 1;
+                self.tell(host, 20, call.as_u64(), || format!("<- {from}: a call goes to {to}"));
+                self.on_call_moved(host, call, to);
             }
         }
     }

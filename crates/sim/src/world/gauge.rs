@@ -5,6 +5,7 @@
 
 use whimbrel_core::base::limits::{ROUTE_MESSAGES_MAX, Usage};
 use whimbrel_core::delivery::Lane;
+use whimbrel_core::directory::Rebalance;
 
 use super::World;
 use super::exchange::Entry;
@@ -31,10 +32,15 @@ impl World {
     }
 
     pub(super) fn gauge_port(&mut self, host: u16, name: u32) {
+        // What a process brings along when it moves is exempt from the limit.
+        let moves = self.plan.rebalance != Rebalance::Off || self.plan.move_permille > 0;
         let Some(Entry { port, .. }) = self.shell(host).and_then(|shell| shell.entries.get(&name)) else {
             return;
         };
-        let mailbox = port.inbox().map(|inbox| Usage::new("mailbox", inbox.len(), inbox.limits().messages));
+        let mailbox = port
+            .inbox()
+            .filter(|_| !moves)
+            .map(|inbox| Usage::new("mailbox", inbox.len(), inbox.limits().messages));
         let route = port.route().map(|route| Usage::new("route", route.len(), ROUTE_MESSAGES_MAX));
         for row in mailbox.into_iter().chain(route) {
             self.gauge(host, row);

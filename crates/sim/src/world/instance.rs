@@ -1,6 +1,7 @@
 //! Simulated processes: `init` and handlers that take time, fail and panic, as a host's shell runs them.
 
-use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Token};
+use whimbrel_core::base::hash::mix;
+use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Incarnation, Name, Token};
 use whimbrel_core::delivery::{Inbox, MailboxLimits};
 use whimbrel_core::directory::{Launch, Record};
 use whimbrel_core::node::Input;
@@ -12,10 +13,12 @@ use crate::history::{End, Handled, Life, SECOND};
 
 /// What a process is doing.
 #[derive(Debug)]
-enum Doing {
+pub(super) enum Doing {
     Init,
     Waiting,
     Handling(Message),
+    /// Sealed, on its way to another node.
+    AtRest,
     /// Told to end; says so when its time has come.
     Ending,
 }
@@ -23,18 +26,34 @@ enum Doing {
 /// A process of this node.
 #[derive(Debug)]
 pub(super) struct Instance {
-    life: u32,
-    token: Token,
-    doing: Doing,
+    pub(super) life: u32,
+    pub(super) token: Token,
+    pub(super) doing: Doing,
     /// Told to end as soon as the handler returns.
-    terminate: Option<ExitReason>,
+    pub(super) terminate: Option<ExitReason>,
+    /// The attempt to move it, and where to.
+    pub(super) moves: Option<(Token, Incarnation)>,
     /// `init` fails in the end.
     fails: bool,
+}
+
+impl Instance {
+    fn new(life: u32, token: Token, doing: Doing, fails: bool) -> Self {
+        Self { life, token, doing, terminate: None, moves: None, fails }
+    }
+
+    /// One that came from another node.
+    pub(super) fn arrived(life: u32, token: Token) -> Self {
+        Self::new(life, token, Doing::Waiting, false)
+    }
 }
 
 impl World {
     /// Runs `init` of a new life.
     pub(super) fn launch(&mut self, host: u16, record: &Record, launch: Launch) {
+        if launch == Launch::Arrived {
+            return self.run_arrival(host, record);
+        }
         let name = self.name_id(&record.name);
         let life = self.history.lives.len() as u32;
         let in_place = matches!(launch, Launch::InPlace { .. });
@@ -47,14 +66,18 @@ impl World {
             policy: record.policy,
             request: record.request,
             in_place,
+            moved_from: None,
             launched: self.now,
             running: None,
+            sealed: None,
             ended: None,
+            state: 0,
+            state_at_start: 0,
         });
         self.tell(host, 9, record.token.as_u64(), || format!("launch {} {:?}", record.name, record.token));
         self.prepare_inbox(host, name, record, launch);
         let fails = self.init_fails(name);
-        let instance = Instance { life, token: record.token, doing: Doing::Init, terminate: None, fails };
+        let instance = Instance::new(life, record.token, Doing::Init, fails);
         if let Some(entry) = self.entry(host, name) {
             entry.instance = Some(instance);
         }
@@ -169,8 +192,11 @@ impl World {
 
     /// A process takes the next message, if it waits for one.
     pub(super) fn wake_instance(&mut self, host: u16, name: u32) {
-        let waits =
-            |instance: &Instance| matches!(instance.doing, Doing::Waiting) && instance.terminate.is_none();
+        let waits = |instance: &Instance| {
+            matches!(instance.doing, Doing::Waiting)
+                && instance.terminate.is_none()
+                && instance.moves.is_none()
+        };
         let Some(entry) = self.shell(host).and_then(|shell| shell.entries.get_mut(&name)) else { return };
         if !entry.instance.as_ref().is_some_and(waits) {
             return;
@@ -196,6 +222,8 @@ impl World {
         let op = message.op;
         instance.doing = Doing::Handling(message);
         self.history.handled.push(Handled { op, life, at: self.now });
+        let state = &mut self.history.lives[life as usize].state;
+        *state = mix(*state ^ u64::from(op));
         self.tell(host, 10, u64::from(op), || format!("life {life} handles {op}"));
         let slow = name < self.plan.odd_names && self.plan.slow_handler_max > 0;
         let most = if slow { self.plan.slow_handler_max } else { self.plan.handler_max };
@@ -220,6 +248,8 @@ impl World {
         } else if message.quit {
             self.stats.mark("normal_exit");
             self.exit(host, life, End::Normal, ExitReason::Normal);
+        } else if self.instance(host, life).is_some_and(|instance| instance.moves.is_some()) {
+            self.seal(host, name);
         } else {
             self.wake_instance(host, name);
         }
@@ -265,6 +295,11 @@ impl World {
         };
         let life = instance.life;
         if instance.terminate.replace(reason.clone()).is_some() {
+            return;
+        }
+        if matches!(instance.doing, Doing::AtRest) {
+            let text = format!("life {life} is told to end while it is on its way");
+            self.history.oddities.push(text);
             return;
         }
         if matches!(instance.doing, Doing::Waiting) {

@@ -22,6 +22,7 @@ mod gauge;
 mod handshake;
 mod healing;
 mod instance;
+mod moves;
 mod network;
 mod queue;
 mod session;
@@ -250,6 +251,7 @@ impl World {
             | Event::InitDone(home, _)
             | Event::HandlerDone(home, _)
             | Event::Terminated(home, _)
+            | Event::Made(home, ..)
             | Event::Ambush(home)
             | Event::Gone(home) => Some((home.host, Some(home.generation))),
             Event::GiveUp { conn, end } => {
@@ -295,6 +297,7 @@ impl World {
             Event::InitDone(home, life) => self.on_init_done(home.host, life),
             Event::HandlerDone(home, life) => self.on_handler_done(home.host, life),
             Event::Terminated(home, life) => self.on_terminated(home.host, life),
+            Event::Made(home, name, attempt) => self.on_made(home.host, name, attempt),
             Event::Arrive { conn, direction } => self.on_arrive(conn, usize::from(direction)),
             Event::GiveUp { conn, end } => self.on_give_up(conn, usize::from(end)),
             Event::DialTimeout { conn } => self.on_dial_timeout(conn),
@@ -354,6 +357,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     config.slots = plan.slots;
     config.replicas = plan.replicas;
     config.limits = plan.limits;
+    config.rebalance = plan.rebalance;
     config.mutants = plan.mutants;
     if host >= plan.pure_clients {
         config.kinds = vec![kind.clone()];

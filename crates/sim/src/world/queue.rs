@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use whimbrel_core::base::Incarnation;
+use whimbrel_core::base::{Incarnation, Token};
 
 use crate::history::Micros;
 
@@ -35,6 +35,8 @@ pub(crate) enum Event {
     HandlerDone(Home, u32),
     /// A life that was told to end has ended.
     Terminated(Home, u32),
+    /// A process on its way in was made.
+    Made(Home, u32, Token),
     /// The next item of one direction of a connection arrives.
     Arrive { conn: u32, direction: u8 },
     /// One end gives up a connection on which nothing moves.

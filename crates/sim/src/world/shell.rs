@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use whimbrel_core::base::{Address, ExitReason, Incarnation, Now, Time};
+use whimbrel_core::base::{Address, ExitReason, Hindrance, Incarnation, Now, Time};
 use whimbrel_core::delivery::{Calls, Epochs};
 use whimbrel_core::directory::{Answer, Ask, Filter};
 use whimbrel_core::node::{Config, Effect, Event as NodeEvent, Input, Node};
@@ -16,6 +16,7 @@ use whimbrel_core::wire::Control;
 use super::World;
 use super::exchange::{Entry, Frame};
 use super::gauge::CALLS_MAX;
+use super::moves::Arrival;
 use super::queue::{Event, Home};
 use super::session::{Dial, Session};
 use crate::history::{Installed, MILLI, Micros, NEVER, SECOND};
@@ -42,6 +43,8 @@ pub(super) struct Shell {
     pub(super) lives: Vec<Incarnation>,
     pub(super) epochs: Epochs,
     pub(super) entries: BTreeMap<u32, Entry>,
+    /// Processes that were made from an image and are at rest, by name.
+    pub(super) arrivals: BTreeMap<u32, Arrival>,
     pub(super) calls: Calls<u32>,
     pub(super) calls_wake: Micros,
     pub(super) sessions: BTreeMap<Incarnation, Session>,
@@ -176,6 +179,7 @@ impl World {
             lives: Vec::new(),
             epochs: Epochs::new(),
             entries: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             calls: Calls::new(0, CALLS_MAX, self.plan.mutants),
             calls_wake: NEVER,
             sessions: BTreeMap::new(),
@@ -296,6 +300,11 @@ impl World {
             Effect::ViewInstalled(view) => self.on_view(host, &view),
             Effect::Launch { record, launch } => self.launch(host, &record, launch),
             Effect::Terminate { name, token, reason } => self.terminate(host, &name, token, &reason),
+            Effect::Capture { name, token, attempt, to } => self.capture(host, &name, token, attempt, to),
+            Effect::Release { name, attempt } => self.release(host, &name, attempt),
+            Effect::Depart { name, attempt, .. } => self.depart(host, &name, attempt),
+            Effect::Install { passage, image } => self.install(host, &passage, &image),
+            Effect::Uninstall { name, attempt } => self.uninstall(host, &name, attempt),
             Effect::Discard { name, token, code } => self.discard(host, &name, token, code),
             Effect::Retoken { name, old, new } => self.retoken(host, &name, old, new),
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
@@ -415,6 +424,8 @@ impl World {
                 let name = self.name_id(&name);
                 self.history.suspected.push((name, now));
             }
+            NodeEvent::Moved { .. } => self.stats.mark("move_committed"),
+            NodeEvent::MoveCalledOff { why, .. } => self.stats.mark(called_off(why)),
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
         }
@@ -477,6 +488,22 @@ impl World {
     }
 }
 
+/// The mark of a move that was called off.
+const fn called_off(why: Hindrance) -> &'static str {
+    match why {
+        Hindrance::Busy => "move_off_busy",
+        Hindrance::Leaving => "move_off_leaving",
+        Hindrance::Stays => "move_off_stays",
+        Hindrance::Slow => "move_off_slow",
+        Hindrance::Unreadable => "move_off_unreadable",
+        Hindrance::Lost => "move_off_lost",
+        Hindrance::Ended => "move_off_ended",
+        Hindrance::UnknownKind | Hindrance::AtCapacity | Hindrance::TooLarge | Hindrance::Unencodable => {
+            "move_off_otherwise"
+        }
+    }
+}
+
 /// A small number for the trace hash.
 fn tag_of(input: &Input) -> u64 {
     match input {
@@ -493,5 +520,7 @@ fn tag_of(input: &Input) -> u64 {
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Leave => 13,
+        Input::Captured { attempt, .. } => 14 ^ (attempt.as_u64() << 8),
+        Input::Installed { attempt, .. } => 15 ^ (attempt.as_u64() << 8),
     }
 }

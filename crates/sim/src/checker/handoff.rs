@@ -1,0 +1,65 @@
+//! A process that moves goes on where it stopped, and nobody pays for it.
+//!
+//! Judged: the life at the target begins with the state in which the life at the source ended, so nothing was handled
+//! there after the capture; a life moves to one place. In runs in which no node dies, leaves, freezes or is cut, no
+//! message ends with an error that only a lost node gives (P3).
+//! Loosened: a message that a moving name turned away, and that was then stopped, may end so; a life whose move was committed while its host was already out of the view may go on in a line of its own.
+
+use std::collections::BTreeMap;
+
+use whimbrel_core::base::ErrorCode;
+
+use super::{Facts, Violation, ms, violated};
+
+const NAME: &str = "handoff";
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    check_state(facts, found);
+    if facts.crash_only && facts.history.kills.is_empty() && facts.history.leaves.is_empty() {
+        check_errors(facts, found);
+    }
+}
+
+fn check_state(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    let mut gone: BTreeMap<u32, usize> = BTreeMap::new();
+    for (at, life) in history.lives.iter().enumerate() {
+        let Some(from) = life.moved_from else { continue };
+        let source = &history.lives[from as usize];
+        let name = history.name(life.name as usize as u32);
+        if let Some(other) = gone.insert(from, at)
+            && facts.crash_only
+        {
+            let text = format!("life {from} of {name} moved to two places: lives {other} and {at}");
+            violated(found, NAME, text);
+        }
+        if source.state != life.state_at_start && facts.crash_only {
+            let text = format!(
+                "{name} begins on n{} at {} with another state than it had on n{}",
+                life.host + 1,
+                ms(life.launched),
+                source.host + 1
+            );
+            violated(found, NAME, text);
+        }
+    }
+}
+
+fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    for (at, op) in facts.history.ops.iter().enumerate() {
+        let letter = op.dead_letter.map(|(_, code, executed)| (code, executed));
+        let lost = |(code, _): &(ErrorCode, _)| *code == ErrorCode::NodeLost;
+        let name = op.name as usize;
+        let until = op.deadline.max(letter.map_or(0, |_| op.dead_letter.map_or(0, |(at, ..)| at)));
+        // What was turned away by a gate that then closed for good may have been admitted, for all its sender knows.
+        let ends =
+            facts.stop_between(name, op.invoked, until) || facts.ended_between(name, op.invoked, until);
+        if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
+            && !ends
+        {
+            let name = facts.history.name(op.name);
+            let text = format!("message {at} to {name} ends {code}, {executed:?}, and no node was lost");
+            return violated(found, NAME, text);
+        }
+    }
+}
