@@ -466,9 +466,8 @@ impl Directory {
     }
 
     pub(super) fn on_offered(&mut self, name: &Name, token: Token) {
-        if let Some(hosted) = self.hosted_as(name)
-            && std::mem::take(&mut hosted.offered)
-        {
+        if let Some(hosted) = self.hosted_as(name) {
+            hosted.offered = false;
             self.tell(Output::Kept { name: name.clone() });
         }
         if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {

@@ -110,6 +110,8 @@ pub enum Output {
     Release { name: Name, token: Token, attempt: Token, ends: Option<ExitReason> },
     /// The process runs at the target: what is left of it here goes.
     Depart { name: Name, token: Token, attempt: Token, to: Incarnation },
+    /// The process ends here without a word about its mailbox, which may have gone to another line.
+    Abandon { name: Name, token: Token, attempt: Token, to: Incarnation, reason: ExitReason },
     /// Make the process from its image, at rest. Ends in `handle_installed`.
     Install { passage: Passage, image: Bytes },
     /// Nothing comes of this one.
@@ -258,7 +260,7 @@ impl Handoff {
 
     /// Whatever moved out under this name goes on here: an owner of a new line has judged it.
     pub fn handle_kept(&mut self, name: &Name, now: Time) {
-        self.source_event(name, SourceEvent::Aborted, now);
+        self.source_event(name, SourceEvent::Kept, now);
     }
 
     /// The process ended here by itself.
@@ -273,6 +275,14 @@ impl Handoff {
         let Some(outbound) = self.outbound.get_mut(name).filter(|o| o.order.token == token) else {
             return false;
         };
+        if outbound.state == Source::Judged {
+            // This is the judgement. Whether the other line handles its mailbox nobody here can know.
+            let Order { attempt, to, .. } = outbound.order;
+            let name = name.clone();
+            self.outbound.remove(&name);
+            self.tell(Output::Abandon { name, token, attempt, to, reason: reason.clone() });
+            return true;
+        }
         if outbound.state.is_sealed() {
             outbound.ends.get_or_insert(reason.clone());
             return true;

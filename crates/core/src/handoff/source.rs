@@ -17,6 +17,7 @@
 //!   Installing,
 //!   Deciding     line left                        Judged       waits for an owner of the new line
 //!   others       line left                        -            the process goes on
+//!   Judged       kept                             -            the process goes on
 //! ```
 //!
 //! *Invariant:* from `Installing` on the process is sealed, and nothing but a decision of an owner unseals it.
@@ -76,6 +77,7 @@ pub(super) enum SourceEvent {
     Aborted,
     Ended,
     LineLeft,
+    Kept,
     TooLate,
     Repeat,
 }
@@ -197,6 +199,9 @@ impl Source {
             (Source::Reserving, SourceEvent::Aborted) => (None, vec![cancel()]),
             (_, SourceEvent::Aborted) => (None, vec![Release, cancel()]),
             (_, SourceEvent::Ended) => (None, vec![cancel()]),
+            (Source::Judged, SourceEvent::Kept) => (None, vec![Release]),
+            // Said late, of an offer before.
+            (same, SourceEvent::Kept) => (Some(same), Vec::new()),
 
             (Source::Reserving, SourceEvent::Reserved) => (Some(Source::Quiescing), vec![Capture]),
             (Source::Reserving, SourceEvent::Refused(why)) => (None, vec![call_off(why)]),

@@ -64,6 +64,7 @@ fn the_source_follows_its_table() {
             SourceEvent::Aborted,
             SourceEvent::Ended,
             SourceEvent::LineLeft,
+            SourceEvent::Kept,
             SourceEvent::TooLate,
             SourceEvent::Repeat,
         ]

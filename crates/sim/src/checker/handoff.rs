@@ -51,9 +51,8 @@ fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let lost = |(code, _): &(ErrorCode, _)| *code == ErrorCode::NodeLost;
         let name = op.name as usize;
         let until = op.deadline.max(letter.map_or(0, |_| op.dead_letter.map_or(0, |(at, ..)| at)));
-        // What was turned away by a gate that then closed for good may have been admitted, for all its sender knows.
-        let ends =
-            facts.stop_between(name, op.invoked, until) || facts.ended_between(name, op.invoked, until);
+        // A sender may still believe the name where it ran before it was stopped: what it has on the way there then may have been admitted, for all it knows.
+        let ends = facts.stop_between(name, 0, until) || facts.ended_between(name, 0, until);
         if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
             && !ends
         {
