@@ -1,6 +1,21 @@
-//! Why a move did not happen.
+//! What becomes of an attempt to move a process, and why nothing came of it.
 
 use minicbor::{Decode, Encode};
+
+/// What became of an attempt to move a process, as its owner tells the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Decision {
+    /// It runs at the target.
+    #[n(0)]
+    Committed,
+    /// It goes on at the source.
+    #[n(1)]
+    Aborted,
+    /// The name is another life's by now; nobody knows any more which of both it was.
+    #[n(2)]
+    Superseded,
+}
 
 /// Why a process was not moved. It runs on where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use super::copy::Mark;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
-use crate::base::{ErrorCode, ExitReason, Hindrance, Name, RequestId, SlotId, Token};
+use crate::base::{Decision, ErrorCode, ExitReason, Hindrance, Name, RequestId, SlotId, Token};
 use crate::view::ViewId;
 
 /// One change of a copy.
@@ -384,9 +384,9 @@ pub enum Message {
         /// The attempt.
         #[n(1)]
         attempt: Token,
-        /// The process runs at the target; or else where it was.
+        /// What became of it.
         #[n(2)]
-        committed: bool,
+        decision: Decision,
     },
     /// The source is gone: is the whole process with you?
     #[n(33)]

@@ -48,7 +48,8 @@ use std::time::Duration;
 
 use crate::base::limits::{Limits, MEMBERS_MAX};
 use crate::base::{
-    ErrorCode, ExitReason, Hindrance, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
+    Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId,
+    Time, Token,
 };
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
@@ -101,7 +102,7 @@ pub enum Output {
     /// The owner wants this process of this node moved.
     Move { record: Arc<Record> },
     /// The owner's decision on a move of a process of this node.
-    Decided { name: Name, attempt: Token, committed: bool },
+    Decided { name: Name, attempt: Token, decision: Decision },
     /// The life that was offered goes on here.
     Kept { name: Name },
     /// The owner asks whether a process on its way in is here as a whole.
@@ -464,8 +465,8 @@ impl Directory {
             Message::CallOff { name, gate, attempt, why, .. } => {
                 self.on_call_off(from, name, gate, attempt, why, now);
             }
-            Message::Decided { name, attempt, committed } => {
-                self.tell(Output::Decided { name, attempt, committed });
+            Message::Decided { name, attempt, decision } => {
+                self.tell(Output::Decided { name, attempt, decision });
             }
             Message::AskHolds { name, attempt } => self.tell(Output::AskHolds { from, name, attempt }),
             Message::Holds { name, attempt, whole } => self.on_holds(from, name, attempt, whole, now),

@@ -20,7 +20,7 @@ use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::MOVES_OWNED_MAX;
-use crate::base::{Hindrance, Incarnation, Mutant, Name, NodeName, RequestId, SlotId, Time, Token};
+use crate::base::{Decision, Hindrance, Incarnation, Mutant, Name, NodeName, RequestId, SlotId, Time, Token};
 
 /// Before the second try to move a name; doubled each time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -194,11 +194,14 @@ impl Directory {
         }
     }
 
-    /// What became of a closed attempt: the process is where it was, if the record still means that very one. If not, it
-    /// was committed, and other things may have become of it since.
+    /// What became of a closed attempt, as far as the record tells: the gate is the process's own, wherever it runs.
     fn tell_decided(&mut self, source: Incarnation, name: Name, gate: Token, attempt: Token) {
-        let committed = self.record(&name).is_none_or(|record| record.host != source || record.gate != gate);
-        self.send(source, Message::Decided { name, attempt, committed });
+        let decision = match self.record(&name) {
+            Some(record) if record.gate == gate && record.host == source => Decision::Aborted,
+            Some(record) if record.gate == gate => Decision::Committed,
+            Some(_) | None => Decision::Superseded,
+        };
+        self.send(source, Message::Decided { name, attempt, decision });
     }
 
     fn commit(&mut self, slot: SlotId, mut record: Record, now: Time) {
@@ -217,7 +220,7 @@ impl Directory {
         self.event(DirectoryEvent::Moved { name: name.clone(), from: source, to: target });
         let mut after = vec![After::Grant(Box::new(record.clone()))];
         if self.is_member(source) {
-            after.push(After::Decided(source, name.clone(), attempt, true));
+            after.push(After::Decided(source, name.clone(), attempt, Decision::Committed));
         }
         after.push(After::Wake(name));
         self.write(slot, Change::Put(record), after, now);
@@ -242,7 +245,7 @@ impl Directory {
             *tries = tries.saturating_add(1);
             self.moves.later.insert((now + delay, name.clone()));
         }
-        let mut after = vec![After::Decided(source, name.clone(), attempt, false)];
+        let mut after = vec![After::Decided(source, name.clone(), attempt, Decision::Aborted)];
         if self.is_member(target) {
             after.push(After::Dismiss(target, name.clone(), attempt));
         }

@@ -7,7 +7,7 @@ use super::record::{Record, RecordState};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::LOSERS_MAX;
-use crate::base::{ExitReason, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{Decision, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Of the lives of lost conflicts, those of one host: one that invents names takes no room from others.
 pub(super) const LOSERS_PER_HOST_MAX: usize = 8_192;
@@ -56,7 +56,7 @@ impl Directory {
         let Record { name, token, moving, .. } = offered;
         if let Some(moving) = moving {
             let (name, attempt) = (name.clone(), moving.attempt);
-            self.send(from, Message::Decided { name, attempt, committed: true });
+            self.send(from, Message::Decided { name, attempt, decision: Decision::Committed });
         }
         self.end_loser(from, name.clone(), token, now);
         self.send(from, Message::Offered { name, token });

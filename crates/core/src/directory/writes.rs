@@ -11,7 +11,9 @@ use super::record::{Record, RecordState};
 use super::request::Answer;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::FILL_BYTES_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token};
+use crate::base::{
+    Decision, ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token,
+};
 
 /// What hangs on a write: done once every backup has it.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(super) enum After {
     Retoken(Incarnation, Name, Token, Token),
     Offered(Incarnation, Name, Token),
     Move(Box<Record>),
-    Decided(Incarnation, Name, Token, bool),
+    Decided(Incarnation, Name, Token, Decision),
     Dismiss(Incarnation, Name, Token),
     /// Those who wait for this name are looked at again.
     Wake(Name),
@@ -177,8 +179,8 @@ impl Directory {
             After::Retoken(host, name, old, new) => self.send(host, Message::Retoken { name, old, new }),
             After::Offered(host, name, token) => self.send(host, Message::Offered { name, token }),
             After::Move(record) => self.send(record.host, Message::Move(*record)),
-            After::Decided(source, name, attempt, committed) => {
-                self.send(source, Message::Decided { name, attempt, committed });
+            After::Decided(source, name, attempt, decision) => {
+                self.send(source, Message::Decided { name, attempt, decision });
             }
             After::Dismiss(target, name, attempt) => self.send(target, Message::Dismiss { name, attempt }),
             After::Wake(name) => self.wake(slot, &name, now),

@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::base::limits::{IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, Usage};
-use crate::base::{Bytes, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Time, Token};
+use crate::base::{Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Time, Token};
 use crate::view::View;
 use source::{Source, SourceEffect, SourceEvent};
 use target::{Target, TargetEffect, TargetEvent};
@@ -110,8 +110,8 @@ pub enum Output {
     Release { name: Name, token: Token, attempt: Token, ends: Option<ExitReason> },
     /// The process runs at the target: what is left of it here goes.
     Depart { name: Name, token: Token, attempt: Token, to: Incarnation },
-    /// The process ends here without a word about its mailbox, which may have gone to another line.
-    Abandon { name: Name, token: Token, attempt: Token, to: Incarnation, reason: ExitReason },
+    /// The process ends here. What is in its mailbox may be handled elsewhere.
+    Abandon { name: Name, token: Token, attempt: Token, reason: ExitReason },
     /// Make the process from its image, at rest. Ends in `handle_installed`.
     Install { passage: Passage, image: Bytes },
     /// Nothing comes of this one.
@@ -204,7 +204,7 @@ impl Handoff {
             }
             // The earlier attempt is over, and the word of it was lost.
             let name = order.name.clone();
-            self.source_event(&name, SourceEvent::Aborted, now);
+            self.source_event(&name, SourceEvent::Decided(Decision::Aborted), now);
         }
         if self.outbound.len() >= MOVES_OUT_MAX {
             // The owner says it again.
@@ -251,10 +251,9 @@ impl Handoff {
     }
 
     /// The owner's decision.
-    pub fn handle_decided(&mut self, name: &Name, attempt: Token, committed: bool, now: Time) {
+    pub fn handle_decided(&mut self, name: &Name, attempt: Token, decision: Decision, now: Time) {
         if self.outbound.get(name).is_some_and(|outbound| outbound.order.attempt == attempt) {
-            let event = if committed { SourceEvent::Committed } else { SourceEvent::Aborted };
-            self.source_event(name, event, now);
+            self.source_event(name, SourceEvent::Decided(decision), now);
         }
     }
 
@@ -276,11 +275,8 @@ impl Handoff {
             return false;
         };
         if outbound.state == Source::Judged {
-            // This is the judgement. Whether the other line handles its mailbox nobody here can know.
-            let Order { attempt, to, .. } = outbound.order;
-            let name = name.clone();
-            self.outbound.remove(&name);
-            self.tell(Output::Abandon { name, token, attempt, to, reason: reason.clone() });
+            outbound.ends = Some(reason.clone());
+            self.source_event(name, SourceEvent::Decided(Decision::Superseded), now);
             return true;
         }
         if outbound.state.is_sealed() {
@@ -474,6 +470,10 @@ impl Handoff {
             SourceEffect::Capture => self.tell(Output::Capture { name, token, attempt, to }),
             SourceEffect::Release => {
                 self.tell(Output::Release { name, token, attempt, ends: ends.clone() });
+            }
+            SourceEffect::Abandon => {
+                let reason = ends.clone().unwrap_or(ExitReason::ConflictLost);
+                self.tell(Output::Abandon { name, token, attempt, reason });
             }
             SourceEffect::Depart => self.tell(Output::Depart { name, token, attempt, to }),
             SourceEffect::Ask(plea) => self.tell(Output::Ask { name, token, attempt, plea }),

@@ -12,6 +12,7 @@
 //!   Installing   refused, too late, target lost   Deciding     asks the owner to call it off
 //!   Deciding     committed                        -            the process is gone
 //!   any          aborted                          -            the process goes on; tells the target
+//!   Installing.. superseded                       -            the process ends; its mailbox ends Unknown
 //!   any          repeat                           same         says it again
 //!   any          ended                            -            tells the target
 //!   Installing,
@@ -28,7 +29,7 @@ use super::message::Message;
 use super::{INSTALL_MAX, Order, Plea, QUIESCE_MAX, RESERVE_MAX};
 use crate::base::hash::hash;
 use crate::base::limits::IMAGE_CHUNK_BYTES;
-use crate::base::{Bytes, Hindrance, Mutant, Mutants};
+use crate::base::{Bytes, Decision, Hindrance, Mutant, Mutants};
 
 /// Parts under way without an answer.
 const CHUNKS_UNANSWERED: u32 = 4;
@@ -73,8 +74,7 @@ pub(super) enum SourceEvent {
     Taken(u32),
     Installed,
     TargetLost,
-    Committed,
-    Aborted,
+    Decided(Decision),
     Ended,
     LineLeft,
     Kept,
@@ -89,6 +89,7 @@ pub(super) enum SourceEffect {
     Capture,
     Release,
     Depart,
+    Abandon,
     Ask(Plea),
 }
 
@@ -190,14 +191,17 @@ impl Source {
 
     /// The next state, none when it is over, and what is to be done.
     pub(super) fn on(self, event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
-        use SourceEffect::{Capture, Depart, Release};
+        use SourceEffect::{Abandon, Capture, Depart, Release};
         let cancel =
             || SourceEffect::Send(Message::Cancel { name: order.name.clone(), attempt: order.attempt });
         let call_off = |why| SourceEffect::Ask(Plea::CallOff(why));
         match (self, event) {
-            (_, SourceEvent::Committed) => (None, vec![Depart]),
-            (Source::Reserving, SourceEvent::Aborted) => (None, vec![cancel()]),
-            (_, SourceEvent::Aborted) => (None, vec![Release, cancel()]),
+            (_, SourceEvent::Decided(Decision::Committed)) => (None, vec![Depart]),
+            (Source::Reserving, SourceEvent::Decided(_)) => (None, vec![cancel()]),
+            (Source::Quiescing, SourceEvent::Decided(_)) | (_, SourceEvent::Decided(Decision::Aborted)) => {
+                (None, vec![Release, cancel()])
+            }
+            (_, SourceEvent::Decided(Decision::Superseded)) => (None, vec![Abandon, cancel()]),
             (_, SourceEvent::Ended) => (None, vec![cancel()]),
             (Source::Judged, SourceEvent::Kept) => (None, vec![Release]),
             // Said late, of an offer before.

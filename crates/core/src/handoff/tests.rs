@@ -60,8 +60,9 @@ fn the_source_follows_its_table() {
             SourceEvent::Taken(10),
             SourceEvent::Installed,
             SourceEvent::TargetLost,
-            SourceEvent::Committed,
-            SourceEvent::Aborted,
+            SourceEvent::Decided(Decision::Committed),
+            SourceEvent::Decided(Decision::Aborted),
+            SourceEvent::Decided(Decision::Superseded),
             SourceEvent::Ended,
             SourceEvent::LineLeft,
             SourceEvent::Kept,
@@ -174,9 +175,11 @@ impl Pair {
                 }
                 Output::Ask { name, attempt, plea, .. } => {
                     self.told.push(format!("{plea:?}"));
-                    self.nodes[at].handle_decided(&name, attempt, plea == Plea::Commit, now);
+                    let decision = if plea == Plea::Commit { Decision::Committed } else { Decision::Aborted };
+                    self.nodes[at].handle_decided(&name, attempt, decision, now);
                 }
                 Output::Depart { .. } => self.told.push("gone".into()),
+                Output::Abandon { .. } => self.told.push("ends".into()),
                 Output::Release { .. } => self.told.push("goes on".into()),
                 Output::Held { .. } => self.told.push("held".into()),
                 Output::NotHeld { .. } | Output::Uninstall { .. } => self.told.push("undone".into()),
@@ -243,7 +246,7 @@ fn a_process_that_has_left_in_part_does_not_end_before_its_move() {
     assert!(source.is_leaving(&name(), order().token));
     source.handle_captured(&name(), order().attempt, Ok(pair.image.clone()), pair.now);
     assert!(source.handle_terminate(&name(), order().token, &stop, pair.now), "it waits");
-    source.handle_decided(&name(), order().attempt, false, pair.now);
+    source.handle_decided(&name(), order().attempt, Decision::Aborted, pair.now);
     let released = std::iter::from_fn(|| source.poll_output())
         .any(|output| matches!(output, Output::Release { ends: Some(ExitReason::Shutdown), .. }));
     assert!(released, "it goes on, and ends");

@@ -245,6 +245,16 @@ pub enum Effect {
         /// Where it runs.
         to: Incarnation,
     },
+    /// The process, which was captured, ends here: its mailbox ends with `Stopped`, Unknown, since it may be handled
+    /// elsewhere. Then [`Input::Exited`].
+    Abandon {
+        /// The name.
+        name: Name,
+        /// The attempt to move it.
+        attempt: Token,
+        /// What it is told.
+        reason: ExitReason,
+    },
     /// Make a process from its image, at rest. Ends in [`Input::Installed`]; it runs with [`Launch::Arrived`].
     Install {
         /// What it is.

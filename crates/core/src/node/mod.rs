@@ -373,8 +373,8 @@ impl Node {
             Output::Launch { record, launch } => self.out.push_back(Effect::Launch { record, launch }),
             Output::Terminate { name, token, reason } => self.terminate(name, token, reason),
             Output::Move { record } => self.order_move(&record),
-            Output::Decided { name, attempt, committed } => {
-                self.handoff.handle_decided(&name, attempt, committed, self.last.time);
+            Output::Decided { name, attempt, decision } => {
+                self.handoff.handle_decided(&name, attempt, decision, self.last.time);
             }
             Output::Kept { name } => self.handoff.handle_kept(&name, self.last.time),
             Output::AskHolds { from, name, attempt } => {

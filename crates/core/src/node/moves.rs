@@ -74,9 +74,8 @@ impl Node {
                 self.directory.handle_departed(&name, token);
                 self.out.push_back(Effect::Depart { name, attempt, to });
             }
-            Output::Abandon { name, token, attempt, to, reason } => {
-                self.out.push_back(Effect::Depart { name: name.clone(), attempt, to });
-                self.directory.handle_exited(&name, token, reason, self.last.time);
+            Output::Abandon { name, attempt, reason, .. } => {
+                self.out.push_back(Effect::Abandon { name, attempt, reason });
             }
             Output::Install { passage, image } => self.out.push_back(Effect::Install { passage, image }),
             Output::Uninstall { name, attempt } => self.out.push_back(Effect::Uninstall { name, attempt }),

@@ -1,7 +1,7 @@
 //! Processes that move: captured at one node, made at another, as the shells of both do it.
 
 use minicbor::{Decode, Encode};
-use whimbrel_core::base::{Bytes, Hindrance, Incarnation, Name, Token};
+use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token};
 use whimbrel_core::delivery::{CallId, GateTable, Inbox, InboxImage, MailboxLimits};
 use whimbrel_core::directory::Record;
 use whimbrel_core::handoff::Passage;
@@ -163,6 +163,24 @@ impl World {
         self.stats.mark("move_departed");
         // What it holds is at the target.
         self.with_port(host, id, |port, here, out| drop(port.uninstall(here, out)));
+    }
+
+    /// The process ends, and what it has not read may be handled elsewhere.
+    pub(super) fn abandon(&mut self, host: u16, name: &Name, attempt: Token, reason: &ExitReason) {
+        let id = self.name_id(name);
+        let now = self.now;
+        let moves = |instance: &mut Instance| instance.moves.is_some_and(|(known, _)| known == attempt);
+        let Some(instance) = self.entry(host, id).and_then(|entry| entry.instance.take_if(moves)) else {
+            return self.stats.mark("abandon_of_nobody");
+        };
+        self.history.lives[instance.life as usize].ended = Some((now, End::Terminated));
+        self.stats.mark("move_abandoned");
+        let inbox = self.with_port(host, id, |port, here, out| port.uninstall(here, out)).flatten();
+        for message in inbox.into_iter().flat_map(Inbox::into_messages) {
+            self.answer(host, &message, Some((ErrorCode::Stopped, Executed::Unknown)));
+        }
+        let (name, token, reason) = (name.clone(), instance.token, reason.clone());
+        self.input(host, Input::Exited { name, token, reason });
     }
 
     /// Makes a process from its image, at rest.

@@ -303,6 +303,7 @@ impl World {
             Effect::Capture { name, token, attempt, to } => self.capture(host, &name, token, attempt, to),
             Effect::Release { name, attempt } => self.release(host, &name, attempt),
             Effect::Depart { name, attempt, .. } => self.depart(host, &name, attempt),
+            Effect::Abandon { name, attempt, reason } => self.abandon(host, &name, attempt, &reason),
             Effect::Install { passage, image } => self.install(host, &passage, &image),
             Effect::Uninstall { name, attempt } => self.uninstall(host, &name, attempt),
             Effect::Discard { name, token, code } => self.discard(host, &name, token, code),
