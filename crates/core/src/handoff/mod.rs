@@ -269,6 +269,13 @@ impl Handoff {
         }
     }
 
+    /// The life goes on under a higher token.
+    pub fn handle_retoken(&mut self, name: &Name, old: Token, new: Token) {
+        if let Some(outbound) = self.outbound.get_mut(name).filter(|o| o.order.token == old) {
+            outbound.order.token = new;
+        }
+    }
+
     /// The process is to end. True if it ends with the move, since a part of it has left.
     pub fn handle_terminate(&mut self, name: &Name, token: Token, reason: &ExitReason, now: Time) -> bool {
         let Some(outbound) = self.outbound.get_mut(name).filter(|o| o.order.token == token) else {

@@ -389,7 +389,10 @@ impl Node {
             Output::Discard { name, token, code } => {
                 self.out.push_back(Effect::Discard { name, token, code });
             }
-            Output::Retoken { name, old, new } => self.out.push_back(Effect::Retoken { name, old, new }),
+            Output::Retoken { name, old, new } => {
+                self.handoff.handle_retoken(&name, old, new);
+                self.out.push_back(Effect::Retoken { name, old, new });
+            }
             Output::Answer { request, name, answer } => {
                 self.out.push_back(Effect::Answer { request, name, answer });
             }
