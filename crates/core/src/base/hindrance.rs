@@ -17,6 +17,15 @@ pub enum Decision {
     Superseded,
 }
 
+/// Whose the unread messages of a process are that was captured and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unread {
+    /// Its own: the move was aborted.
+    Here,
+    /// Perhaps also another one's: the move may have been committed in another line, and they be handled there.
+    Elsewhere,
+}
+
 /// Why a process was not moved. It runs on where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]

@@ -17,7 +17,7 @@ pub mod token;
 pub use bytes::Bytes;
 pub use error::{ErrorCode, Executed, ExitReason};
 pub use few::Few;
-pub use hindrance::{Decision, Hindrance};
+pub use hindrance::{Decision, Hindrance, Unread};
 pub use id::{Address, Incarnation, NodeName, RequestId, SlotId};
 pub use mutant::{Mutant, Mutants};
 pub use name::{BadName, Kind, Name};

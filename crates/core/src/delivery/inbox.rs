@@ -361,12 +361,17 @@ impl<M: Expires> Inbox<M> {
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
     pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
-        let messages =
-            self.notices.take().into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect();
+        let messages = self.take_unread();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
         self.recall(signals);
         messages
+    }
+
+    /// Takes out all that waits, in order.
+    pub(super) fn take_unread(&mut self) -> Vec<M> {
+        let notices = self.notices.take();
+        notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect()
     }
 
     /// Admits and answers nothing until [`Inbox::unseal`]: the process is being moved.

@@ -280,6 +280,13 @@ impl<M: Parcel> Port<M> {
         }
     }
 
+    /// What the sealed mailbox holds may be handled by another life: it ends with `NodeLost`, Unknown.
+    pub fn disown_unread(&mut self, out: &mut PortOutput<M>) {
+        for message in self.inbox.as_mut().map(Inbox::take_unread).into_iter().flatten() {
+            out.end(message, ErrorCode::NodeLost, Executed::Unknown);
+        }
+    }
+
     /// Time has passed: asks for missing packets, ends what waits beyond its deadline, asks the owner again.
     pub fn poll(&mut self, here: &Here<'_>, out: &mut PortOutput<M>) {
         if let Some(inbox) = &mut self.inbox {

@@ -45,10 +45,24 @@ impl Directory {
             // The record is not run by anybody: the offered life goes on.
             return self.adopt_above(slot, from, offered, record.token, now);
         }
-        if record.gate == offered.gate && record.host != from && record.token > offered.token {
-            return self.end_moved_on(from, offered, now);
+        if record.gate == offered.gate && record.host != from && record.token != offered.token {
+            // Two stations of one way: the later one goes on.
+            return match record.token > offered.token {
+                true => self.end_moved_on(from, offered, now),
+                false => self.follow_to(slot, from, &record, offered, now),
+            };
         }
         self.on_conflict(slot, from, &record, offered, now);
+    }
+
+    /// The process has moved on to where it is offered from, and the record does not know of it.
+    fn follow_to(&mut self, slot: SlotId, to: Incarnation, record: &Record, offered: Record, now: Time) {
+        if self.is_member(record.host) {
+            let (name, attempt) = (record.name.clone(), offered.token);
+            self.send(record.host, Message::Decided { name, attempt, decision: Decision::Committed });
+            self.end_loser(record.host, record.name.clone(), record.token, now);
+        }
+        self.adopt(slot, to, offered, now);
     }
 
     /// The process has moved on from this life, whose host has not heard of it.

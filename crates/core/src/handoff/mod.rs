@@ -39,7 +39,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::base::limits::{IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, Usage};
-use crate::base::{Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Time, Token};
+use crate::base::{
+    Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Time, Token, Unread,
+};
 use crate::view::View;
 use source::{Source, SourceEffect, SourceEvent};
 use target::{Target, TargetEffect, TargetEvent};
@@ -107,7 +109,7 @@ pub enum Output {
     /// Bring this process to rest, seal its gate, make an image of it. Ends in `handle_captured`.
     Capture { name: Name, token: Token, attempt: Token, to: Incarnation },
     /// The process goes on here; or ends, since it was told to meanwhile.
-    Release { name: Name, token: Token, attempt: Token, ends: Option<ExitReason> },
+    Release { name: Name, token: Token, attempt: Token, unread: Unread, ends: Option<ExitReason> },
     /// The process runs at the target: what is left of it here goes.
     Depart { name: Name, token: Token, attempt: Token, to: Incarnation },
     /// The process ends here. What is in its mailbox may be handled elsewhere.
@@ -475,8 +477,8 @@ impl Handoff {
         match effect {
             SourceEffect::Send(message) => self.send(to, message),
             SourceEffect::Capture => self.tell(Output::Capture { name, token, attempt, to }),
-            SourceEffect::Release => {
-                self.tell(Output::Release { name, token, attempt, ends: ends.clone() });
+            SourceEffect::Release(unread) => {
+                self.tell(Output::Release { name, token, attempt, unread, ends: ends.clone() });
             }
             SourceEffect::Abandon => {
                 let reason = ends.clone().unwrap_or(ExitReason::ConflictLost);

@@ -18,7 +18,7 @@
 //!   Installing,
 //!   Deciding     line left                        Judged       waits for an owner of the new line
 //!   others       line left                        -            the process goes on
-//!   Judged       kept                             -            the process goes on
+//!   Judged       kept                             -            the process goes on; what it has not read ends Unknown
 //! ```
 //!
 //! *Invariant:* from `Installing` on the process is sealed, and nothing but a decision of an owner unseals it.
@@ -29,7 +29,7 @@ use super::message::Message;
 use super::{INSTALL_MAX, Order, Plea, QUIESCE_MAX, RESERVE_MAX};
 use crate::base::hash::hash;
 use crate::base::limits::IMAGE_CHUNK_BYTES;
-use crate::base::{Bytes, Decision, Hindrance, Mutant, Mutants};
+use crate::base::{Bytes, Decision, Hindrance, Mutant, Mutants, Unread};
 
 /// Parts under way without an answer.
 const CHUNKS_UNANSWERED: u32 = 4;
@@ -87,7 +87,7 @@ pub(super) enum SourceEvent {
 pub(super) enum SourceEffect {
     Send(Message),
     Capture,
-    Release,
+    Release(Unread),
     Depart,
     Abandon,
     Ask(Plea),
@@ -191,7 +191,8 @@ impl Source {
 
     /// The next state, none when it is over, and what is to be done.
     pub(super) fn on(self, event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
-        use SourceEffect::{Abandon, Capture, Depart, Release};
+        use SourceEffect::{Abandon, Capture, Depart};
+        const RELEASE: SourceEffect = SourceEffect::Release(Unread::Here);
         let cancel =
             || SourceEffect::Send(Message::Cancel { name: order.name.clone(), attempt: order.attempt });
         let call_off = |why| SourceEffect::Ask(Plea::CallOff(why));
@@ -199,11 +200,11 @@ impl Source {
             (_, SourceEvent::Decided(Decision::Committed)) => (None, vec![Depart]),
             (Source::Reserving, SourceEvent::Decided(_)) => (None, vec![cancel()]),
             (Source::Quiescing, SourceEvent::Decided(_)) | (_, SourceEvent::Decided(Decision::Aborted)) => {
-                (None, vec![Release, cancel()])
+                (None, vec![RELEASE, cancel()])
             }
             (_, SourceEvent::Decided(Decision::Superseded)) => (None, vec![Abandon, cancel()]),
             (_, SourceEvent::Ended) => (None, vec![cancel()]),
-            (Source::Judged, SourceEvent::Kept) => (None, vec![Release]),
+            (Source::Judged, SourceEvent::Kept) => (None, vec![SourceEffect::Release(Unread::Elsewhere)]),
             // Said late, of an offer before.
             (same, SourceEvent::Kept) => (Some(same), Vec::new()),
 
@@ -228,15 +229,15 @@ impl Source {
                 (Some(Source::Installing(upload)), parts)
             }
             (Source::Quiescing, SourceEvent::Captured(Err(why))) => {
-                (None, vec![Release, cancel(), call_off(why)])
+                (None, vec![RELEASE, cancel(), call_off(why)])
             }
             (Source::Quiescing, SourceEvent::TooLate) => {
-                (None, vec![Release, cancel(), call_off(Hindrance::Slow)])
+                (None, vec![RELEASE, cancel(), call_off(Hindrance::Slow)])
             }
             (Source::Quiescing, SourceEvent::TargetLost | SourceEvent::Refused(_)) => {
-                (None, vec![Release, cancel(), call_off(Hindrance::Lost)])
+                (None, vec![RELEASE, cancel(), call_off(Hindrance::Lost)])
             }
-            (Source::Quiescing, SourceEvent::LineLeft) => (None, vec![Release]),
+            (Source::Quiescing, SourceEvent::LineLeft) => (None, vec![RELEASE]),
 
             (Source::Installing(mut upload), SourceEvent::Taken(offset)) => {
                 upload.taken = upload.taken.max(offset.min(upload.total()));
@@ -246,7 +247,7 @@ impl Source {
             }
             (Source::Installing(mut upload), SourceEvent::Repeat) => {
                 if mutants.has(Mutant::ResumedByItself) {
-                    return (None, vec![Release]);
+                    return (None, vec![RELEASE]);
                 }
                 let parts = upload.again(order);
                 (Some(Source::Installing(upload)), parts)

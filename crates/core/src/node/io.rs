@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::limits::Limits;
 use crate::base::{
     Address, Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName, RequestId, Token,
+    Unread,
 };
 use crate::directory::{Answer, Ask, Filter, Launch, Listed, Rebalance, Record, RestartIntensity};
 use crate::handoff::Passage;
@@ -234,6 +235,8 @@ pub enum Effect {
         name: Name,
         /// The attempt to move it.
         attempt: Token,
+        /// Whose the captured messages are: what may be another one's too ends with `NodeLost`, Unknown.
+        unread: Unread,
     },
     /// The process runs there now: what is left of it here ends with the reason `Moved`, unreported; its mailbox has gone
     /// with it.

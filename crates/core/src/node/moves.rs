@@ -64,8 +64,8 @@ impl Node {
             Output::Capture { name, token, attempt, to } => {
                 self.out.push_back(Effect::Capture { name, token, attempt, to });
             }
-            Output::Release { name, token, attempt, ends } => {
-                self.out.push_back(Effect::Release { name: name.clone(), attempt });
+            Output::Release { name, token, attempt, unread, ends } => {
+                self.out.push_back(Effect::Release { name: name.clone(), attempt, unread });
                 if let Some(reason) = ends {
                     self.out.push_back(Effect::Terminate { name, token, reason });
                 }

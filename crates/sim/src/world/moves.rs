@@ -1,7 +1,9 @@
 //! Processes that move: captured at one node, made at another, as the shells of both do it.
 
 use minicbor::{Decode, Encode};
-use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token};
+use whimbrel_core::base::{
+    Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token, Unread,
+};
 use whimbrel_core::delivery::{CallId, GateTable, Inbox, InboxImage, MailboxLimits};
 use whimbrel_core::directory::Record;
 use whimbrel_core::handoff::Passage;
@@ -24,7 +26,7 @@ struct Image {
     #[n(0)]
     table: GateTable,
     #[n(1)]
-    unread: Vec<Unread>,
+    unread: Vec<Carried>,
     /// The life that goes.
     #[n(2)]
     life: u32,
@@ -35,7 +37,7 @@ struct Image {
 
 /// A message on its way in a mailbox.
 #[derive(Encode, Decode)]
-struct Unread {
+struct Carried {
     #[n(0)]
     op: u32,
     #[n(1)]
@@ -121,7 +123,7 @@ impl World {
     }
 
     /// The move is off.
-    pub(super) fn release(&mut self, host: u16, name: &Name, attempt: Token) {
+    pub(super) fn release(&mut self, host: u16, name: &Name, attempt: Token, unread: Unread) {
         let id = self.name_id(name);
         let instance = self.entry(host, id).and_then(|entry| entry.instance.as_mut());
         let moves = |instance: &&mut Instance| instance.moves.is_some_and(|(known, _)| known == attempt);
@@ -136,6 +138,9 @@ impl World {
         self.stats.mark("move_released");
         let me = self.shell(host).map(|shell| shell.me());
         let image = self.with_port(host, id, |port, _, out| {
+            if unread == Unread::Elsewhere {
+                port.disown_unread(out);
+            }
             let image = port.inbox_mut().map(Inbox::image);
             port.unseal(out);
             image
@@ -295,9 +300,9 @@ impl World {
 }
 
 impl Message {
-    fn to_unread(&self) -> Unread {
+    fn to_unread(&self) -> Carried {
         let reply = self.reply.map(|(caller, call)| (caller, call.as_u64()));
-        Unread {
+        Carried {
             op: self.op,
             quit: self.quit,
             reply,
@@ -306,7 +311,7 @@ impl Message {
         }
     }
 
-    fn of_unread(unread: &Unread, machine: &super::shell::Machine) -> Self {
+    fn of_unread(unread: &Carried, machine: &super::shell::Machine) -> Self {
         let reply = unread.reply.map(|(caller, call)| (caller, CallId::from_u64(call)));
         let deadline = unread.has_deadline.then(|| machine.time(unread.until));
         Self { op: unread.op, quit: unread.quit, reply, until: unread.until, deadline }

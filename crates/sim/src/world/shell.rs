@@ -301,7 +301,7 @@ impl World {
             Effect::Launch { record, launch } => self.launch(host, &record, launch),
             Effect::Terminate { name, token, reason } => self.terminate(host, &name, token, &reason),
             Effect::Capture { name, token, attempt, to } => self.capture(host, &name, token, attempt, to),
-            Effect::Release { name, attempt } => self.release(host, &name, attempt),
+            Effect::Release { name, attempt, unread } => self.release(host, &name, attempt, unread),
             Effect::Depart { name, attempt, .. } => self.depart(host, &name, attempt),
             Effect::Abandon { name, attempt, reason } => self.abandon(host, &name, attempt, &reason),
             Effect::Install { passage, image } => self.install(host, &passage, &image),
