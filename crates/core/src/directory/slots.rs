@@ -25,7 +25,7 @@ use super::repair::DIGESTS_PER_MESSAGE;
 use super::waiters::Waiter;
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
-use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
+use crate::base::{Decision, Incarnation, Mutant, Name, SlotId, Time, Token};
 use crate::placement::Replicas;
 use crate::view::ViewId;
 
@@ -463,15 +463,25 @@ impl Directory {
                 found.insert(record.name.clone(), record);
                 continue;
             };
-            let record_stays = (record.token, record.host) < (other.token, other.host);
+            let is_one_way = record.gate == other.gate && record.host != other.host;
+            let is_lower = (record.token, record.host) < (other.token, other.host);
+            // Two stations of one way: the later one goes on.
+            let record_stays = is_lower != is_one_way;
             let (winner, loser) = if record_stays { (&record, other) } else { (other, &record) };
             let (name, host, token) = (loser.name.clone(), loser.host, loser.token);
+            let attempt = winner.token;
             let conflict =
                 DirectoryEvent::Conflict { name: name.clone(), winner: winner.token, loser: token };
             if record_stays {
                 found.insert(name.clone(), record);
             }
-            self.event(conflict);
+            match is_one_way {
+                true => self.send(
+                    host,
+                    Message::Decided { name: name.clone(), attempt, decision: Decision::Committed },
+                ),
+                false => self.event(conflict),
+            }
             self.end_loser(host, name, token, now);
         }
         if last {

@@ -199,12 +199,15 @@ impl Source {
         match (self, event) {
             (_, SourceEvent::Decided(Decision::Committed)) => (None, vec![Depart]),
             (Source::Reserving, SourceEvent::Decided(_)) => (None, vec![cancel()]),
+            // What another line made of the attempt its owner can not know.
+            (Source::Judged, SourceEvent::Kept | SourceEvent::Decided(Decision::Aborted)) => {
+                (None, vec![SourceEffect::Release(Unread::Elsewhere), cancel()])
+            }
             (Source::Quiescing, SourceEvent::Decided(_)) | (_, SourceEvent::Decided(Decision::Aborted)) => {
                 (None, vec![RELEASE, cancel()])
             }
             (_, SourceEvent::Decided(Decision::Superseded)) => (None, vec![Abandon, cancel()]),
             (_, SourceEvent::Ended) => (None, vec![cancel()]),
-            (Source::Judged, SourceEvent::Kept) => (None, vec![SourceEffect::Release(Unread::Elsewhere)]),
             // Said late, of an offer before.
             (same, SourceEvent::Kept) => (Some(same), Vec::new()),
 
