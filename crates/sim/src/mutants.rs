@@ -36,6 +36,11 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::ControlLast
         | Mutant::InitHoldsSlot
         | Mutant::SlotsDealtAnew => [Profile::Storm, Profile::Full],
+        Mutant::ResumedByItself
+        | Mutant::CommitAfterAbort
+        | Mutant::MailboxLeftBehind
+        | Mutant::GateTableLeftBehind
+        | Mutant::CommittedBeforeInstalled => [Profile::Handoff, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }
 }

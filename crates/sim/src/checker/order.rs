@@ -1,20 +1,29 @@
 //! Messages of one sender to one name are handled in the order sent, each once.
+//!
+//! Loosened: when nodes lose each other in the middle of a move, source and target may both go on, each in a line of its
+//! own, and both have what was unread (`docs/guarantees.md`).
 
 use std::collections::BTreeMap;
 
 use super::{Facts, Violation, ms, violated};
+use crate::history::History;
 
 const NAME: &str = "order";
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     let history = facts.history;
-    let mut handled = vec![false; history.ops.len()];
+    let mut handled = vec![None; history.ops.len()];
     // The gate and host tell lives apart that a split allowed side by side; without one there is one sequence.
     let mut last: BTreeMap<(u32, u32, u64, u16), (u32, u32)> = BTreeMap::new();
     for entry in &history.handled {
         let op = &history.ops[entry.op as usize];
         let life = &history.lives[entry.life as usize];
-        if std::mem::replace(&mut handled[entry.op as usize], true) {
+        if let Some(first) = handled[entry.op as usize].replace(entry.life) {
+            if !facts.crash_only
+                && (stems_from(history, first, entry.life) || stems_from(history, entry.life, first))
+            {
+                continue;
+            }
             let name = history.name(op.name);
             violated(
                 found,
@@ -38,4 +47,10 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             violated(found, NAME, text);
         }
     }
+}
+
+/// Whether a life came about by moves of another.
+fn stems_from(history: &History, life: u32, ancestor: u32) -> bool {
+    let parent = |life: &u32| history.lives[*life as usize].moved_from;
+    std::iter::successors(parent(&life), parent).any(|parent| parent == ancestor)
 }
