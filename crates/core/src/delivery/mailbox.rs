@@ -89,6 +89,13 @@ impl<M: Expires> Mailbox<M> {
         Some(message)
     }
 
+    /// Puts these before all others.
+    pub(super) fn put_before(&mut self, mut messages: VecDeque<M>) {
+        messages.append(&mut self.messages);
+        self.messages = messages;
+        self.bytes = self.messages.iter().map(Expires::bytes).sum();
+    }
+
     /// Copies of all, in order.
     ///
     /// # Errors

@@ -123,7 +123,7 @@ impl Envelope {
 }
 
 impl Encoded {
-    fn of(work: &dyn Work) -> Result<Self, String> {
+    pub(crate) fn of(work: &dyn Work) -> Result<Self, String> {
         let payload = guard::run(|| work.encode()).unwrap_or_else(|panic| Err(panic.to_string()))?;
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(format!("{} bytes are over the limit of {PAYLOAD_BYTES_MAX}", payload.len()));

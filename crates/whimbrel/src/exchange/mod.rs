@@ -25,6 +25,7 @@ mod envelope;
 mod inbound;
 mod instances;
 mod locked;
+mod moves;
 mod sweep;
 mod table;
 
@@ -41,7 +42,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
 use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
-use whimbrel_core::delivery::{Calls, Epochs, Here, Lane, Room};
+use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Room};
 use whimbrel_core::directory::{Answer, Located};
 use whimbrel_core::view::View;
 
@@ -49,7 +50,7 @@ pub(crate) use budget::Budget;
 pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
-pub(crate) use envelope::{Encoded, Envelope, Failure, Head};
+pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
 
 use crate::driver::Command;
@@ -247,6 +248,7 @@ impl Exchange {
             | Answer::AlreadyRunning(_)
             | Answer::Done
             | Answer::Deadline(_)
+            | Answer::Hindered(_)
             | Answer::Overloaded => {
                 entry.with_port(|port, here, out| port.on_locate_failed(here, out));
             }
@@ -306,8 +308,15 @@ impl Exchange {
         }
         // Entries and the exchange hold each other; what is still referred to from outside goes with that.
         for entry in self.names.take_all() {
-            entry.with_port(|port, _, out| port.close(ErrorCode::NodeLost, out));
+            entry.with_port(|port, here, out| {
+                // What is sealed may run on another node by now, and its messages with it: of them nothing is known.
+                if port.inbox().is_some_and(|inbox| inbox.state() == GateState::Sealed) {
+                    drop(port.uninstall(here, out));
+                }
+                port.close(ErrorCode::NodeLost, out);
+            });
         }
+        self.end_arrivals();
         // What was queued has ended as not executed; of the rest nothing is known.
         self.end_all_calls();
         self.abort_all();
