@@ -184,6 +184,11 @@ impl<M: Expires> Inbox<M> {
         self.notices() + self.mailbox.len()
     }
 
+    /// What waits, in order, less what the process has told itself.
+    pub fn unread(&self) -> impl Iterator<Item = &M> {
+        self.mailbox.iter()
+    }
+
     /// None waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

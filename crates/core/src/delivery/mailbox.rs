@@ -58,6 +58,10 @@ impl<M: Expires> Mailbox<M> {
         self.messages.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &M> {
+        self.messages.iter()
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.messages.len() < self.limits.messages && self.bytes < self.limits.bytes
     }

@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
+use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
 use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Room};
 use whimbrel_core::directory::{Answer, Located};
@@ -52,6 +53,7 @@ pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
+pub(crate) use moves::Captured;
 
 use crate::driver::Command;
 use crate::message::call::Waiter;
@@ -111,7 +113,9 @@ impl Exchange {
         (leaving, arrived): (Budget, Budget),
         mutants: Mutants,
     ) -> Arc<Self> {
-        let shard = |at: usize| Mutex::new(Calls::new(at as u8, CALLS_MAX, mutants));
+        // Without entropy the node does not start; until it has tried, no call is made.
+        let seed = getrandom::u64().unwrap_or_default();
+        let shard = |at: usize| Mutex::new(Calls::new(at as u8, CALLS_MAX, mix(seed ^ at as u64), mutants));
         Arc::new(Self {
             me: RwLock::new(Incarnation { started_ms: 0, nonce: 0 }),
             view: ArcSwapOption::empty(),

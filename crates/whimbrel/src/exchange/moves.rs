@@ -22,7 +22,14 @@ use whimbrel_core::node::Input;
 use super::{Encoded, Entry, Envelope, Exchange, Failure, lock};
 use crate::Cluster;
 use crate::clock;
-use crate::process::{Arriving, Hosting, Instance, Launching, Move, guard};
+use crate::message::reply::ReplyTo;
+use crate::process::{Arriving, Hosting, Instance, Launching, Move, Stage, guard};
+
+/// A process at rest, as another node is to make it, and the calls that go with it.
+pub(crate) struct Captured {
+    pub(crate) image: Bytes,
+    pub(crate) calls: Vec<ReplyTo>,
+}
 
 /// A process that another node brings.
 struct Arrival {
@@ -116,8 +123,12 @@ impl Exchange {
         let Some(entry) = self.known(name.as_str()) else { return };
         let mut out = PortOutput::default();
         let mut state = entry.lock();
-        if !state.instance.as_ref().is_some_and(|instance| instance.withdraw(attempt)) {
-            return;
+        let instance = state.instance.clone();
+        let Some(stage) = instance.and_then(|instance| instance.withdraw(attempt)) else { return };
+        if stage == Stage::Captured {
+            let unread = state.port.inbox().into_iter().flat_map(Inbox::unread);
+            let calls: Vec<_> = unread.filter_map(|message| message.head().reply).collect();
+            calls.into_iter().for_each(|call| self.call_moves(call, self.me()));
         }
         state.port.unseal(&mut out);
         out.wake = true;
@@ -154,10 +165,12 @@ impl Exchange {
         entry: &Arc<Entry>,
         instance: &Instance,
         order: Move,
-        image: Bytes,
+        Captured { image, calls }: Captured,
     ) -> bool {
         let wanted = instance.captured(order.attempt);
         if wanted {
+            // Before anything of it leaves: the loss of this node must not end them then.
+            calls.into_iter().for_each(|call| self.call_moves(call, order.to));
             let (name, attempt) = (entry.name().clone(), order.attempt);
             self.report(Input::Captured { name, attempt, image: Ok(image) }).await;
         }

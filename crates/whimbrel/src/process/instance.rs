@@ -29,7 +29,7 @@ pub(crate) struct Move {
 
 /// How far a move is, as the instance knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Ordered,
     /// Its image has been handed out: it may run elsewhere at any time.
     Captured,
@@ -153,13 +153,11 @@ impl Instance {
         }
     }
 
-    /// Nothing comes of this attempt. False if it is not under way.
-    pub(crate) fn withdraw(&self, attempt: Token) -> bool {
-        let mut withdrawn = false;
-        self.change(|rare| {
-            withdrawn = rare.moving.take_if(|(order, _)| order.attempt == attempt).is_some();
-        });
-        withdrawn
+    /// Nothing comes of this attempt. Says how far it was; none if it was not under way.
+    pub(crate) fn withdraw(&self, attempt: Token) -> Option<Stage> {
+        let mut before = None;
+        self.change(|rare| before = rare.moving.take_if(|(order, _)| order.attempt == attempt));
+        before.map(|(_, stage)| stage)
     }
 
     /// It runs elsewhere. The caller wakes its task.

@@ -41,7 +41,7 @@ pub use handoff::{Handoff, State};
 pub use kind::KindOptions;
 pub use timers::TimerId;
 
-pub(crate) use instance::{Instance, Move};
+pub(crate) use instance::{Instance, Move, Stage};
 pub(crate) use kind::{
     Arriving, HostedKind, Hosting, KindTable, Launching, local, moving, restarting, unnamed,
 };

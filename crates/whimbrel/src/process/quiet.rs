@@ -27,7 +27,7 @@ use super::timers::Moved;
 use super::{Instance, Process};
 use crate::clock;
 use crate::codec;
-use crate::exchange::{Encoded, Entry};
+use crate::exchange::{Captured, Encoded, Entry};
 
 /// How long tasks that the process owns may go on before they are aborted.
 const TASKS_MAX: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ fn is_off(instance: &Instance, order: Move) -> bool {
     !instance.moves_as(order.attempt) || ordered.is_some_and(|ordered| ordered != Order::Move(order))
 }
 
-async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Bytes, Off> {
+async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured, Off> {
     let Alive { process, cx, skills, .. } = alive;
     let form = skills.form;
     if matches!(form, StateForm::Stays) || !cx.entry.is_named() || !cx.instance.names().is_empty() {
@@ -118,7 +118,8 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Bytes, O
     if bytes.len() > IMAGE_BYTES_MAX {
         return Err(Hindrance::TooLarge.into());
     }
-    Ok(Bytes::from(bytes))
+    let calls = messages.iter().filter_map(|message| message.head.reply).collect();
+    Ok(Captured { image: Bytes::from(bytes), calls })
 }
 
 /// Waits for what runs beside the process: its tasks, then what blocks, then answers that it owes.
