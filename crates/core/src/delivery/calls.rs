@@ -308,7 +308,11 @@ mod tests {
         assert_eq!((calls.set_host(id, B), calls.set_host(id, A)), (None, Some(B)));
         assert!(calls.is_at(id, A) && !calls.is_at(id, B));
         assert!(!calls.is_at(CallId::from_u64(u64::MAX), A));
-        assert_eq!((calls.lost(B), calls.lost(A)), (vec![], vec![(id, "x")]), "it shares the fate of that host");
+        assert_eq!(
+            (calls.lost(B), calls.lost(A)),
+            (vec![], vec![(id, "x")]),
+            "it shares the fate of that host"
+        );
         assert!(!calls.is_at(id, A));
     }
 
@@ -327,7 +331,8 @@ mod tests {
         assert!(one.iter().zip(&other).all(|(a, b)| a != b), "another seed, another order");
         let distinct: std::collections::BTreeSet<u64> = one.iter().copied().collect();
         assert_eq!(distinct.len(), one.len());
-        let steps: std::collections::BTreeSet<u64> = one.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
+        let steps: std::collections::BTreeSet<u64> =
+            one.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
         assert!(steps.len() > 19_000, "{} different steps", steps.len());
     }
 

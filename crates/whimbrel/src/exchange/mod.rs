@@ -26,6 +26,7 @@ mod inbound;
 mod instances;
 mod locked;
 mod moves;
+mod sending;
 mod sweep;
 mod table;
 
@@ -83,6 +84,7 @@ pub(crate) struct Exchange {
     routes: Vec<Mutex<BTreeMap<u64, Weak<Entry>>>>,
     calls: Vec<Mutex<Calls<Arc<dyn Waiter>>>>,
     transport: OnceLock<Transport>,
+    sendings: Arc<sending::Sendings>,
     /// Of messages for processes elsewhere.
     leaving: Budget,
     /// Of messages of other nodes, in the mailboxes here.
@@ -125,6 +127,7 @@ impl Exchange {
             routes: std::iter::repeat_with(Mutex::default).take(ROUTE_SHARDS).collect(),
             calls: (0..CALL_SHARDS).map(shard).collect(),
             transport: OnceLock::new(),
+            sendings: sending::Sendings::new(),
             leaving,
             arrived,
             confirmations: Mutex::default(),
@@ -174,6 +177,11 @@ impl Exchange {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What processes here have sent and no gate has decided.
+    pub(crate) fn sendings(&self) -> &Arc<sending::Sendings> {
+        &self.sendings
     }
 
     /// Connects it to other nodes; once, before anything is sent.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
 
-use super::current::{Current, InstanceId};
+use super::current::Current;
 use super::instance::Instance;
 use super::timers::{Tick, Ticks, TimerId, Timers};
 use super::{Process, ProcessRef};
@@ -168,7 +168,7 @@ impl<P: Process> Context<P> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let owner = Current { id: InstanceId::NOBODY, token: self.instance.token(), deadline: None };
+        let owner = Current { id: self.instance.id.task(), ..self.current(None) };
         reap(&mut self.own().tasks).spawn(owner.within(Box::pin(future)));
     }
 

@@ -47,6 +47,7 @@ impl Encoded {
             payload: image.payload.to_vec(),
             // What a process brings is exempt from the limits.
             share: None,
+            sending: None,
         })
     }
 }

@@ -15,7 +15,7 @@ pub(crate) enum Order {
     /// Finish the message in hand, run `terminate`, end.
     Stop(ExitReason),
     /// Finish the message in hand, come to rest, make an image of itself.
-    Move(Move),
+    Move,
     /// It runs on another node now: run `terminate`, end without a word.
     Depart,
 }
@@ -122,7 +122,7 @@ impl Instance {
         let rare = inner.rare.as_ref()?;
         match (&rare.stop, rare.moving) {
             (Some(reason), _) => Some(Order::Stop(reason.clone())),
-            (None, Some((order, Stage::Ordered))) => Some(Order::Move(order)),
+            (None, Some((_, Stage::Ordered))) => Some(Order::Move),
             (None, Some((_, Stage::Departed))) => Some(Order::Depart),
             (None, Some((_, Stage::Captured)) | None) => None,
         }
@@ -133,10 +133,15 @@ impl Instance {
         self.change(|rare| rare.moving = Some((order, Stage::Ordered)));
     }
 
+    /// The move that is under way.
+    pub(crate) fn moving(&self) -> Option<Move> {
+        let inner = lock(&self.inner);
+        inner.rare.as_ref().and_then(|rare| rare.moving).map(|(order, _)| order)
+    }
+
     /// Whether this attempt is under way.
     pub(crate) fn moves_as(&self, attempt: Token) -> bool {
-        let inner = lock(&self.inner);
-        inner.rare.as_ref().and_then(|rare| rare.moving).is_some_and(|(order, _)| order.attempt == attempt)
+        self.moving().is_some_and(|order| order.attempt == attempt)
     }
 
     /// Its image is handed out; false when nobody wants it any more.

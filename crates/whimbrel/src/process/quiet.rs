@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use whimbrel_core::base::limits::IMAGE_BYTES_MAX;
-use whimbrel_core::base::{Bytes, ExitReason, Hindrance};
+use whimbrel_core::base::{Bytes, Hindrance};
 use whimbrel_core::wire::image::{Image, StateImage};
 
 use super::context::{Context, log_panic};
@@ -28,10 +28,11 @@ use super::{Instance, Process};
 use crate::clock;
 use crate::codec;
 use crate::exchange::{Captured, Encoded, Entry};
+use crate::message::work::Handling;
 
 /// How long tasks that the process owns may go on before they are aborted.
 const TASKS_MAX: Duration = Duration::from_secs(2);
-/// How long blocking tasks, which can not be aborted, may go on before the move is off.
+/// How long blocking tasks, which can not be aborted, and what was sent may take before the move is off.
 const BLOCKING_MAX: Duration = Duration::from_secs(8);
 
 /// Why there is no image.
@@ -40,7 +41,6 @@ enum Off {
     Hindered(Hindrance),
     /// It was called off, or the process is to end: whoever said so knows.
     Superseded,
-    Crashed(ExitReason),
 }
 
 impl From<Hindrance> for Off {
@@ -49,15 +49,19 @@ impl From<Hindrance> for Off {
     }
 }
 
-/// Comes to rest and stays there until the move is decided. Then its task looks for its orders again.
-///
-/// # Errors
-/// The process panicked in `handoff`.
-pub(super) async fn rest<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<(), ExitReason> {
+/// Comes to rest and stays there until the move is decided; then its task looks for its orders again. As for a message,
+/// a panic on the way is a crash.
+pub(super) fn rest<P: Process>(alive: &mut Alive<P>) -> Guarded<Handling<'_>> {
+    let current = alive.cx.current(None);
+    Guarded::new(current, Box::pin(come_to_rest(alive)))
+}
+
+async fn come_to_rest<P: Process>(alive: &mut Alive<P>) {
+    // None when it was called off after the order was seen.
+    let Some(order) = alive.cx.instance.moving() else { return };
     let image = image(alive, order).await;
     let (entry, instance) = (alive.cx.entry.clone(), alive.cx.instance.clone());
     match image {
-        Err(Off::Crashed(panic)) => return Err(panic),
         Err(Off::Superseded) => {}
         Err(Off::Hindered(why)) => entry.exchange().not_captured(&entry, order, why).await,
         Ok(image) => {
@@ -66,7 +70,6 @@ pub(super) async fn rest<P: Process>(alive: &mut Alive<P>, order: Move) -> Resul
             }
         }
     }
-    Ok(())
 }
 
 /// Completes when this move is over, or the process is to end.
@@ -81,7 +84,7 @@ async fn decided(entry: &Entry, instance: &Instance, order: Move) {
 
 fn is_off(instance: &Instance, order: Move) -> bool {
     let ordered = instance.ordered();
-    !instance.moves_as(order.attempt) || ordered.is_some_and(|ordered| ordered != Order::Move(order))
+    !instance.moves_as(order.attempt) || ordered.is_some_and(|ordered| ordered != Order::Move)
 }
 
 async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured, Off> {
@@ -94,7 +97,7 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
     if !cx.entry.seal(&cx.instance, order.attempt) {
         return Err(Off::Superseded);
     }
-    let handoff = handoff(process, cx).await.map_err(Off::Crashed)?;
+    let handoff = process.handoff(cx).await;
     if cx.stop.is_some() || is_off(&cx.instance, order) {
         return Err(Off::Superseded);
     }
@@ -122,7 +125,7 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
     Ok(Captured { image: Bytes::from(bytes), calls })
 }
 
-/// Waits for what runs beside the process: its tasks, then what blocks, then answers that it owes.
+/// Waits for what is beside the process: its tasks, then what blocks, then what it has sent. It may owe no answers.
 async fn quiet<P: Process>(cx: &mut Context<P>, order: Move) -> Result<(), Off> {
     let begun = Instant::now();
     if !ended_by(cx, order, begun + TASKS_MAX, Beside::Tasks).await? {
@@ -138,14 +141,23 @@ async fn quiet<P: Process>(cx: &mut Context<P>, order: Move) -> Result<(), Off> 
     if !ended_by(cx, order, begun + BLOCKING_MAX, Beside::Blocking).await? {
         return Err(Hindrance::Slow.into());
     }
-    if cx.owes_replies() { Err(Hindrance::Stays.into()) } else { Ok(()) }
+    if cx.owes_replies() {
+        return Err(Hindrance::Stays.into());
+    }
+    if ended_by(cx, order, begun + BLOCKING_MAX, Beside::Messages).await? {
+        Ok(())
+    } else {
+        Err(Hindrance::Slow.into())
+    }
 }
 
-/// What runs beside a process.
+/// What is beside a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Tasks,
     Blocking,
+    /// What it has sent, until it is decided: what it sends from its next node is not to be faster.
+    Messages,
 }
 
 /// Whether all of these ended in time.
@@ -156,17 +168,27 @@ async fn ended_by<P: Process>(
     beside: Beside,
 ) -> Result<bool, Off> {
     let mut late = Box::pin(sleep_until(until));
+    let sendings = cx.entry.exchange().sendings().clone();
     poll_fn(|task| {
         cx.entry.leave_waker(task.waker());
         if is_off(&cx.instance, order) {
             return Poll::Ready(Err(Off::Superseded));
         }
-        let set = cx.own.as_mut().and_then(|own| match beside {
+        let mut set = cx.own.as_mut().and_then(|own| match beside {
             Beside::Tasks => own.tasks.as_mut(),
             Beside::Blocking => own.blocking.as_mut(),
+            Beside::Messages => None,
         });
-        let Some(set) = set else { return Poll::Ready(Ok(true)) };
-        while let Poll::Ready(ended) = set.poll_join_next(task) {
+        let none = match beside {
+            Beside::Messages => sendings.none_or_wait(cx.instance.id, task.waker()),
+            Beside::Tasks | Beside::Blocking => set.is_none(),
+        };
+        if none {
+            return Poll::Ready(Ok(true));
+        }
+        while let Some(set) = &mut set
+            && let Poll::Ready(ended) = set.poll_join_next(task)
+        {
             match ended {
                 Some(ended) => log_panic(ended),
                 None => return Poll::Ready(Ok(true)),
@@ -175,14 +197,6 @@ async fn ended_by<P: Process>(
         late.as_mut().poll(task).map(|()| Ok(false))
     })
     .await
-}
-
-/// Asks the process; a panic of it is a crash.
-async fn handoff<P: Process>(process: &mut P, cx: &mut Context<P>) -> Result<Handoff, ExitReason> {
-    let current = cx.current(None);
-    // The call itself is user code too.
-    let future = guard::run(move || current.run(|| Box::pin(process.handoff(cx))))?;
-    Guarded::new(current, future).await
 }
 
 /// The state as bytes, with how it is encoded; none for a process that begins anew.
@@ -197,7 +211,7 @@ fn state<P: Process>(
         (Handoff::Restart, _) | (Handoff::Auto, StateForm::Restarts) => return Ok(None),
         (Handoff::Resume(state), _) => state.into_parts(),
         (Handoff::Auto, StateForm::Moves { encode, .. }) => {
-            let encoded = guard::run(|| cx.current(None).run(|| encode(process)));
+            let encoded = guard::run(|| encode(process));
             encoded.unwrap_or_else(|panic| Err(panic.to_string())).map(|bytes| (codec::NAMED, bytes))
         }
     };
@@ -209,10 +223,7 @@ fn state<P: Process>(
 
 /// What the process owes itself: messages, timers, and the number of the last timer.
 fn own<P: Process>(cx: &mut Context<P>) -> Result<(Vec<Encoded>, Vec<Moved>, u64), String> {
-    let current = cx.current(None);
     let Some(own) = &mut cx.own else { return Ok((Vec::new(), Vec::new(), 0)) };
-    current.run(|| {
-        let notes = own.notes.iter().map(|note| Encoded::of(&**note)).collect::<Result<_, _>>()?;
-        Ok((notes, own.timers.moved(clock::time())?, own.timers.last()))
-    })
+    let notes = own.notes.iter().map(|note| Encoded::of(&**note)).collect::<Result<_, _>>()?;
+    Ok((notes, own.timers.moved(clock::time())?, own.timers.last()))
 }

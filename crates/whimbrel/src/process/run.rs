@@ -84,10 +84,7 @@ async fn live<P: Process>(birth: Box<Birth<P>>) {
             let handling = match poll_fn(|task| poll_next(&mut alive, task)).await {
                 Next::Order(Order::Stop(reason)) => break Over::Stops(reason),
                 Next::Order(Order::Depart) => break Over::Departs,
-                Next::Order(Order::Move(order)) => match Box::pin(quiet::rest(&mut alive, order)).await {
-                    Ok(()) => continue,
-                    Err(panic) => break Over::Crashed(panic),
-                },
+                Next::Order(Order::Move) => Some(quiet::rest(&mut alive)),
                 Next::Own(work) => start(&mut alive.process, &mut alive.cx, work, None),
                 Next::Message(envelope) => handle(&mut alive, envelope),
             };

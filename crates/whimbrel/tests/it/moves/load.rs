@@ -52,7 +52,12 @@ impl Load {
 }
 
 /// Sends until it is told to stop; returns how many numbers were sent.
-async fn run(client: String, process: ProcessRef<Traveller>, stop: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> u64 {
+async fn run(
+    client: String,
+    process: ProcessRef<Traveller>,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+) -> u64 {
     let mut seq = 0;
     loop {
         for _ in 0..2 {

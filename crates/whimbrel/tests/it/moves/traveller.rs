@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use whimbrel::{Cluster, Context, ExitReason, Handoff, KindOptions, Process, Rebalance, StaticList, State, TimerId, handlers};
+use whimbrel::{
+    Cluster, Context, ExitReason, Handoff, KindOptions, Process, Rebalance, State, StaticList, TimerId,
+    handlers,
+};
 
 use crate::kinds::LONG;
 
@@ -38,7 +41,8 @@ pub(crate) fn trip(how: How) -> Trip {
     Trip { how, ballast: 0 }
 }
 
-/// What it has seen.
+/// What it has seen. Public, as the messages are that `handlers` makes.
+#[allow(unreachable_pub)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// The last number of each client.
@@ -55,6 +59,7 @@ pub(crate) struct Traveller {
     seen: Seen,
     ballast: Vec<u8>,
     ticker: Option<TimerId>,
+    sent: u64,
 }
 
 /// Where handlers wait until the test lets them go on, by name.
@@ -72,7 +77,7 @@ impl Process for Traveller {
     async fn init(trip: Trip, cx: &mut Context<Self>) -> Result<Self, ExitReason> {
         let seen = Seen { inits: 1, ..Seen::default() };
         cx.notify_self(TravellerCount { client: "init".into(), seq: 1 });
-        Ok(Self { how: trip.how, seen, ballast: vec![7; trip.ballast], ticker: None })
+        Ok(Self { how: trip.how, seen, ballast: vec![7; trip.ballast], ticker: None, sent: 0 })
     }
 
     async fn handoff(&mut self, _cx: &mut Context<Self>) -> Handoff {
@@ -91,7 +96,7 @@ impl Process for Traveller {
             && let Ok(number) = own.parse()
         {
             let seen = Seen { ticks: number, ..Seen::default() };
-            return Ok(Self { how: How::Own, seen, ballast: Vec::new(), ticker: None });
+            return Ok(Self { how: How::Own, seen, ballast: Vec::new(), ticker: None, sent: 0 });
         }
         let process: Self = state.into_process()?;
         match process.how {
@@ -156,6 +161,22 @@ impl Traveller {
     #[cast]
     async fn tick(&mut self) {
         self.seen.ticks += 1;
+    }
+
+    /// Sends the numbers after those that it has sent before.
+    #[call]
+    async fn send_on(&mut self, cx: &mut Context<Self>, to: String, numbers: u64) -> u64 {
+        let to = cx.cluster().process::<Traveller>(&to).unwrap();
+        for _ in 0..numbers {
+            self.sent += 1;
+            to.note("traveller".into(), self.sent).unwrap();
+        }
+        self.sent
+    }
+
+    #[call]
+    async fn reset_sent(&mut self) {
+        self.sent = 0;
     }
 
     #[call]
