@@ -81,9 +81,9 @@ impl State {
             return Err(unreadable(format!("version {found}, and {known} is known here")));
         }
         let read = self.read.filter(|_| self.codec == codec::NAMED);
-        let read = read.ok_or_else(|| unreadable("nothing reads it: write `resume`".into()))?;
+        let read = read.ok_or_else(|| unreadable("nothing reads it: write `resume`"))?;
         let process = read(self.as_bytes()).map_err(unreadable)?;
-        process.downcast().map(|process| *process).map_err(|_| unreadable("another type".into()))
+        process.downcast().map(|process| *process).map_err(|_| unreadable("another type"))
     }
 
     /// As it arrived.
@@ -97,7 +97,7 @@ impl State {
     }
 }
 
-fn unreadable(detail: String) -> ExitReason {
+fn unreadable(detail: impl std::fmt::Display) -> ExitReason {
     ExitReason::Error(format!("state: {detail}")).capped()
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use whimbrel_core::base::limits::IMAGE_BYTES_MAX;
 use whimbrel_core::base::{Bytes, Hindrance};
-use whimbrel_core::wire::image::{Image, StateImage};
+use whimbrel_core::wire::image::{IMAGE_MESSAGES_MAX, Image, StateImage};
 
 use super::context::{Context, log_panic};
 use super::guard::{self, Guarded};
@@ -118,7 +118,7 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
     image.timers = timers.iter().map(|timer| timer.image(me, now)).collect();
     image.last_timer = last_timer;
     let bytes = image.to_bytes();
-    if bytes.len() > IMAGE_BYTES_MAX {
+    if bytes.len() > IMAGE_BYTES_MAX || messages.len() as u64 > IMAGE_MESSAGES_MAX {
         return Err(Hindrance::TooLarge.into());
     }
     let calls = messages.iter().filter_map(|message| message.head.reply).collect();

@@ -271,6 +271,47 @@ async fn process_that_owes_an_answer_stays_until_it_has_given_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tasks_of_a_process_that_moves_are_aborted() {
+    let nodes = travellers(2).await;
+    let process = nodes[0].start::<Traveller>("a", trip(How::Auto)).await.unwrap().process;
+    process.own_task("task ended".into()).unwrap();
+    let target = elsewhere(&nodes, "a").await;
+    nodes[0].move_to("a", target).await.unwrap();
+    door("task ended").acquire().await.unwrap().forget();
+    assert_eq!(home(&nodes[0], "a").await, target);
+    leave_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn source_that_is_lost_takes_no_call_with_it_that_went_on() {
+    let mut nodes = travellers(3).await;
+    let process = nodes[0].start::<Traveller>("a", trip(How::Auto)).await.unwrap().process;
+    nodes[0].move_to("a", "node-2").await.unwrap();
+    process.wait_at("source".into()).unwrap();
+    door("source reached").acquire().await.unwrap().forget();
+    process.wait_at("target".into()).unwrap();
+    let calls: Vec<_> = (1..=50).map(|seq| sent(process.count("me".into(), seq).deadline(LONG))).collect();
+    let (moved, ()) = tokio::join!(nodes[0].move_to("a", "node-1"), async {
+        let_orders_arrive(&nodes).await;
+        door("source").add_permits(1);
+    });
+    moved.unwrap();
+    door("target reached").acquire().await.unwrap().forget();
+    // They were sent to this node, and wait on another one.
+    drop(nodes.pop());
+    nodes[0].wait_for_members(2, LONG).await.unwrap();
+    let mut events = nodes[0].events();
+    while nodes[0].view().unwrap().members.len() > 2 {
+        events.next().await;
+    }
+    door("target").add_permits(1);
+    for (seq, call) in (1..).zip(calls) {
+        assert_eq!(call.await, Ok(seq));
+    }
+    leave_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stop_of_a_process_that_is_told_to_move_ends_it() {
     let nodes = travellers(2).await;
     let process = nodes[0].start::<Traveller>("a", trip(How::Auto)).await.unwrap().process;
