@@ -7,7 +7,7 @@ use super::restart::{AfterExit, after_exit};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
-use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Stops of one life whose retries are recognised.
 pub(super) const STOPS_MAX: usize = 4;
@@ -85,10 +85,7 @@ impl Directory {
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         if record.moving.take().is_some() {
-            // Perhaps it failed because it was to move: nobody tries that again without being told to.
-            for (request, _) in self.take_movers(slot, &name) {
-                self.answer(request, name.clone(), Answer::Hindered(Hindrance::Ended));
-            }
+            self.move_failed(slot, &name);
         }
         let reported = After::Reported(host, name.clone(), token);
         match record.state {

@@ -19,6 +19,8 @@ use whimbrel_core::directory::Record;
 use whimbrel_core::handoff::Passage;
 use whimbrel_core::node::Input;
 
+use super::entry::EntryState;
+use super::locked::Lock;
 use super::{Encoded, Entry, Envelope, Exchange, Failure, lock};
 use crate::Cluster;
 use crate::clock;
@@ -140,22 +142,33 @@ impl Exchange {
     /// The process runs on another node: what is left of it here goes, its mailbox unanswered.
     pub(crate) fn depart(&self, name: &Name, order: Move) {
         let Some(entry) = self.known(name.as_str()) else { return };
-        let mut out = PortOutput::default();
-        let mut state = entry.lock();
+        let state = entry.lock();
         // A later life has a token that is not below the attempt.
-        if state.token >= order.attempt {
-            return;
+        let Some(instance) = state.instance.clone().filter(|_| state.token < order.attempt) else { return };
+        instance.depart(order);
+        self.clear(&entry, state);
+    }
+
+    /// When the node leaves, a process departs before its move is decided: it may still be at its entry.
+    fn clear_of(&self, entry: &Arc<Entry>, instance: &Arc<Instance>) {
+        let state = entry.lock();
+        if state.instance.as_ref().is_some_and(|present| Arc::ptr_eq(present, instance)) {
+            self.clear(entry, state);
         }
-        let Some(instance) = state.instance.take() else { return };
+    }
+
+    /// Nothing of the process stays at its entry, and nobody is told: copies of its messages are at the target.
+    fn clear(&self, entry: &Arc<Entry>, mut state: Lock<'_, EntryState>) {
+        let mut out = PortOutput::default();
+        state.instance = None;
         state.token = Token::NONE;
         let args = state.args.take();
         let inbox = state.port.uninstall(&self.here(clock::time()), &mut out);
-        instance.depart(order);
         out.wake = true;
         let left = entry.settle(&mut state, &mut out);
         drop(state);
         entry.finish(left);
-        // Copies of the messages are at the target. Their destructors are user code.
+        // Destructors of messages are user code.
         let _panicked = guard::run(|| drop((inbox, args)));
     }
 
@@ -188,6 +201,7 @@ impl Exchange {
     pub(crate) async fn departed(&self, entry: &Arc<Entry>, instance: &Arc<Instance>) {
         let Some(names) = instance.end() else { return };
         let reason = ExitReason::Moved;
+        self.clear_of(entry, instance);
         let mut exits = Vec::new();
         for name in names {
             let token = name.lock().token;

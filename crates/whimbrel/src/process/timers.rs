@@ -62,7 +62,8 @@ pub(crate) struct Timers {
 impl Timers {
     /// A new timer; with too many of them the id of none, and the first message that it would have brought.
     pub(crate) fn add(&mut self, due: Time, tick: Tick) -> (TimerId, Option<Box<dyn Work>>) {
-        self.last += 1;
+        // Another node may have brought any number.
+        self.last = self.last.wrapping_add(1);
         let id = TimerId(self.last);
         if self.timers.len() < TIMERS_MAX {
             self.insert(Timer { id, due, tick });

@@ -1,12 +1,16 @@
 //! Processes that move between nodes.
 
+mod doors;
 mod load;
 mod traveller;
 
 use std::collections::BTreeSet;
+use std::future::Future as _;
 use std::time::Duration;
 
-use whimbrel::{CallError, Cluster, Event, Executed, Hindrance, MoveError, Rebalance, RequestError};
+use whimbrel::{
+    CallError, Cluster, Event, Executed, ExitReason, Hindrance, MoveError, Rebalance, RequestError,
+};
 
 use crate::kinds::*;
 use crate::nodes::leave_all;
@@ -103,7 +107,7 @@ async fn queued_calls_of_every_node_are_answered_where_the_mailbox_went() {
     let from = home(&nodes[0], "queued").await;
     let process = nodes[0].process::<Traveller>("queued").unwrap();
     process.wait_at("queued".into()).unwrap();
-    door("queued reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "queued reached").await;
     let mut calls = Vec::new();
     for node in &nodes {
         let client = nodes_client(node);
@@ -116,7 +120,7 @@ async fn queued_calls_of_every_node_are_answered_where_the_mailbox_went() {
     // The message in hand is waited for: the calls of other nodes are queued by now.
     let (moved, ()) = tokio::join!(nodes[0].move_to("queued", target), async {
         let_orders_arrive(&nodes).await;
-        door("queued").add_permits(1);
+        doors::open(&nodes[0], "queued");
     });
     moved.unwrap();
     for (seq, call) in calls {
@@ -164,14 +168,14 @@ async fn panic_in_handoff_is_a_crash_and_what_waits_is_kept() {
     let (before, token) = process.home().await.unwrap();
     let target = elsewhere(&nodes, "a").await;
     process.wait_at("panic".into()).unwrap();
-    door("panic reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "panic reached").await;
     let from_afar = nodes.iter().find(|node| node.node_name() == target).unwrap();
     let waits = sent(process.count("here".into(), 1).deadline(LONG));
     let waits_there = from_afar.process::<Traveller>("a").unwrap();
     let waits_there = sent(waits_there.count("there".into(), 1).deadline(LONG));
     let (moved, ()) = tokio::join!(nodes[0].move_to("a", target), async {
         let_orders_arrive(&nodes).await;
-        door("panic").add_permits(1);
+        doors::open(&nodes[0], "panic");
     });
     assert!(matches!(moved, Err(MoveError::Hindered { why: Hindrance::Ended })), "{moved:?}");
     assert_eq!((waits.await, waits_there.await), (Ok(1), Ok(1)));
@@ -188,11 +192,11 @@ async fn process_that_restarts_on_a_move_begins_anew_with_its_mailbox() {
     assert_eq!(process.count("before".into(), 1).await, Ok(1));
     let target = elsewhere(&nodes, "a").await;
     process.wait_at("restart".into()).unwrap();
-    door("restart reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "restart reached").await;
     let waits = sent(process.count("waits".into(), 1).deadline(LONG));
     let (moved, ()) = tokio::join!(nodes[0].move_to("a", target), async {
         let_orders_arrive(&nodes).await;
-        door("restart").add_permits(1);
+        doors::open(&nodes[0], "restart");
     });
     moved.unwrap();
     assert_eq!(waits.await, Ok(1));
@@ -240,13 +244,13 @@ async fn deadline_of_a_queued_call_runs_on_while_it_moves() {
     let process = nodes[0].start::<Traveller>("a", trip(How::WaitThere)).await.unwrap().process;
     let target = elsewhere(&nodes, "a").await;
     process.wait_at("deadline".into()).unwrap();
-    door("deadline reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "deadline reached").await;
     let call = sent(process.count("me".into(), 1).deadline(Duration::from_secs(2)));
     let (moved, error) = tokio::join!(nodes[0].move_to("a", target), async {
         let_orders_arrive(&nodes).await;
-        door("deadline").add_permits(1);
+        doors::open(&nodes[0], "deadline");
         let error = call.await;
-        door("resume").add_permits(1);
+        doors::open(&nodes[0], "resume");
         error
     });
     moved.unwrap();
@@ -263,7 +267,7 @@ async fn process_that_owes_an_answer_stays_until_it_has_given_it() {
     let call = sent(process.answer_later("answer".into()).deadline(LONG));
     let target = elsewhere(&nodes, "a").await;
     assert_eq!(hindrance(&nodes[0], "a", target).await, Hindrance::Stays);
-    door("answer").add_permits(1);
+    doors::open(&nodes[0], "answer");
     assert_eq!(call.await, Ok(5));
     nodes[0].move_to("a", target).await.unwrap();
     assert_eq!(home(&nodes[0], "a").await, target);
@@ -277,7 +281,7 @@ async fn tasks_of_a_process_that_moves_are_aborted() {
     process.own_task("task ended".into()).unwrap();
     let target = elsewhere(&nodes, "a").await;
     nodes[0].move_to("a", target).await.unwrap();
-    door("task ended").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "task ended").await;
     assert_eq!(home(&nodes[0], "a").await, target);
     leave_all(nodes).await;
 }
@@ -288,15 +292,15 @@ async fn source_that_is_lost_takes_no_call_with_it_that_went_on() {
     let process = nodes[0].start::<Traveller>("a", trip(How::Auto)).await.unwrap().process;
     nodes[0].move_to("a", "node-2").await.unwrap();
     process.wait_at("source".into()).unwrap();
-    door("source reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "source reached").await;
     process.wait_at("target".into()).unwrap();
     let calls: Vec<_> = (1..=50).map(|seq| sent(process.count("me".into(), seq).deadline(LONG))).collect();
     let (moved, ()) = tokio::join!(nodes[0].move_to("a", "node-1"), async {
         let_orders_arrive(&nodes).await;
-        door("source").add_permits(1);
+        doors::open(&nodes[0], "source");
     });
     moved.unwrap();
-    door("target reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "target reached").await;
     // They were sent to this node, and wait on another one.
     drop(nodes.pop());
     nodes[0].wait_for_members(2, LONG).await.unwrap();
@@ -304,7 +308,7 @@ async fn source_that_is_lost_takes_no_call_with_it_that_went_on() {
     while nodes[0].view().unwrap().members.len() > 2 {
         events.next().await;
     }
-    door("target").add_permits(1);
+    doors::open(&nodes[0], "target");
     for (seq, call) in (1..).zip(calls) {
         assert_eq!(call.await, Ok(seq));
     }
@@ -317,11 +321,11 @@ async fn stop_of_a_process_that_is_told_to_move_ends_it() {
     let process = nodes[0].start::<Traveller>("a", trip(How::Auto)).await.unwrap().process;
     let target = elsewhere(&nodes, "a").await;
     process.wait_at("stop".into()).unwrap();
-    door("stop reached").acquire().await.unwrap().forget();
+    doors::pass(&nodes[0], "stop reached").await;
     let waits = sent(process.count("me".into(), 1).deadline(LONG));
     let (moved, stopped, ()) = tokio::join!(nodes[0].move_to("a", target), nodes[1].stop("a"), async {
         let_orders_arrive(&nodes).await;
-        door("stop").add_permits(1);
+        doors::open(&nodes[0], "stop");
     });
     assert_eq!(stopped, Ok(()));
     if let Err(error) = waits.await {
@@ -338,7 +342,9 @@ async fn target_that_is_lost_in_the_middle_leaves_the_process_at_the_source() {
     let mut names = Vec::new();
     for at in 0..40 {
         let name = format!("p{at}");
-        nodes[0].start::<Traveller>(&name, Trip { how: How::Auto, ballast: 200_000 }).await.unwrap();
+        // Those are made there, and never finished.
+        let how = if at % 4 == 0 { How::WaitThere } else { How::Auto };
+        nodes[0].start::<Traveller>(&name, Trip { how, ballast: 200_000 }).await.unwrap();
         if home(&nodes[0], &name).await != "node-2" {
             nodes[0].process::<Traveller>(&name).unwrap().count("me".into(), 1).await.unwrap();
             names.push(name);
@@ -435,4 +441,41 @@ async fn node_that_joins_gets_its_names_and_nobody_notices() {
     }
     load.end(&nodes[1]).await;
     leave_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn handoff_that_always_panics_costs_a_joining_node_no_quarantine() {
+    let mut nodes = vec![join("node-0", &[], Rebalance::OnJoinAndLeave).await];
+    for at in 0..30 {
+        nodes[0].start::<Traveller>(&format!("p{at}"), trip(How::Panic)).await.unwrap();
+    }
+    nodes.push(join("node-1", &[&nodes[0]], Rebalance::OnJoinAndLeave).await);
+    // What is to move there, it owns.
+    let mut events = nodes[1].events();
+    let mut restarted = BTreeSet::new();
+    for at in 0..30 {
+        let name = format!("p{at}");
+        let process = nodes[0].process::<Traveller>(&name).unwrap();
+        let until = tokio::time::Instant::now() + LONG;
+        while let Err(error) = process.seen().await {
+            assert_ne!(error, CallError::Quarantined, "{name}");
+            assert!(tokio::time::Instant::now() < until, "{name}: {error:?}");
+        }
+    }
+    while restarted.is_empty() {
+        note_restart(events.next().await, &mut restarted);
+    }
+    // Time enough for a second attempt; then what was told by now.
+    let_orders_arrive(&nodes).await;
+    let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(event) = std::pin::pin!(events.next()).poll(&mut task) {
+        note_restart(event, &mut restarted);
+    }
+    leave_all(nodes).await;
+}
+
+fn note_restart(event: Option<Event>, restarted: &mut BTreeSet<String>) {
+    if let Some(Event::Restarted { name, reason: ExitReason::Panic(_), .. }) = event {
+        assert!(restarted.insert(name.to_string()), "{name:?} was moved again in the same view");
+    }
 }

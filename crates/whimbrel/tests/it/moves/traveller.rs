@@ -1,16 +1,15 @@
 //! The process that the tests move: it counts what its clients send, and does on a move what it was told at its start.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use whimbrel::{
-    Cluster, Context, ExitReason, Handoff, KindOptions, Process, Rebalance, State, StaticList, TimerId,
-    handlers,
+    Cluster, Context, ExitReason, Handoff, KindOptions, Process, ProcessRef, Rebalance, State, StaticList,
+    TimerId, handlers,
 };
 
+use super::doors::{self, Doors, DoorsRef as _};
 use crate::kinds::LONG;
 
 /// What it does when it is to move.
@@ -62,14 +61,6 @@ pub(crate) struct Traveller {
     sent: u64,
 }
 
-/// Where handlers wait until the test lets them go on, by name.
-static DOORS: Mutex<BTreeMap<String, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
-
-/// A door, closed at first: a permit lets one handler through.
-pub(crate) fn door(name: &str) -> Arc<Semaphore> {
-    DOORS.lock().unwrap().entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))).clone()
-}
-
 impl Process for Traveller {
     const KIND: &'static str = "traveller";
     type Args = Trip;
@@ -91,7 +82,7 @@ impl Process for Traveller {
         }
     }
 
-    async fn resume(state: State, _cx: &mut Context<Self>) -> Result<Self, ExitReason> {
+    async fn resume(state: State, cx: &mut Context<Self>) -> Result<Self, ExitReason> {
         if let Ok(own) = std::str::from_utf8(state.as_bytes())
             && let Ok(number) = own.parse()
         {
@@ -101,7 +92,7 @@ impl Process for Traveller {
         let process: Self = state.into_process()?;
         match process.how {
             How::PanicThere => panic!("told to panic in resume"),
-            How::WaitThere => door("resume").acquire().await.unwrap().forget(),
+            How::WaitThere => doors::pass(cx.cluster(), "resume").await,
             _ => {}
         }
         Ok(process)
@@ -137,9 +128,9 @@ impl Traveller {
     }
 
     #[cast]
-    async fn wait_at(&mut self, name: String) {
-        door(&format!("{name} reached")).add_permits(1);
-        door(&name).acquire().await.unwrap().forget();
+    async fn wait_at(&mut self, cx: &mut Context<Self>, name: String) {
+        doors::open(cx.cluster(), &format!("{name} reached"));
+        doors::pass(cx.cluster(), &name).await;
     }
 
     #[cast]
@@ -181,7 +172,7 @@ impl Traveller {
 
     #[cast]
     async fn own_task(&mut self, cx: &mut Context<Self>, name: String) {
-        let guard = OpenOnDrop(name);
+        let guard = OpenOnDrop(doors::of(cx.cluster()), name);
         cx.spawn(async move {
             std::future::pending::<()>().await;
             drop(guard);
@@ -191,8 +182,9 @@ impl Traveller {
     #[call]
     async fn answer_later(&mut self, cx: &mut Context<Self>, name: String) -> u64 {
         let reply = cx.reply_later::<TravellerAnswerLater>();
+        let cluster = cx.cluster().clone();
         cx.spawn(async move {
-            door(&name).acquire().await.unwrap().forget();
+            doors::pass(&cluster, &name).await;
             reply.send(5);
         });
         0
@@ -210,11 +202,11 @@ impl Traveller {
 }
 
 /// Lets one through when it is dropped.
-struct OpenOnDrop(String);
+struct OpenOnDrop(ProcessRef<Doors>, String);
 
 impl Drop for OpenOnDrop {
     fn drop(&mut self) {
-        door(&self.0).add_permits(1);
+        self.0.release(self.1.clone()).unwrap();
     }
 }
 
@@ -225,6 +217,7 @@ pub(crate) async fn join(node: &str, seeds: &[&Cluster], rebalance: Rebalance) -
         .listen("127.0.0.1:0")
         .discovery(StaticList::new(seeds.iter().map(|seed| seed.address().to_owned())))
         .kind::<Traveller>(KindOptions::default())
+        .local_kind::<Doors>(KindOptions::default())
         .rebalance(rebalance)
         .join()
         .await
@@ -241,6 +234,7 @@ pub(crate) async fn travellers(count: usize) -> Vec<Cluster> {
     for node in &nodes {
         node.wait_for_members(count, LONG).await.unwrap();
     }
+    doors::start(&nodes[0]).await;
     nodes
 }
 
