@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
-use whimbrel_core::wire::{Control, Names};
+use whimbrel_core::wire::{Control, Image, Names};
 use whimbrel_core::wire::frame::{self, FrameKind, MessageFrame};
 use whimbrel_core::wire::hello::{Greeting, UNPROVEN_BYTES_MAX};
 
@@ -26,6 +26,9 @@ fn read(body: &[u8]) {
     let _ = frame::read_ack(body);
     if let Ok(control) = Control::from_bytes(body) {
         assert_eq!(Control::from_bytes(&control.to_bytes()).ok(), Some(control));
+    }
+    if let Ok(image) = Image::from_bytes(body) {
+        assert_eq!(Image::from_bytes(&image.to_bytes()).ok(), Some(image));
     }
     let mut names = Names::default();
     for kind in MESSAGES {

@@ -14,6 +14,9 @@ const DEPTH_MAX: usize = 128;
 /// Identifies the codec of a payload on the wire.
 pub(crate) const NAMED: u8 = 1;
 
+/// Identifies bytes that are nobody's business but the process's.
+pub(crate) const OPAQUE: u8 = 2;
+
 /// Encodes a value with field names.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     rmp_serde::to_vec_named(value).map_err(|error| error.to_string())

@@ -4,7 +4,7 @@
 //! [`Executed::Unknown`] means that it may have run, or may still.
 
 use thiserror::Error;
-use whimbrel_core::base::{BadName, ErrorCode, Executed, ExitReason};
+use whimbrel_core::base::{BadName, ErrorCode, Executed, ExitReason, Hindrance};
 
 use crate::process::ProcessRef;
 
@@ -336,6 +336,61 @@ impl RequestError {
             RequestError::Stopped => Executed::Unknown,
             _ => Executed::No,
         }
+    }
+}
+
+/// Why a process was not moved. It runs all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MoveError {
+    /// It runs on where it was.
+    #[error("not moved: {}", text(*why))]
+    Hindered {
+        /// Why. [`Hindrance::is_passing`] tells whether another try may go better.
+        why: Hindrance,
+    },
+    /// Anything else that a request about a name can end with. After a `Deadline` with executed unknown it may still move.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl MoveError {
+    /// The code that logs and commands print.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            MoveError::Hindered { why: Hindrance::UnknownKind } => ErrorCode::NoHost,
+            MoveError::Hindered { why: Hindrance::AtCapacity } => ErrorCode::AtCapacity,
+            MoveError::Hindered { why: Hindrance::Unencodable | Hindrance::Unreadable } => ErrorCode::Codec,
+            MoveError::Hindered { why: Hindrance::TooLarge | Hindrance::Busy } => ErrorCode::Overloaded,
+            MoveError::Hindered { why: Hindrance::Lost | Hindrance::Leaving } => ErrorCode::NodeLost,
+            MoveError::Hindered { why: Hindrance::Slow } => ErrorCode::Deadline,
+            MoveError::Hindered { why: Hindrance::Stays } => ErrorCode::Moving,
+            MoveError::Hindered { why: Hindrance::Ended } => ErrorCode::Stopped,
+            MoveError::Request(error) => error.code(),
+        }
+    }
+
+    /// Whether it may still move.
+    pub fn executed(&self) -> Executed {
+        match self {
+            MoveError::Hindered { .. } => Executed::No,
+            MoveError::Request(error) => error.executed(),
+        }
+    }
+}
+
+fn text(why: Hindrance) -> &'static str {
+    match why {
+        Hindrance::Busy => "too many moves are under way there, or the name is still there",
+        Hindrance::Leaving => "that node leaves",
+        Hindrance::UnknownKind => "that node does not host the kind",
+        Hindrance::AtCapacity => "that node holds as many processes of the kind as it may",
+        Hindrance::TooLarge => "its state and its unread messages are over 64 MiB",
+        Hindrance::Stays => "the process stays where it is",
+        Hindrance::Slow => "it did not come to rest, or did not resume, in time",
+        Hindrance::Unencodable => "its state or a message in its mailbox can not be encoded",
+        Hindrance::Unreadable => "that node can not read the state",
+        Hindrance::Lost => "that node, or what it had received, is gone",
+        Hindrance::Ended => "the process ended",
     }
 }
 

@@ -58,13 +58,15 @@ mod codec;
 mod clock;
 mod tasks;
 
-pub use process::{Context, KindOptions, Process, ProcessRef, TimerId};
+pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, TimerId};
 
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
 pub use cluster::{Builder, Client, Cluster, GetOrStart, LocalBuilder, Registered, Start, Starting};
 
-pub use error::{CallError, CastError, JoinError, LocateError, RegisterError, RequestError, StartError};
+pub use error::{
+    CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,
+};
 pub use events::{DeadLetterStream, Events};
 pub use exchange::DeadLetter;
 
@@ -78,11 +80,11 @@ pub use secret::{Secret, SecretError};
 /// The limits that are part of the protocol, and the defaults of those that can be set.
 pub use whimbrel_core::base::limits;
 pub use whimbrel_core::base::{
-    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Mutants, Name, NodeName,
-    Token,
+    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name,
+    NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Listed, Located, Placement, RecordState, RestartIntensity, RestartPolicy,
+    Filter, Listed, Located, Placement, Rebalance, RecordState, RestartIntensity, RestartPolicy,
 };
 pub use whimbrel_core::node::Event;
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};

@@ -6,10 +6,15 @@
 //! A timeout is always Unknown: the table does not hold the message, so it can not know. The one that does, the
 //! port, ends a message that still waits unsent at its deadline with No; give the entry here a few milliseconds more
 //! than its message, and that better answer comes first.
+//!
+//! A process moves with the calls in its mailbox, so a reply may come from another node than the call was sent to. What
+//! makes it believable is the id: the generation of a place is a permuted counter under a secret seed, so whoever knows
+//! the id of a call was given it, and none comes again before 2^32 calls of that place.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use crate::base::hash::mix;
 use crate::base::{Incarnation, Mutant, Mutants, Time};
 
 const INDEX_BITS: u32 = 24;
@@ -61,7 +66,9 @@ pub struct CallsFull<W>(pub W);
 
 #[derive(Debug)]
 struct Place<W> {
-    /// Rises whenever the place is freed, so that an id is not used twice.
+    /// Calls that were here before.
+    uses: u32,
+    /// Changes with `uses`, so that an id is not used twice.
     generation: u32,
     pending: Option<Pending<W>>,
 }
@@ -76,6 +83,7 @@ struct Pending<W> {
 #[derive(Debug)]
 pub struct Calls<W> {
     shard: u8,
+    seed: u64,
     limit: usize,
     places: Vec<Place<W>>,
     free: Vec<u32>,
@@ -88,10 +96,11 @@ pub struct Calls<W> {
 }
 
 impl<W> Calls<W> {
-    /// An empty table for at most `limit` calls (and never more than 16 million).
-    pub fn new(shard: u8, limit: usize, mutants: Mutants) -> Self {
+    /// An empty table for at most `limit` calls (and never more than 16 million). Nobody else knows the seed.
+    pub fn new(shard: u8, limit: usize, seed: u64, mutants: Mutants) -> Self {
         Self {
             shard,
+            seed,
             limit: limit.min(1 << INDEX_BITS),
             places: Vec::new(),
             free: Vec::new(),
@@ -133,8 +142,9 @@ impl<W> Calls<W> {
             return Err(CallsFull(waiter));
         }
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, pending: None });
-            self.places.len() as u32 - 1
+            let index = self.places.len() as u32;
+            self.places.push(Place { uses: 0, generation: generation(self.seed, index, 0), pending: None });
+            index
         });
         let place = &mut self.places[index as usize];
         place.pending = Some(Pending { waiter, host: None });
@@ -154,18 +164,20 @@ impl<W> Calls<W> {
 
     /// An outcome: whoever gets the waiter tells it. None when another outcome was first.
     pub fn take(&mut self, id: CallId) -> Option<W> {
+        let (seed, index) = (self.seed, id.index() as u32);
         let place = self.place(id)?;
         let pending = place.pending.take()?;
-        place.generation = place.generation.wrapping_add(1);
-        self.free.push(id.index() as u32);
+        place.uses = place.uses.wrapping_add(1);
+        place.generation = generation(seed, index, place.uses);
+        self.free.push(index);
         self.sweep();
         Some(pending.waiter)
     }
 
-    /// As [`Calls::take`], if the call's frame was handed to the link with this host: nobody else knows its outcome.
-    pub fn take_from(&mut self, id: CallId, host: Incarnation) -> Option<W> {
-        self.place(id)?.pending.as_ref().filter(|pending| pending.host == Some(host))?;
-        self.take(id)
+    /// Whether the call is at this host, as far as is known.
+    pub fn is_at(&mut self, id: CallId, host: Incarnation) -> bool {
+        let pending = self.place(id).and_then(|place| place.pending.as_ref());
+        pending.is_some_and(|pending| pending.host == Some(host))
     }
 
     /// Calls whose deadline has come: each ends with `Deadline`, Unknown.
@@ -238,6 +250,17 @@ impl<W> Calls<W> {
     }
 }
 
+/// A permutation of `uses` under the seed and the place: four rounds of a Feistel network.
+fn generation(seed: u64, index: u32, uses: u32) -> u32 {
+    let key = mix(seed ^ (u64::from(index) << 32 | 0x9e37_79b9));
+    let (mut left, mut right) = (uses >> 16, uses & 0xffff);
+    for round in 1..=4u64 {
+        let mixed = mix(key ^ (round << 16 | u64::from(right))) as u32 & 0xffff;
+        (left, right) = (right, left ^ mixed);
+    }
+    left << 16 | right
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -253,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_first_outcome_wins() {
-        let mut calls = Calls::new(3, 10, Mutants::default());
+        let mut calls = Calls::new(3, 10, 7, Mutants::default());
         let id = calls.insert("x", at(5)).unwrap();
         assert_eq!((id.shard(), calls.len()), (3, 1));
         assert_eq!(calls.take(id), Some("x"));
@@ -266,7 +289,7 @@ mod tests {
 
     #[test]
     fn calls_expire_in_order_and_a_lost_host_ends_its_own() {
-        let mut calls = Calls::new(0, 10, Mutants::default());
+        let mut calls = Calls::new(0, 10, 7, Mutants::default());
         let ids: Vec<_> = [30, 10, 20, 40].map(|t| calls.insert(t, at(t)).unwrap()).into();
         calls.set_host(ids[0], A);
         calls.set_host(ids[3], B);
@@ -278,19 +301,44 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_is_heard_from_the_host_of_the_call_alone() {
-        let mut calls = Calls::new(0, 10, Mutants::default());
+    fn where_a_call_is_follows_its_message() {
+        let mut calls = Calls::new(0, 10, 7, Mutants::default());
         let id = calls.insert("x", at(5)).unwrap();
-        assert_eq!(calls.take_from(id, A), None, "it was sent nowhere yet");
+        assert!(!calls.is_at(id, A), "it was sent nowhere yet");
         assert_eq!((calls.set_host(id, B), calls.set_host(id, A)), (None, Some(B)));
-        assert_eq!(calls.take_from(id, B), None);
-        assert_eq!(calls.take_from(CallId::from_u64(u64::MAX), A), None);
-        assert_eq!((calls.take_from(id, A), calls.len()), (Some("x"), 0));
+        assert!(calls.is_at(id, A) && !calls.is_at(id, B));
+        assert!(!calls.is_at(CallId::from_u64(u64::MAX), A));
+        assert_eq!(
+            (calls.lost(B), calls.lost(A)),
+            (vec![], vec![(id, "x")]),
+            "it shares the fate of that host"
+        );
+        assert!(!calls.is_at(id, A));
+    }
+
+    #[test]
+    fn ids_do_not_tell_the_next_ones_and_none_comes_twice() {
+        let ids = |seed| {
+            let mut calls = Calls::new(0, 1, seed, Mutants::default());
+            let next = |_| {
+                let id = calls.insert((), at(1)).unwrap();
+                calls.take(id);
+                id.as_u64()
+            };
+            (0..20_000).map(next).collect::<Vec<u64>>()
+        };
+        let (one, other) = (ids(1), ids(2));
+        assert!(one.iter().zip(&other).all(|(a, b)| a != b), "another seed, another order");
+        let distinct: std::collections::BTreeSet<u64> = one.iter().copied().collect();
+        assert_eq!(distinct.len(), one.len());
+        let steps: std::collections::BTreeSet<u64> =
+            one.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
+        assert!(steps.len() > 19_000, "{} different steps", steps.len());
     }
 
     #[test]
     fn a_full_table_refuses() {
-        let mut calls = Calls::new(0, 1, Mutants::default());
+        let mut calls = Calls::new(0, 1, 7, Mutants::default());
         let id = calls.insert(1, at(1)).unwrap();
         assert_eq!(calls.insert(2, at(1)), Err(CallsFull(2)));
         assert_eq!(calls.take(id), Some(1));
@@ -300,7 +348,7 @@ mod tests {
     #[test]
     fn every_call_has_exactly_one_outcome_and_the_heap_stays_small() {
         let mut rng = Rng::new(7);
-        let mut calls = Calls::new(1, 500, Mutants::default());
+        let mut calls = Calls::new(1, 500, 7, Mutants::default());
         let mut outcomes = vec![0u8; 20_000];
         let mut ids = Vec::new();
         for n in 0..outcomes.len() {
@@ -328,7 +376,7 @@ mod tests {
     #[cfg(feature = "mutants")]
     #[test]
     fn a_lost_deadline_is_a_planted_bug() {
-        let mut calls = Calls::new(0, 1, Mutants::planted(Mutant::DeadlineLost));
+        let mut calls = Calls::new(0, 1, 7, Mutants::planted(Mutant::DeadlineLost));
         calls.insert(1, at(1)).unwrap();
         assert_eq!(calls.expire(at(5)), []);
         assert_eq!(calls.len(), 1);

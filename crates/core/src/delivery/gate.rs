@@ -145,6 +145,9 @@ impl Gate {
         if senders.windows(2).any(|two| two[0].incarnation >= two[1].incarnation) {
             return Err("the senders of a gate are in order");
         }
+        if senders.iter().any(|sender| sender.last == u64::MAX) {
+            return Err("a gate expects a next number of every sender");
+        }
         let is_long = |sender: &Sender| sender.refusals.len() > REFUSALS_MAX;
         if senders.len() > 4 * MEMBERS_MAX || senders.iter().any(is_long) {
             return Err("a gate knows a limited number of senders and refusals");
@@ -297,7 +300,7 @@ impl Gate {
                     (*since as usize) < EXCLUDED_MAX
                 }
                 (false, Standing::NotYet { views }) => {
-                    *views += 1;
+                    *views = views.saturating_add(1);
                     (*views as usize) <= CHAIN_VIEWS_MAX
                 }
             }
@@ -368,6 +371,22 @@ mod tests {
                         5 3.1 Duplicate\n5 3.2 Next\n";
         assert_eq!(table, expected);
         assert_eq!(gate.check(incarnation(2), token(5), 1, 1), GateVerdict::Next, "senders are independent");
+    }
+
+    #[test]
+    fn a_table_that_no_gate_has_is_not_adopted() {
+        let with = |last| {
+            let mut of = gate();
+            (1..=2).for_each(|nonce| of.advance(incarnation(nonce), 1, last));
+            of.table()
+        };
+        let mut gate = gate();
+        assert!(gate.adopt(with(u64::MAX)).is_err(), "there is no number after the last one");
+        let mut twice = with(7);
+        twice.senders.reverse();
+        assert!(gate.adopt(twice).is_err() && gate.senders() == 0);
+        gate.adopt(with(7)).unwrap();
+        assert_eq!(gate.check(incarnation(2), token(5), 1, 8), GateVerdict::Next);
     }
 
     #[test]

@@ -102,6 +102,27 @@ impl<M: Parcel> Inbox<M> {
         Ok(InboxImage { table: self.gate.table(), notices, messages })
     }
 
+    /// The unread messages of a sealed inbox, so that they can be encoded outside of its lock. They come back by
+    /// [`Inbox::give_back`].
+    pub fn lend(&mut self) -> VecDeque<M> {
+        debug_assert!(self.is_sealed(), "what is not sealed still changes");
+        self.mailbox.take()
+    }
+
+    /// What was lent is here again, before all that has come since.
+    ///
+    /// # Errors
+    /// The inbox was closed meanwhile: they end with this code, not executed.
+    pub fn give_back(&mut self, messages: VecDeque<M>) -> Result<(), (VecDeque<M>, ErrorCode)> {
+        match self.gate.state() {
+            GateState::Closed(code) => Err((messages, code)),
+            GateState::Open | GateState::Suspended | GateState::Sealed => {
+                self.mailbox.put_before(messages);
+                Ok(())
+            }
+        }
+    }
+
     /// The inbox of a process that came from another node: its gate goes on where it stopped there. What it brings is
     /// exempt from the limits.
     ///
@@ -163,6 +184,11 @@ impl<M: Expires> Inbox<M> {
         self.notices() + self.mailbox.len()
     }
 
+    /// What waits, in order, less what the process has told itself.
+    pub fn unread(&self) -> impl Iterator<Item = &M> {
+        self.mailbox.iter()
+    }
+
     /// None waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -191,7 +217,8 @@ impl<M: Expires> Inbox<M> {
         self.mailbox.has_room() || self.mutants.has(Mutant::MailboxUnbounded)
     }
 
-    pub(super) fn is_sealed(&self) -> bool {
+    /// Whether its process is being moved.
+    pub fn is_sealed(&self) -> bool {
         self.gate.state() == GateState::Sealed
     }
 

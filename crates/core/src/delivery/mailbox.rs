@@ -58,6 +58,10 @@ impl<M: Expires> Mailbox<M> {
         self.messages.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &M> {
+        self.messages.iter()
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.messages.len() < self.limits.messages && self.bytes < self.limits.bytes
     }
@@ -87,6 +91,13 @@ impl<M: Expires> Mailbox<M> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.bytes();
         Some(message)
+    }
+
+    /// Puts these before all others.
+    pub(super) fn put_before(&mut self, mut messages: VecDeque<M>) {
+        messages.append(&mut self.messages);
+        self.messages = messages;
+        self.bytes = self.messages.iter().map(Expires::bytes).sum();
     }
 
     /// Copies of all, in order.

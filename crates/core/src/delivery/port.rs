@@ -52,6 +52,11 @@ impl<M: Parcel> Port<M> {
         self.inbox.is_some()
     }
 
+    /// What is sent now is decided now: nothing of this node waits before it, and the process is not being moved.
+    pub fn takes_at_once(&self) -> bool {
+        self.route.is_none() && self.inbox.as_ref().is_some_and(|inbox| !inbox.is_sealed())
+    }
+
     /// Where the process is elsewhere, if that is known: a hint, it may be wrong by now.
     pub fn whereabouts(&self) -> Option<Whereabouts> {
         self.route.as_ref().and_then(|route| route.whereabouts())

@@ -47,6 +47,8 @@ pub(super) struct Moves {
     /// Names whose last attempt was called off.
     later: BTreeSet<(Time, Name)>,
     tries: BTreeMap<Name, u32>,
+    /// Names whose process failed during an attempt and does not run again yet.
+    failed: BTreeSet<Name>,
     /// Names with an open attempt.
     open: BTreeSet<Name>,
 }
@@ -81,8 +83,18 @@ impl Directory {
 
     /// A process runs: perhaps not where it belongs, since views came while it started.
     pub(super) fn queue_move(&mut self, slot: SlotId, record: &Record) {
-        if self.belongs_elsewhere(slot, record).is_some() {
+        let failed = self.moves.failed.remove(&record.name);
+        if !failed && self.belongs_elsewhere(slot, record).is_some() {
             self.moves.queue.push_back(record.name.clone());
+        }
+    }
+
+    /// A process failed while it was to move, perhaps for that reason: it is not tried again before the next view, or one
+    /// move would end in quarantine.
+    pub(super) fn move_failed(&mut self, slot: SlotId, name: &Name) {
+        self.moves.failed.insert(name.clone());
+        for (request, _) in self.take_movers(slot, name) {
+            self.answer(request, name.clone(), Answer::Hindered(Hindrance::Ended));
         }
     }
 

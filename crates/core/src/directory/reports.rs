@@ -83,8 +83,10 @@ impl Directory {
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
-        record.moving = None;
         let (name, token, host) = (record.name.clone(), record.token, record.host);
+        if record.moving.take().is_some() {
+            self.move_failed(slot, &name);
+        }
         let reported = After::Reported(host, name.clone(), token);
         match record.state {
             RecordState::BackingOff => return self.send(host, Message::Reported { name, token }),

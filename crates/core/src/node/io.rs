@@ -248,7 +248,7 @@ pub enum Effect {
         /// Where it runs.
         to: Incarnation,
     },
-    /// The process, which was captured, ends here: its mailbox ends with `Stopped`, Unknown, since it may be handled
+    /// The process, which was captured, ends here: its mailbox ends Unknown, since it may be handled
     /// elsewhere. Then [`Input::Exited`].
     Abandon {
         /// The name.

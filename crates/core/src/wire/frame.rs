@@ -19,14 +19,14 @@
 //! | `Control` | [`super::Control`] | node -> node | input of the node |
 //! | `Message` | [`MessageBody`] | sending node -> host | a message for one name |
 //! | `Signal` | [`Signal`] | host -> sending node | confirms, refuses or misses messages of one route |
-//! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call |
+//! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call, or where it is now |
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use super::names::Names;
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::{BadName, Bytes, ErrorCode, Executed, ExitReason, Kind, Name, Token};
+use crate::base::{BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Name, Token};
 use crate::delivery::Signal;
 
 /// Bytes of the length field.
@@ -345,6 +345,13 @@ pub enum Outcome {
         #[n(3)]
         reason: Option<ExitReason>,
     },
+    /// None yet: the process moves, and the call with it. The answer comes from there.
+    #[n(2)]
+    Moved {
+        /// The life of the node where the call is now.
+        #[n(0)]
+        to: Incarnation,
+    },
 }
 
 /// A frame of the message lane.
@@ -436,7 +443,7 @@ impl MessageFrame {
             MessageFrame::Reply(reply) => {
                 let room = match &reply.outcome {
                     Outcome::Done { payload, .. } => payload.len(),
-                    Outcome::Failed { .. } => 64,
+                    Outcome::Failed { .. } | Outcome::Moved { .. } => 64,
                 };
                 encode(reply, 24 + room)
             }

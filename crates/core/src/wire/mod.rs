@@ -6,9 +6,11 @@
 pub mod control;
 pub mod frame;
 pub mod hello;
+pub mod image;
 mod names;
 
 pub use control::{Body, Control};
+pub use image::Image;
 pub use names::Names;
 
 #[cfg(test)]

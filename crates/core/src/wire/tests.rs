@@ -137,6 +137,7 @@ fn frames() -> Vec<MessageFrame> {
             call: 9,
             outcome: Outcome::Done { codec: 1, payload: Bytes::default() },
         }),
+        MessageFrame::Reply(Reply { call: 9, outcome: Outcome::Moved { to: life(3) } }),
     ]
 }
 

@@ -180,7 +180,7 @@ impl World {
             epochs: Epochs::new(),
             entries: BTreeMap::new(),
             arrivals: BTreeMap::new(),
-            calls: Calls::new(0, CALLS_MAX, self.plan.mutants),
+            calls: Calls::new(0, CALLS_MAX, seed, self.plan.mutants),
             calls_wake: NEVER,
             sessions: BTreeMap::new(),
             resets: BTreeMap::new(),

@@ -13,7 +13,7 @@ use whimbrel_core::base::limits::{
 };
 use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
-use whimbrel_core::directory::RestartIntensity;
+use whimbrel_core::directory::{Rebalance, RestartIntensity};
 use whimbrel_core::node::{Config, Event, Node};
 use whimbrel_core::view::Labels;
 use whimbrel_core::wire::hello::Mode;
@@ -27,7 +27,7 @@ use crate::error::JoinError;
 use crate::events::BEHIND_MAX;
 use crate::exchange::{Budget, DeadLetter, Exchange, Hook};
 use crate::message::Speaks;
-use crate::process::{KindOptions, KindTable, encoded, local};
+use crate::process::{KindOptions, KindTable, local, moving, restarting};
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 use crate::transport::{Timings, Transport, TransportConfig, TransportError};
@@ -131,24 +131,24 @@ impl Common {
 macro_rules! common_options {
     ($type:ident) => {
         impl $type {
-            /// Registers a kind whose state and arguments are serde: it is made to move with its state. Until moves
-            /// are there it restarts, like one of [`Self::restart_kind`].
+            /// Registers a kind whose state and arguments are serde: it moves with its state.
             pub fn kind<P>(mut self, options: KindOptions) -> Self
             where
                 P: Speaks + Serialize + DeserializeOwned,
                 P::Args: Serialize + DeserializeOwned,
             {
-                self.common.add(encoded::<P>(options));
+                self.common.add(moving::<P>(options));
                 self
             }
 
-            /// Registers a kind of which only the arguments are serde: it restarts where it is needed.
+            /// Registers a kind of which only the arguments are serde: on a move it begins anew with them, and its unread
+            /// messages and timers go along.
             pub fn restart_kind<P>(mut self, options: KindOptions) -> Self
             where
                 P: Speaks,
                 P::Args: Serialize + DeserializeOwned,
             {
-                self.common.add(encoded::<P>(options));
+                self.common.add(restarting::<P>(options));
                 self
             }
 
@@ -238,6 +238,12 @@ impl Builder {
             on_abort: OnAbort::Refuse,
             common: Common::new(),
         }
+    }
+
+    /// When processes move without being told to; default never. The same on all nodes.
+    pub fn rebalance(mut self, rebalance: Rebalance) -> Self {
+        self.common.config.rebalance = rebalance;
+        self
     }
 
     /// Where to listen, as `host:port`; port 0 takes a free one. Other hosts than loopback need a secret. Without

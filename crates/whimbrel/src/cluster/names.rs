@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use whimbrel_core::base::{BadName, Executed, Kind, Name};
+use whimbrel_core::base::{BadName, Executed, Kind, Name, NodeName};
 use whimbrel_core::directory::{Answer, Ask, Filter, Listed, Located};
 
 use super::{Cluster, DEADLINE};
 use crate::driver::Command;
-use crate::error::{LocateError, RegisterError, RequestError};
+use crate::error::{LocateError, MoveError, RegisterError, RequestError};
 use crate::process::{Process, ProcessRef};
+
+/// How long a move may take: the process comes to rest, its image travels, it is made anew.
+const MOVE_MAX: Duration = Duration::from_secs(60);
 
 /// A process that was given a name.
 pub struct Registered<P> {
@@ -71,6 +74,20 @@ impl Cluster {
     /// [`RequestError`]; after a `Deadline` with executed unknown it may still end.
     pub async fn stop(&self, name: &str) -> Result<(), RequestError> {
         self.command(name, Ask::Stop).await
+    }
+
+    /// Moves the process of this name to the member of this name, with its state, its unread messages and its timers.
+    /// Returns when it runs there; also when it did already. Its callers notice nothing but the time that it takes.
+    ///
+    /// # Errors
+    /// [`MoveError`]. Whatever it is, the process runs, at one of the two nodes.
+    pub async fn move_to(&self, name: &str, node: &str) -> Result<(), MoveError> {
+        let to = NodeName::new(node).map_err(RequestError::from)?;
+        match self.ask_within(name, Ask::Move { to }, MOVE_MAX).await? {
+            Answer::Done => Ok(()),
+            Answer::Hindered(why) => Err(MoveError::Hindered { why }),
+            other => Err(refusal(other).into()),
+        }
     }
 
     /// Ends the quarantine of a name: its process is started again, with its failures forgotten.
@@ -169,6 +186,6 @@ fn refusal(answer: Answer) -> RequestError {
         Answer::AlreadyRunning(located) | Answer::Located(located) | Answer::Started { located, .. } => {
             RequestError::WrongKind { found: located.kind.to_string() }
         }
-        Answer::Done => RequestError::Deadline { executed: Executed::Unknown },
+        Answer::Done | Answer::Hindered(_) => RequestError::Deadline { executed: Executed::Unknown },
     }
 }

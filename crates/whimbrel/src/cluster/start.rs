@@ -232,7 +232,9 @@ impl Cluster {
             Answer::Overloaded => Err(StartError::Overloaded),
             // Only questions end so: a start waits for the owner.
             Answer::Unlinked => Err(StartError::Deadline { executed: Executed::No }),
-            Answer::NotFound | Answer::Done => Err(StartError::Deadline { executed: Executed::Unknown }),
+            Answer::NotFound | Answer::Done | Answer::Hindered(_) => {
+                Err(StartError::Deadline { executed: Executed::Unknown })
+            }
         }
     }
 }

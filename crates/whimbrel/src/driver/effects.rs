@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use whimbrel_core::base::{Incarnation, Name};
 use whimbrel_core::delivery::Lane;
-use whimbrel_core::directory::Answer;
+use whimbrel_core::directory::{Answer, Launch};
 use whimbrel_core::node::{Effect, Event, Input};
 use whimbrel_core::view::View;
-use whimbrel_core::wire::Control;
+use whimbrel_core::wire::{Body, Control};
 
 use super::{Running, Waiting};
+use crate::process::Move;
 use crate::transport::OutFrame;
 
 impl Running {
@@ -38,6 +39,29 @@ impl Running {
             // Available mode: every node is its own authority.
             Effect::ProposeView(view) => self.feed(Input::ViewDecided(view)),
             Effect::ViewInstalled(view) => self.install(&view),
+            Effect::Launch { record, launch: Launch::Arrived } => {
+                if let Some(input) = exchange.run_arrival(&record) {
+                    self.feed(input);
+                }
+            }
+            Effect::Capture { name, token, attempt, to } => {
+                if let Some(input) = exchange.capture(name, token, Move { attempt, to }) {
+                    self.feed(input);
+                }
+            }
+            Effect::Release { name, attempt, unread } => exchange.release(&name, attempt, unread),
+            Effect::Abandon { name, attempt, reason } => {
+                if let Some(input) = exchange.abandon(name, attempt, reason) {
+                    self.feed(input);
+                }
+            }
+            Effect::Depart { name, attempt, to } => exchange.depart(&name, Move { attempt, to }),
+            Effect::Install { passage, image } => {
+                if let Some(input) = exchange.install(passage, image, self.parts.cluster.clone()) {
+                    self.feed(input);
+                }
+            }
+            Effect::Uninstall { name, attempt } => exchange.uninstall(&name, attempt),
             Effect::Launch { record, launch } => {
                 let cluster = self.parts.cluster.clone();
                 if let Err(reason) = exchange.launch(&record, launch, cluster) {
@@ -81,9 +105,13 @@ impl Running {
 
     fn send(&self, to: Incarnation, message: &Control) {
         let Some(transport) = &self.parts.transport else { return };
+        let lane = match &message.body {
+            Body::Handoff(message) if message.is_bulk() => Lane::Bulk,
+            _ => Lane::Control,
+        };
         match OutFrame::control(message) {
             Ok(frame) => {
-                if let Err(error) = transport.send(to, Lane::Control, frame) {
+                if let Err(error) = transport.send(to, lane, frame) {
                     // Every control message is repeated by whoever needs an answer to it.
                     tracing::trace!(%to, %error, "a control message was not sent");
                 }

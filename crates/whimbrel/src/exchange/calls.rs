@@ -51,6 +51,14 @@ impl Exchange {
         let _before = self.call_is_at(id, NOBODY);
     }
 
+    /// The message of a call goes with its process to another node: its outcome comes from there.
+    pub(super) fn call_moves(&self, to: ReplyTo, node: Incarnation) {
+        match to.at {
+            Caller::Here => drop(self.call_is_at(to.call, if node == self.me() { NOBODY } else { node })),
+            Caller::At(caller) => self.send_outcome(caller, to.call, Outcome::Moved { to: node }),
+        }
+    }
+
     /// A process on this node has replied.
     pub(crate) fn answer<M: Message>(&self, to: ReplyTo, reply: M::Reply) {
         match to.at {
@@ -108,12 +116,26 @@ impl Exchange {
     /// The outcome of a call of this node arrived from another one.
     pub(super) fn on_reply(&self, from: Incarnation, reply: Reply) {
         let id = CallId::from_u64(reply.call);
-        let waiter =
-            self.calls.get(usize::from(id.shard())).and_then(|shard| lock(shard).take_from(id, from));
+        let Some(shard) = self.calls.get(usize::from(id.shard())) else { return };
+        // Whoever knows the id was given it: the process may have moved, and its host have joined in a view that is not
+        // installed here yet.
+        let member = self.view.load().as_ref().is_some_and(|view| view.contains(from));
+        let waiter = {
+            let mut calls = lock(shard);
+            if !member && !calls.is_at(id, from) {
+                return;
+            }
+            if let Outcome::Moved { to } = reply.outcome {
+                let _before = calls.set_host(id, if to == self.me() { NOBODY } else { to });
+                return;
+            }
+            calls.take(id)
+        };
         let Some(waiter) = waiter else {
             return;
         };
         match reply.outcome {
+            Outcome::Moved { .. } => {}
             Outcome::Done { codec: codec::NAMED, payload } => waiter.encoded(payload),
             Outcome::Done { codec, .. } => waiter.fail(CallError::Codec {
                 detail: format!("codec {codec} is not known here"),

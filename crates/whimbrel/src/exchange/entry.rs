@@ -114,7 +114,7 @@ impl Entry {
         waiter: Arc<dyn Waiter>,
         deadline: Duration,
     ) -> Result<CallId, CallError> {
-        let Current { id: caller, token: sender, deadline: inherited } = current();
+        let Current { id: caller, token: sender, deadline: inherited, .. } = current();
         let now = clock::time();
         let due = inherited.map_or(now + deadline, |inherited| inherited.min(now + deadline));
         if due <= now {
@@ -153,14 +153,23 @@ impl Entry {
             now = clock::time();
             envelope.wait_until(now + CAST_HELD_MAX);
         }
-        if !state.port.is_local()
+        // What a process sends and does not go straight into a mailbox is counted until it is decided, in case the
+        // process moves.
+        let here = state.port.is_local();
+        let sender =
+            if here && state.port.takes_at_once() { InstanceId::NOBODY } else { current().id.sender() };
+        if (!here || sender != InstanceId::NOBODY)
             && let Envelope::Work(work) = &envelope
         {
             let travels = work.travels();
             let bound = state.port.whereabouts().is_some();
             drop(state);
             if travels {
-                envelope.encode().map_err(|detail| codec_failure(&detail))?;
+                match envelope.encode() {
+                    // It may not have to leave.
+                    Err(_) if here => {}
+                    encoded => encoded.map_err(|detail| codec_failure(&detail))?,
+                }
             } else if bound {
                 return Err(codec_failure(
                     "the process is on another node, and the message can not leave this one",
@@ -169,6 +178,9 @@ impl Entry {
             match self.exchange.leaving.take(envelope.bytes()) {
                 Some(share) => envelope.takes(share),
                 None => return Err(Failure::new(ErrorCode::Overloaded, Executed::No)),
+            }
+            if sender != InstanceId::NOBODY {
+                envelope.sent_by(self.exchange.sendings.begin(sender));
             }
             state = self.lock();
         }

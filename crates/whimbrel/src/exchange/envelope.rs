@@ -7,6 +7,7 @@ use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Time, Token};
 use whimbrel_core::delivery::{Expires, Parcel};
 
 use super::budget::Share;
+use super::sending::Sending;
 use crate::codec;
 use crate::error::CallError;
 use crate::message::Work;
@@ -50,6 +51,8 @@ pub(crate) struct Encoded {
     pub(crate) payload: Vec<u8>,
     /// Of what its node may keep; none for one that has no room there, or that is encoded to be shown.
     pub(crate) share: Option<Share>,
+    /// Of what its sender waits for before it moves; none for what no process sends.
+    pub(crate) sending: Option<Sending>,
 }
 
 /// The name of a kind or a message.
@@ -94,6 +97,15 @@ impl Envelope {
         }
     }
 
+    /// Counts it among what its sender has under way until it is dropped. It was just encoded.
+    pub(crate) fn sent_by(&mut self, sending: Sending) {
+        if let Envelope::Encoded(encoded) = self
+            && let Some(encoded) = Arc::get_mut(encoded)
+        {
+            encoded.sending = Some(sending);
+        }
+    }
+
     /// The deadline of a call; a cast has none once it was admitted.
     pub(crate) fn call_deadline(&self) -> Option<Time> {
         let head = self.head();
@@ -123,7 +135,7 @@ impl Envelope {
 }
 
 impl Encoded {
-    fn of(work: &dyn Work) -> Result<Self, String> {
+    pub(crate) fn of(work: &dyn Work) -> Result<Self, String> {
         let payload = guard::run(|| work.encode()).unwrap_or_else(|panic| Err(panic.to_string()))?;
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(format!("{} bytes are over the limit of {PAYLOAD_BYTES_MAX}", payload.len()));
@@ -138,6 +150,7 @@ impl Encoded {
             codec: codec::NAMED,
             payload,
             share: None,
+            sending: None,
         })
     }
 

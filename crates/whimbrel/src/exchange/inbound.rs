@@ -132,7 +132,7 @@ impl Exchange {
         let deadline = remaining_ms.map(|ms| now + Duration::from_millis(ms));
         let head = Head { reply, deadline, sender };
         let (kind, message) = (Label::There(kind), Label::There(message));
-        let mut encoded = Encoded { head, kind, message, codec, payload, share: None };
+        let mut encoded = Encoded { head, kind, message, codec, payload, share: None, sending: None };
         encoded.share = self.arrived.take(encoded.bytes());
         let room = if encoded.share.is_some() { Room::Some } else { Room::None };
         let packet = Packet { gate, epoch, seq, message: Envelope::Encoded(Arc::new(encoded)) };

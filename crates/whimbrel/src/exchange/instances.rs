@@ -18,7 +18,7 @@ use crate::Cluster;
 use crate::clock;
 use crate::driver::Command;
 use crate::process::current::InstanceId;
-use crate::process::{Hosting, Instance, Launching, Order, TERMINATE_MAX};
+use crate::process::{Hosting, Instance, Launching, TERMINATE_MAX};
 use crate::tasks::Tasks;
 
 /// The text of the end of a start that `max_per_node` refused.
@@ -34,10 +34,18 @@ pub(super) struct Instances {
     alive: Mutex<HashTable<Alive>>,
     none_alive: Notify,
     leaving: AtomicBool,
+    pub(super) arrivals: super::moves::Arrivals,
 }
 
 /// An instance and the entry that it was launched at.
 type Alive = (Arc<Entry>, Arc<Instance>);
+
+impl Instances {
+    /// Whether no instance begins any more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+}
 
 // This program gives the numbers: nobody can choose them so that they collide.
 fn hash(id: InstanceId) -> u64 {
@@ -45,13 +53,13 @@ fn hash(id: InstanceId) -> u64 {
 }
 
 impl Exchange {
-    fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
+    pub(super) fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
         let id = self.instances.last.fetch_add(1, Ordering::Relaxed) + 1;
         Instance::new(InstanceId(id), kind, token)
     }
 
     /// Runs the life of an instance as a task.
-    fn start_task(
+    pub(super) fn start_task(
         &self,
         entry: &Arc<Entry>,
         instance: &Arc<Instance>,
@@ -98,7 +106,8 @@ impl Exchange {
             (Launch::InPlace { previous }, Some(inbox)) if inbox.token() == previous => {
                 inbox.restart(record.token);
             }
-            (Launch::InPlace { .. } | Launch::Fresh, _) => {
+            // One that has arrived begins in `moves.rs`.
+            (Launch::InPlace { .. } | Launch::Fresh | Launch::Arrived, _) => {
                 let mut inbox = Inbox::new(record.gate, kind.options().mailbox, self.mutants);
                 inbox.retoken(record.token);
                 state.port.install(&self.here(clock::time()), inbox, &mut out);
@@ -210,7 +219,7 @@ impl Exchange {
         }
     }
 
-    fn forget_instance(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: &ExitReason) {
+    pub(super) fn forget_instance(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: &ExitReason) {
         if let Some(kind) = self.kinds.get(instance.kind).filter(|_| entry.is_named()) {
             kind.alive().fetch_sub(1, Ordering::Relaxed);
         }
@@ -219,7 +228,9 @@ impl Exchange {
             state.instance = None;
             let _nobody_waits = state.take_waker();
             let mut out = PortOutput::default();
-            if instance.ordered().is_some() || !entry.is_named() {
+            // It may have ended while it was at rest for a move: its gate is to decide again.
+            state.port.unseal(&mut out);
+            if instance.stops() || !entry.is_named() {
                 state.port.close(ErrorCode::Stopped, &mut out);
             } else if let Some(inbox) = state.port.inbox_mut() {
                 inbox.suspend();
@@ -240,7 +251,7 @@ impl Exchange {
     }
 
     /// Takes a registered name from its process.
-    fn remove_name(&self, name: &Arc<Entry>, code: ErrorCode, reason: Option<&ExitReason>) {
+    pub(super) fn remove_name(&self, name: &Arc<Entry>, code: ErrorCode, reason: Option<&ExitReason>) {
         let mut out = PortOutput::default();
         let mut state = name.lock();
         state.instance = None;
@@ -256,7 +267,7 @@ impl Exchange {
         }
     }
 
-    async fn report(&self, input: Input) {
+    pub(super) async fn report(&self, input: Input) {
         if !self.instances.leaving.load(Ordering::SeqCst) {
             // Without a driver the node has ended, and nobody is left to be told.
             let _gone = self.control.send(Command::Input(input)).await;
@@ -278,7 +289,7 @@ impl Exchange {
         let main = lock(&self.instances.alive)
             .find(hash(instance.id), |(_, other)| other.id == instance.id)
             .map(|(main, _)| main.clone());
-        instance.order(Order::Stop(reason));
+        instance.stop(reason);
         let main = main.unwrap_or(entry);
         main.wake();
         self.end_by_force_later(main, instance);
@@ -349,9 +360,10 @@ impl Exchange {
     /// Lets no instance begin any more, tells all to stop and waits until they have, or for this long.
     pub(crate) async fn stop_all(&self, at_most: Duration) {
         self.instances.leaving.store(true, Ordering::SeqCst);
+        self.end_arrivals();
         let alive: Vec<_> = lock(&self.instances.alive).iter().cloned().collect();
         for (entry, instance) in alive {
-            instance.order(Order::Stop(ExitReason::Shutdown));
+            instance.stop_or_depart(ExitReason::Shutdown);
             entry.wake();
         }
         let all_ended = async {

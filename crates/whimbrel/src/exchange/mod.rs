@@ -25,6 +25,8 @@ mod envelope;
 mod inbound;
 mod instances;
 mod locked;
+mod moves;
+mod sending;
 mod sweep;
 mod table;
 
@@ -40,8 +42,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
+use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
-use whimbrel_core::delivery::{Calls, Epochs, Here, Lane, Room};
+use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Room};
 use whimbrel_core::directory::{Answer, Located};
 use whimbrel_core::view::View;
 
@@ -49,8 +52,9 @@ pub(crate) use budget::Budget;
 pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
-pub(crate) use envelope::{Encoded, Envelope, Failure, Head};
+pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
+pub(crate) use moves::Captured;
 
 use crate::driver::Command;
 use crate::message::call::Waiter;
@@ -80,6 +84,7 @@ pub(crate) struct Exchange {
     routes: Vec<Mutex<BTreeMap<u64, Weak<Entry>>>>,
     calls: Vec<Mutex<Calls<Arc<dyn Waiter>>>>,
     transport: OnceLock<Transport>,
+    sendings: Arc<sending::Sendings>,
     /// Of messages for processes elsewhere.
     leaving: Budget,
     /// Of messages of other nodes, in the mailboxes here.
@@ -110,7 +115,9 @@ impl Exchange {
         (leaving, arrived): (Budget, Budget),
         mutants: Mutants,
     ) -> Arc<Self> {
-        let shard = |at: usize| Mutex::new(Calls::new(at as u8, CALLS_MAX, mutants));
+        // Without entropy the node does not start; until it has tried, no call is made.
+        let seed = getrandom::u64().unwrap_or_default();
+        let shard = |at: usize| Mutex::new(Calls::new(at as u8, CALLS_MAX, mix(seed ^ at as u64), mutants));
         Arc::new(Self {
             me: RwLock::new(Incarnation { started_ms: 0, nonce: 0 }),
             view: ArcSwapOption::empty(),
@@ -120,6 +127,7 @@ impl Exchange {
             routes: std::iter::repeat_with(Mutex::default).take(ROUTE_SHARDS).collect(),
             calls: (0..CALL_SHARDS).map(shard).collect(),
             transport: OnceLock::new(),
+            sendings: sending::Sendings::new(),
             leaving,
             arrived,
             confirmations: Mutex::default(),
@@ -169,6 +177,11 @@ impl Exchange {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What processes here have sent and no gate has decided.
+    pub(crate) fn sendings(&self) -> &Arc<sending::Sendings> {
+        &self.sendings
     }
 
     /// Connects it to other nodes; once, before anything is sent.
@@ -247,6 +260,7 @@ impl Exchange {
             | Answer::AlreadyRunning(_)
             | Answer::Done
             | Answer::Deadline(_)
+            | Answer::Hindered(_)
             | Answer::Overloaded => {
                 entry.with_port(|port, here, out| port.on_locate_failed(here, out));
             }
@@ -306,8 +320,15 @@ impl Exchange {
         }
         // Entries and the exchange hold each other; what is still referred to from outside goes with that.
         for entry in self.names.take_all() {
-            entry.with_port(|port, _, out| port.close(ErrorCode::NodeLost, out));
+            entry.with_port(|port, here, out| {
+                // What is sealed may run on another node by now, and its messages with it: of them nothing is known.
+                if port.inbox().is_some_and(|inbox| inbox.state() == GateState::Sealed) {
+                    drop(port.uninstall(here, out));
+                }
+                port.close(ErrorCode::NodeLost, out);
+            });
         }
+        self.end_arrivals();
         // What was queued has ended as not executed; of the rest nothing is known.
         self.end_all_calls();
         self.abort_all();

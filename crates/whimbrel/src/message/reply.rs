@@ -69,11 +69,13 @@ impl Drop for Owed {
 pub struct Reply<R> {
     owed: Option<Owed>,
     answer: fn(Owed, R),
+    /// Tells its process that this is owed, while it is there.
+    _counted: Option<Arc<()>>,
 }
 
 impl<R: Send + 'static> Reply<R> {
-    pub(crate) fn new<M: Message<Reply = R>>(owed: Option<Owed>) -> Self {
-        Self { owed, answer: Owed::answer::<M> }
+    pub(crate) fn new<M: Message<Reply = R>>(owed: Option<Owed>, counted: Option<Arc<()>>) -> Self {
+        Self { owed, answer: Owed::answer::<M>, _counted: counted }
     }
 
     /// Answers. Nothing happens for a cast, or when the caller has stopped waiting.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
 
-use super::current::{Current, InstanceId};
+use super::current::Current;
 use super::instance::Instance;
-use super::timers::{Tick, TimerId, Timers};
+use super::timers::{Tick, Ticks, TimerId, Timers};
 use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
@@ -41,9 +41,11 @@ pub struct Context<P: Process> {
 /// What an instance has beside its state: ends with it.
 #[derive(Default)]
 pub(super) struct Own {
-    timers: Timers,
+    pub(super) timers: Timers,
     /// Messages to itself.
-    notes: VecDeque<Box<dyn Work>>,
+    pub(super) notes: VecDeque<Box<dyn Work>>,
+    /// As often referred to as replies are owed, and once more.
+    replies: Arc<()>,
     pub(super) tasks: Option<JoinSet<()>>,
     pub(super) blocking: Option<JoinSet<()>>,
 }
@@ -124,10 +126,11 @@ impl<P: Process> Context<P> {
             assert!(M::WIRE.travels(), "a message without a wire form is repeated with `send_every_with`");
         }
         let encoded = M::WIRE.encode(&message);
-        self.every(period, move || M::WIRE.decode(encoded.as_ref().ok()?).ok())
+        self.every(period, Ticks::Encoded, move || M::WIRE.decode(encoded.as_ref().ok()?).ok())
     }
 
-    /// As [`Context::send_every`], with a message that is made anew for each tick.
+    /// As [`Context::send_every`], with a message that is made anew for each tick. A process that has such a timer does
+    /// not move: what makes the messages can not leave this node.
     pub fn send_every_with<M: Message>(
         &mut self,
         period: Duration,
@@ -136,12 +139,13 @@ impl<P: Process> Context<P> {
     where
         P: Handler<M>,
     {
-        self.every(period, move || Some(message()))
+        self.every(period, Ticks::Made, move || Some(message()))
     }
 
     fn every<M: Message>(
         &mut self,
         period: Duration,
+        origin: Ticks,
         mut message: impl FnMut() -> Option<M> + Send + 'static,
     ) -> TimerId
     where
@@ -149,7 +153,7 @@ impl<P: Process> Context<P> {
     {
         let period = period.max(Duration::from_millis(1));
         let make = Box::new(move || message().map(Typed::<P, M>::boxed));
-        self.add_timer(clock::time() + period, Tick::Every { period, make })
+        self.add_timer(clock::time() + period, Tick::Every { period, make, origin })
     }
 
     /// Ends a timer; a message that it has brought already is still handled.
@@ -164,7 +168,7 @@ impl<P: Process> Context<P> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let owner = Current { id: InstanceId::NOBODY, token: self.instance.token(), deadline: None };
+        let owner = Current { id: self.instance.id.task(), ..self.current(None) };
         reap(&mut self.own().tasks).spawn(owner.within(Box::pin(future)));
     }
 
@@ -189,7 +193,8 @@ impl<P: Process> Context<P> {
         P: Handler<M>,
     {
         let owed = if self.in_hand == M::NAME { self.take_caller() } else { None };
-        Reply::new::<M>(owed)
+        let counted = owed.is_some().then(|| self.own().replies.clone());
+        Reply::new::<M>(owed, counted)
     }
 
     /// As whom the process runs while it works on a message with this deadline.
@@ -206,7 +211,12 @@ impl<P: Process> Context<P> {
         }
     }
 
-    fn own(&mut self) -> &mut Own {
+    /// Whether it owes answers that it took over with `reply_later`.
+    pub(super) fn owes_replies(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| Arc::strong_count(&own.replies) > 1)
+    }
+
+    pub(super) fn own(&mut self) -> &mut Own {
         self.own.get_or_insert_default()
     }
 

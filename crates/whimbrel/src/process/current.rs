@@ -17,12 +17,24 @@ pub(crate) struct InstanceId(pub(crate) u64);
 impl InstanceId {
     /// No instance: they are counted from 1.
     pub(crate) const NOBODY: Self = Self(0);
+    /// Marks a task that an instance owns; no instance has so high a number.
+    const TASK: u64 = 1 << 63;
+
+    /// A task of this instance, which is no instance.
+    pub(crate) const fn task(self) -> Self {
+        Self(self.0 | Self::TASK)
+    }
+
+    /// Whose sending it is when this sends.
+    pub(crate) const fn sender(self) -> Self {
+        Self(self.0 & !Self::TASK)
+    }
 }
 
 /// Whose code runs, and until when it is to be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Current {
-    /// Nobody outside of handlers: a task that an instance owns may call its own process.
+    /// Nobody outside of processes. A task that an instance owns is not that instance, and may call it.
     pub(crate) id: InstanceId,
     /// The sending instance.
     pub(crate) token: Token,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
-use whimbrel_core::base::{ExitReason, Token};
+use whimbrel_core::base::{ExitReason, Incarnation, Token};
 
 use super::current::InstanceId;
 use crate::exchange::{Entry, lock};
@@ -14,6 +14,26 @@ use crate::exchange::{Entry, lock};
 pub(crate) enum Order {
     /// Finish the message in hand, run `terminate`, end.
     Stop(ExitReason),
+    /// Finish the message in hand, come to rest, make an image of itself.
+    Move,
+    /// It runs on another node now: run `terminate`, end without a word.
+    Depart,
+}
+
+/// One attempt to move an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) attempt: Token,
+    pub(crate) to: Incarnation,
+}
+
+/// How far a move is, as the instance knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Ordered,
+    /// Its image has been handed out: it may run elsewhere at any time.
+    Captured,
+    Departed,
 }
 
 /// One life of a process on this node: shared by its task, its entries and the driver.
@@ -39,7 +59,8 @@ struct Inner {
 /// What few instances have; there may be very many of them.
 #[derive(Debug, Default)]
 struct Rare {
-    order: Option<Order>,
+    stop: Option<ExitReason>,
+    moving: Option<(Move, Stage)>,
     /// Entries of names that were registered for it, beside its own.
     names: Vec<Arc<Entry>>,
 }
@@ -77,16 +98,81 @@ impl Instance {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Tells it to stop; the first order stays. The caller wakes its task.
-    pub(crate) fn order(&self, order: Order) {
-        let mut inner = lock(&self.inner);
-        inner.rare.get_or_insert_default().order.get_or_insert(order);
-        drop(inner);
-        self.version.fetch_add(1, Ordering::Release);
+    /// Tells it to stop; the first such order stays. The caller wakes its task.
+    pub(crate) fn stop(&self, reason: ExitReason) {
+        self.change(|rare| _ = rare.stop.get_or_insert(reason));
     }
 
+    /// Tells it to stop; if its image is out, it goes without a word: its mailbox may be answered elsewhere.
+    pub(crate) fn stop_or_depart(&self, reason: ExitReason) {
+        self.change(|rare| match &mut rare.moving {
+            Some((_, stage @ Stage::Captured)) => *stage = Stage::Departed,
+            _ => _ = rare.stop.get_or_insert(reason),
+        });
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn stops(&self) -> bool {
+        lock(&self.inner).rare.as_ref().is_some_and(|rare| rare.stop.is_some())
+    }
+
+    /// What it is to do next instead of handling messages.
     pub(crate) fn ordered(&self) -> Option<Order> {
-        lock(&self.inner).rare.as_ref()?.order.clone()
+        let inner = lock(&self.inner);
+        let rare = inner.rare.as_ref()?;
+        match (&rare.stop, rare.moving) {
+            (Some(reason), _) => Some(Order::Stop(reason.clone())),
+            (None, Some((_, Stage::Ordered))) => Some(Order::Move),
+            (None, Some((_, Stage::Departed))) => Some(Order::Depart),
+            (None, Some((_, Stage::Captured)) | None) => None,
+        }
+    }
+
+    /// Tells it to come to rest. The caller wakes its task.
+    pub(crate) fn order_move(&self, order: Move) {
+        self.change(|rare| rare.moving = Some((order, Stage::Ordered)));
+    }
+
+    /// The move that is under way.
+    pub(crate) fn moving(&self) -> Option<Move> {
+        let inner = lock(&self.inner);
+        inner.rare.as_ref().and_then(|rare| rare.moving).map(|(order, _)| order)
+    }
+
+    /// Whether this attempt is under way.
+    pub(crate) fn moves_as(&self, attempt: Token) -> bool {
+        self.moving().is_some_and(|order| order.attempt == attempt)
+    }
+
+    /// Its image is handed out; false when nobody wants it any more.
+    pub(crate) fn captured(&self, attempt: Token) -> bool {
+        let mut inner = lock(&self.inner);
+        match inner.rare.as_deref_mut() {
+            Some(Rare { stop: None, moving: Some((order, stage @ Stage::Ordered)), .. })
+                if order.attempt == attempt =>
+            {
+                *stage = Stage::Captured;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Nothing comes of this attempt. Says how far it was; none if it was not under way.
+    pub(crate) fn withdraw(&self, attempt: Token) -> Option<Stage> {
+        let mut before = None;
+        self.change(|rare| before = rare.moving.take_if(|(order, _)| order.attempt == attempt));
+        before.map(|(_, stage)| stage)
+    }
+
+    /// It runs elsewhere. The caller wakes its task.
+    pub(crate) fn depart(&self, order: Move) {
+        self.change(|rare| rare.moving = Some((order, Stage::Departed)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Rare)) {
+        change(lock(&self.inner).rare.get_or_insert_default());
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Adds a name; false when the instance has ended.

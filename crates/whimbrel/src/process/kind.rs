@@ -12,8 +12,10 @@ use tokio::task::AbortHandle;
 use whimbrel_core::base::{Bytes, ExitReason, Kind};
 use whimbrel_core::delivery::MailboxLimits;
 use whimbrel_core::directory::{Placement, RestartPolicy};
+use whimbrel_core::handoff::Passage;
 
-use super::run::{Birth, spawn};
+use super::handoff::{Skills, StateForm};
+use super::run::{Birth, Origin, spawn};
 use super::{Instance, Process};
 use crate::Cluster;
 use crate::codec;
@@ -101,6 +103,15 @@ pub(crate) struct Launching {
     pub(crate) cluster: Cluster,
 }
 
+/// What another node brought of a process.
+pub(crate) struct Arriving {
+    pub(crate) passage: Passage,
+    pub(crate) image: Bytes,
+    pub(crate) mailbox: MailboxLimits,
+    /// The owner's word that it may run.
+    pub(crate) go: oneshot::Receiver<()>,
+}
+
 /// A registered kind, its type erased.
 pub(crate) trait HostedKind: Send + Sync {
     fn name(&self) -> &'static str;
@@ -120,6 +131,8 @@ pub(crate) trait HostedKind: Send + Sync {
     fn forget_args(&self, args: &Bytes);
     /// Runs the life of an instance, whose arguments stand in its record, as a task.
     fn launch(self: Arc<Self>, tasks: &Tasks, launching: Launching, args: Bytes) -> AbortHandle;
+    /// Makes an instance that another node brought, as a task.
+    fn resume(self: Arc<Self>, tasks: &Tasks, launching: Launching, arriving: Arriving) -> AbortHandle;
 }
 
 /// The kinds of one node, by name.
@@ -148,14 +161,31 @@ impl KindTable {
     }
 }
 
+/// A kind whose state and arguments are encoded.
+pub(crate) fn moving<P>(options: KindOptions) -> Result<Arc<dyn HostedKind>, JoinError>
+where
+    P: Speaks + Serialize + DeserializeOwned,
+    P::Args: Serialize + DeserializeOwned,
+{
+    encoded(options, StateForm::<P>::serde())
+}
+
 /// A kind whose arguments are encoded.
-pub(crate) fn encoded<P>(options: KindOptions) -> Result<Arc<dyn HostedKind>, JoinError>
+pub(crate) fn restarting<P>(options: KindOptions) -> Result<Arc<dyn HostedKind>, JoinError>
+where
+    P: Speaks,
+    P::Args: Serialize + DeserializeOwned,
+{
+    encoded(options, StateForm::<P>::Restarts)
+}
+
+fn encoded<P>(options: KindOptions, form: StateForm<P>) -> Result<Arc<dyn HostedKind>, JoinError>
 where
     P: Speaks,
     P::Args: Serialize + DeserializeOwned,
 {
     let args = ArgsForm::Encoded { encode: codec::encode::<P::Args>, decode: codec::decode::<P::Args> };
-    Ok(Arc::new(Registered::<P>::new(options, args)?))
+    Ok(Arc::new(Registered::<P>::new(options, args, form)?))
 }
 
 /// A kind whose arguments stay on this node.
@@ -165,7 +195,7 @@ where
     P::Args: Clone,
 {
     let kept = Kept { clone: P::Args::clone, args: Mutex::default(), last: AtomicU64::new(0), mark: mark() };
-    Ok(Arc::new(Registered::<P>::new(options, ArgsForm::Kept(kept))?))
+    Ok(Arc::new(Registered::<P>::new(options, ArgsForm::Kept(kept), StateForm::Stays)?))
 }
 
 /// How the arguments of a kind are written into a record.
@@ -190,20 +220,21 @@ fn mark() -> u64 {
 struct Registered<P: Process> {
     kind: Kind,
     options: KindOptions,
-    messages: Arc<MessageList<P>>,
+    skills: Arc<Skills<P>>,
     args: ArgsForm<P::Args>,
     alive: AtomicUsize,
 }
 
 impl<P: Speaks> Registered<P> {
-    fn new(options: KindOptions, args: ArgsForm<P::Args>) -> Result<Self, JoinError> {
+    fn new(options: KindOptions, args: ArgsForm<P::Args>, form: StateForm<P>) -> Result<Self, JoinError> {
         let messages = MessageList::<P>::of();
         if let Some(message) = messages.duplicate() {
             return Err(JoinError::DuplicateMessage { kind: P::KIND.into(), message: message.into() });
         }
         let kind = Kind::new(P::KIND)
             .map_err(|error| JoinError::BadSetting { key: "kind", rule: error.to_string() })?;
-        Ok(Self { kind, options, messages: Arc::new(messages), args, alive: AtomicUsize::new(0) })
+        let skills = Arc::new(Skills { messages, form });
+        Ok(Self { kind, options, skills, args, alive: AtomicUsize::new(0) })
     }
 }
 
@@ -294,9 +325,16 @@ impl<P: Process> HostedKind for Registered<P> {
     }
 
     fn launch(self: Arc<Self>, tasks: &Tasks, launching: Launching, args: Bytes) -> AbortHandle {
-        let messages = self.messages.clone();
+        let skills = self.skills.clone();
         let args = Box::new(move || self.read_args(&args));
-        spawn(tasks, Birth { launching, args, messages, born: None })
+        spawn(tasks, Birth { launching, origin: Origin::Args(args), skills, born: None })
+    }
+
+    fn resume(self: Arc<Self>, tasks: &Tasks, launching: Launching, arriving: Arriving) -> AbortHandle {
+        let skills = self.skills.clone();
+        let record_args = arriving.passage.args.clone();
+        let args = Box::new(move || self.read_args(&record_args));
+        spawn(tasks, Birth { launching, origin: Origin::Image { arriving, args }, skills, born: None })
     }
 }
 
@@ -307,6 +345,7 @@ pub(crate) fn unnamed<P: Speaks>(
     args: P::Args,
     born: oneshot::Sender<Result<(), ExitReason>>,
 ) -> AbortHandle {
-    let messages = Arc::new(MessageList::<P>::of());
-    spawn(tasks, Birth { launching, args: Box::new(move || Ok(args)), messages, born: Some(born) })
+    let skills = Arc::new(Skills { messages: MessageList::<P>::of(), form: StateForm::Stays });
+    let origin = Origin::Args(Box::new(move || Ok(args)));
+    spawn(tasks, Birth { launching, origin, skills, born: Some(born) })
 }

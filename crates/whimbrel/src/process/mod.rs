@@ -21,8 +21,12 @@
 mod context;
 pub(crate) mod current;
 pub(crate) mod guard;
+mod arrival;
+mod handoff;
+mod image;
 mod instance;
 mod kind;
+mod quiet;
 mod run;
 mod timers;
 
@@ -33,11 +37,14 @@ use std::sync::Arc;
 use whimbrel_core::base::{ExitReason, Name};
 
 pub use context::Context;
+pub use handoff::{Handoff, State};
 pub use kind::KindOptions;
 pub use timers::TimerId;
 
-pub(crate) use instance::{Instance, Order};
-pub(crate) use kind::{HostedKind, Hosting, KindTable, Launching, encoded, local, unnamed};
+pub(crate) use instance::{Instance, Move, Stage};
+pub(crate) use kind::{
+    Arriving, HostedKind, Hosting, KindTable, Launching, local, moving, restarting, unnamed,
+};
 pub(crate) use run::TERMINATE_MAX;
 
 use crate::exchange::Entry;
@@ -87,8 +94,28 @@ pub trait Process: Send + Sized + 'static {
         cx: &mut Context<Self>,
     ) -> impl Future<Output = Result<Self, ExitReason>> + Send;
 
-    /// The last thing that an instance does, when it was told to stop or stopped itself; not after a panic. It has
-    /// 5 s.
+    /// How it goes to another node; asked when it is at rest there: no message is in hand, its tasks have ended, and
+    /// nothing new comes in. It may still stay.
+    ///
+    /// What it changes here stays changed if nothing comes of the move. A panic is a crash, as in a handler.
+    fn handoff(&mut self, _cx: &mut Context<Self>) -> impl Future<Output = Handoff> + Send {
+        async { Handoff::Auto }
+    }
+
+    /// Makes the process from the state that [`Process::handoff`] gave on another node. Write it to read the states of
+    /// earlier versions of your program.
+    ///
+    /// An error or a panic refuses the move: the process runs on where it was. It is not told that it runs here before
+    /// it does: another node may still be told to go on.
+    fn resume(
+        state: State,
+        _cx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<Self, ExitReason>> + Send {
+        async move { state.into_process() }
+    }
+
+    /// The last thing that an instance does, when it was told to stop, stopped itself, or runs on another node; not
+    /// after a panic. It has 5 s.
     fn terminate(
         &mut self,
         _reason: &ExitReason,

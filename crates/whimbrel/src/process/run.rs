@@ -14,8 +14,10 @@ use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Time};
 
 use super::context::{Context, log_panic};
 use super::guard::{self, Guarded};
+use super::handoff::Skills;
 use super::instance::Order;
-use super::{Launching, Process};
+use super::kind::Arriving;
+use super::{Launching, Process, arrival, quiet};
 use crate::clock;
 use crate::exchange::{Encoded, Entry, Envelope, Failure};
 use crate::message::work::Handling;
@@ -30,11 +32,23 @@ const TURN_MESSAGES_MAX: u8 = 64;
 /// Everything an instance begins with.
 pub(crate) struct Birth<P: Process> {
     pub(crate) launching: Launching,
-    /// Finds or decodes the arguments: user code.
-    pub(crate) args: Box<dyn FnOnce() -> Result<P::Args, ExitReason> + Send>,
-    pub(crate) messages: Arc<MessageList<P>>,
+    pub(crate) origin: Origin<P>,
+    pub(crate) skills: Arc<Skills<P>>,
     /// Told how `init` went, for an instance without a name, of which nobody else knows.
     pub(crate) born: Option<oneshot::Sender<Result<(), ExitReason>>>,
+}
+
+/// Finds or decodes the arguments: user code.
+pub(crate) type ReadArgs<P> = Box<dyn FnOnce() -> Result<<P as Process>::Args, ExitReason> + Send>;
+
+/// What the state is made from.
+pub(crate) enum Origin<P: Process> {
+    Args(ReadArgs<P>),
+    /// Another node brought it; with its arguments, in case it begins anew.
+    Image {
+        arriving: Arriving,
+        args: ReadArgs<P>,
+    },
 }
 
 /// The whole life of an instance, as a task of its own.
@@ -44,11 +58,17 @@ pub(crate) fn spawn<P: Process>(tasks: &Tasks, birth: Birth<P>) -> AbortHandle {
 }
 
 /// An instance whose `init` has returned.
-struct Alive<P: Process> {
-    process: P,
-    cx: Context<P>,
-    messages: Arc<MessageList<P>>,
+pub(super) struct Alive<P: Process> {
+    pub(super) process: P,
+    pub(super) cx: Context<P>,
+    pub(super) skills: Arc<Skills<P>>,
     sources: Sources,
+}
+
+impl<P: Process> Alive<P> {
+    pub(super) fn new(process: P, cx: Context<P>, skills: Arc<Skills<P>>) -> Self {
+        Self { process, cx, skills, sources: Sources { seen: None, registered: None } }
+    }
 }
 
 // Every idle process holds what this future holds while it waits for a message. So what happens once in a life is
@@ -63,6 +83,8 @@ async fn live<P: Process>(birth: Box<Birth<P>>) {
         let ended = {
             let handling = match poll_fn(|task| poll_next(&mut alive, task)).await {
                 Next::Order(Order::Stop(reason)) => break Over::Stops(reason),
+                Next::Order(Order::Depart) => break Over::Departs,
+                Next::Order(Order::Move) => Some(quiet::rest(&mut alive)),
                 Next::Own(work) => start(&mut alive.process, &mut alive.cx, work, None),
                 Next::Message(envelope) => handle(&mut alive, envelope),
             };
@@ -84,10 +106,14 @@ async fn live<P: Process>(birth: Box<Birth<P>>) {
 }
 
 async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
-    let Birth { launching, args, messages, born } = *birth;
+    let Birth { launching, origin, skills, born } = *birth;
     let Launching { entry, instance, cluster } = launching;
     let exchange = entry.exchange().clone();
     let mut cx = Context::<P>::new(entry.clone(), instance.clone(), cluster);
+    let args = match origin {
+        Origin::Args(args) => args,
+        Origin::Image { arriving, args } => return arrival::arrive(cx, skills, arriving, args).await,
+    };
     let made = match args() {
         Ok(args) => init::<P>(args, &mut cx).await,
         Err(reason) => Err(reason),
@@ -109,7 +135,7 @@ async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
     };
     born(Ok(()));
     exchange.launched(&entry, &instance).await;
-    Some(Alive { process, cx, messages, sources: Sources { seen: None, registered: None } })
+    Some(Alive::new(process, cx, skills))
 }
 
 /// Why an instance stops serving.
@@ -117,6 +143,8 @@ enum Over {
     /// It is to end in order.
     Stops(ExitReason),
     Crashed(ExitReason),
+    /// It runs on another node now.
+    Departs,
 }
 
 async fn end<P: Process>(alive: Alive<P>, over: Over) {
@@ -127,12 +155,17 @@ async fn end<P: Process>(alive: Alive<P>, over: Over) {
             let _second = guard::run(|| cx.current(None).run(|| drop(process)));
             reason
         }
+        Over::Departs => {
+            let _told = terminate(process, &mut cx, ExitReason::Moved).await;
+            end_tasks(&mut cx).await;
+            return cx.entry.exchange().clone().departed(&cx.entry, &cx.instance).await;
+        }
     };
     end_tasks(&mut cx).await;
     cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, reason).await;
 }
 
-async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitReason> {
+pub(super) async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitReason> {
     // `init` is not always an async block: the call itself is user code too.
     let current = cx.current(None);
     let future = guard::run(move || current.run(|| Box::pin(P::init(args, cx))))?;
@@ -211,7 +244,7 @@ fn poll_next<P: Process>(alive: &mut Alive<P>, task: &mut std::task::Context<'_>
 
 /// Opens an envelope and starts to handle what is in it; none when there is nothing to be handled.
 fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarded<Handling<'_>>> {
-    let Alive { process, cx, messages, .. } = alive;
+    let Alive { process, cx, skills, .. } = alive;
     let deadline = envelope.call_deadline();
     if deadline.is_some_and(|deadline| clock::time() >= deadline) {
         cx.entry.undelivered(envelope, Failure::new(ErrorCode::Deadline, Executed::No));
@@ -220,7 +253,7 @@ fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarde
     cx.caller = envelope.head().reply;
     let opened = match envelope {
         Envelope::Work(work) => Ok(work),
-        Envelope::Encoded(encoded) => open(messages, &encoded).map_err(|failure| (encoded, failure)),
+        Envelope::Encoded(encoded) => open(&skills.messages, &encoded).map_err(|failure| (encoded, failure)),
     };
     match opened {
         Ok(work) => start(process, cx, work, deadline),
@@ -233,7 +266,10 @@ fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarde
 }
 
 /// Decodes a message of another node.
-fn open<P: Process>(messages: &MessageList<P>, encoded: &Encoded) -> Result<Box<dyn Work>, Failure> {
+pub(super) fn open<P: Process>(
+    messages: &MessageList<P>,
+    encoded: &Encoded,
+) -> Result<Box<dyn Work>, Failure> {
     let Encoded { kind, message, codec, payload, .. } = encoded;
     if kind.as_str() != P::KIND {
         return Err(Failure::new(ErrorCode::WrongKind, Executed::No).detailed(P::KIND));
@@ -303,7 +339,7 @@ async fn terminate<P: Process>(process: P, cx: &mut Context<P>, reason: ExitReas
 }
 
 /// No task of an instance outlives it, except a blocking one that does not return in time.
-async fn end_tasks<P: Process>(cx: &mut Context<P>) {
+pub(super) async fn end_tasks<P: Process>(cx: &mut Context<P>) {
     let Some(own) = &mut cx.own else { return };
     if let Some(mut tasks) = own.tasks.take() {
         tasks.abort_all();

@@ -7,19 +7,41 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use whimbrel_core::base::Time;
 
+use super::guard;
+use crate::exchange::Encoded;
 use crate::message::Work;
 
 /// Timers that one instance may have at a time.
 const TIMERS_MAX: usize = 4_096;
 
-/// Names a timer of one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Names a timer of one process, also after it has moved: keep it in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct TimerId(u64);
 
 /// What a timer brings.
 pub(crate) enum Tick {
     Once(Box<dyn Work>),
-    Every { period: Duration, make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> },
+    Every { period: Duration, make: Make, origin: Ticks },
+}
+
+/// Makes the message of one tick: user code.
+pub(crate) type Make = Box<dyn FnMut() -> Option<Box<dyn Work>> + Send>;
+
+/// Where the messages of a repeated timer come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ticks {
+    /// From bytes: the timer moves with its process.
+    Encoded,
+    /// From a closure.
+    Made,
+}
+
+/// A timer on its way to another node.
+pub(crate) struct Moved {
+    pub(crate) id: u64,
+    pub(crate) message: Encoded,
+    pub(crate) remaining: Duration,
+    pub(crate) period: Option<Duration>,
 }
 
 struct Timer {
@@ -40,7 +62,8 @@ pub(crate) struct Timers {
 impl Timers {
     /// A new timer; with too many of them the id of none, and the first message that it would have brought.
     pub(crate) fn add(&mut self, due: Time, tick: Tick) -> (TimerId, Option<Box<dyn Work>>) {
-        self.last += 1;
+        // Another node may have brought any number.
+        self.last = self.last.wrapping_add(1);
         let id = TimerId(self.last);
         if self.timers.len() < TIMERS_MAX {
             self.insert(Timer { id, due, tick });
@@ -51,6 +74,45 @@ impl Timers {
             Tick::Once(work) => (id, Some(work)),
             Tick::Every { mut make, .. } => (id, make()),
         }
+    }
+
+    /// The number of the last one.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// All of them, as bytes; they stay. User code runs.
+    pub(crate) fn moved(&mut self, now: Time) -> Result<Vec<Moved>, String> {
+        let moved = |timer: &mut Timer| {
+            let (message, period) = match &mut timer.tick {
+                Tick::Once(work) => (Encoded::of(&**work)?, None),
+                Tick::Every { origin: Ticks::Made, .. } => {
+                    return Err("a timer of `send_every_with` stays on its node".to_owned());
+                }
+                Tick::Every { period, make, origin: Ticks::Encoded } => {
+                    let work = guard::run(make).map_err(|panic| panic.to_string())?;
+                    let work = work.ok_or_else(|| "a timer without a message".to_owned())?;
+                    (Encoded::of(&*work)?, Some(*period))
+                }
+            };
+            Ok(Moved { id: timer.id.0, message, remaining: timer.due.since(now), period })
+        };
+        self.timers.iter_mut().map(moved).collect()
+    }
+
+    /// Takes in one that another node brought; more than a process may have are none of its making.
+    pub(crate) fn restore(&mut self, id: u64, last: u64, due: Time, tick: Tick) -> Result<(), &'static str> {
+        if self.timers.len() >= TIMERS_MAX {
+            return Err("more timers than a process may have");
+        }
+        self.last = self.last.max(last).max(id);
+        self.insert(Timer { id: TimerId(id), due, tick });
+        Ok(())
+    }
+
+    /// All are due later by so much: their process was not there.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        self.timers.iter_mut().for_each(|timer| timer.due = timer.due + by);
     }
 
     pub(crate) fn cancel(&mut self, id: TimerId) {
@@ -67,7 +129,7 @@ impl Timers {
             let mut timer = self.timers.pop()?;
             match timer.tick {
                 Tick::Once(work) => return Some(work),
-                Tick::Every { period, ref mut make } => {
+                Tick::Every { period, ref mut make, .. } => {
                     let work = make();
                     // Missed ticks merge into this one; the phase stays.
                     let late = now.since(timer.due).as_micros();
@@ -208,7 +270,7 @@ mod tests {
         let mut timers = Timers::default();
         let make: Box<dyn FnMut() -> Option<Box<dyn Work>> + Send> =
             Box::new(|| Some(Box::new(Named("tick", Head::cast(Token::NONE)))));
-        timers.add(at(10), Tick::Every { period: Duration::from_millis(10), make });
+        timers.add(at(10), Tick::Every { period: Duration::from_millis(10), make, origin: Ticks::Made });
         assert_eq!(due(&mut timers, 47), ["tick"]);
         assert_eq!(due(&mut timers, 49), [] as [&str; 0]);
         assert_eq!(due(&mut timers, 50), ["tick"]);

@@ -181,3 +181,25 @@ fn a_node_without_room_refuses_as_if_the_mailbox_were_full() {
         "the process has ended: that is the better answer"
     );
 }
+
+#[test]
+fn what_a_sealed_inbox_has_lent_comes_back_before_all_others() {
+    let mut inbox = inbox(2);
+    inbox.push_local(note(1)).unwrap();
+    inbox.push_local(note(2)).unwrap();
+    inbox.seal();
+    let lent = inbox.lend();
+    assert!(inbox.is_empty() && lent.len() == 2);
+    // The move is called off meanwhile.
+    inbox.unseal(&mut Vec::new());
+    inbox.push_local(note(3)).unwrap();
+    inbox.give_back(lent).unwrap();
+    assert_eq!(inbox.unread().map(|note| note.id).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(!inbox.has_room(), "it counts as before");
+    assert_eq!(ids(&mut inbox), [1, 2, 3]);
+    inbox.push_local(note(4)).unwrap();
+    inbox.seal();
+    let lent = inbox.lend();
+    assert!(inbox.close(STOPPED, &mut Vec::new()).is_empty());
+    assert_eq!(inbox.give_back(lent), Err((VecDeque::from([note(4)]), STOPPED)), "nobody will read them");
+}
