@@ -8,6 +8,8 @@
 mod hostile;
 #[path = "nodes/mutated.rs"]
 mod mutated;
+#[path = "nodes/room.rs"]
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +35,8 @@ struct Net {
     refused: Vec<&'static str>,
     /// Every control message that was sent, as bytes.
     said: Vec<Vec<u8>>,
+    /// How many processes the nodes that boot may host.
+    capacity: Option<usize>,
 }
 
 impl Net {
@@ -49,6 +53,7 @@ impl Net {
             far: Vec::new(),
             refused: Vec::new(),
             said: Vec::new(),
+            capacity: None,
         }
     }
 
@@ -63,6 +68,7 @@ impl Net {
         config.slots = 64;
         config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
+        config.capacity = self.capacity.iter().map(|most| (config.kinds[0].clone(), *most)).collect();
         self.nodes.insert(name.into(), Node::new(config, self.now));
         if let Some(discovered) = discovered {
             self.queue.push_back((name.into(), discovered));

@@ -175,6 +175,8 @@ pub(crate) struct History {
     pub(crate) owners: BTreeMap<ViewId, Vec<Option<Incarnation>>>,
     /// By table.
     pub(crate) fullest: BTreeMap<&'static str, Fullest>,
+    /// How many processes a node may host.
+    pub(crate) capacity: Option<usize>,
     /// Names below this may be slow, or hang.
     pub(crate) odd_names: u32,
     /// Connections took time for each frame, so messages waited for others.

@@ -36,6 +36,7 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::ControlLast
         | Mutant::InitHoldsSlot
         | Mutant::SlotsDealtAnew => [Profile::Storm, Profile::Full],
+        Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }
 }

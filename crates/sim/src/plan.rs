@@ -32,13 +32,15 @@ pub(crate) enum Profile {
     Split,
     /// Nodes freeze.
     Pause,
+    /// Nodes host few processes each, and die: names have to wait for room.
+    Room,
     /// Everybody at once: join storms, flapping, rolling restarts, overload, clocks that differ, names that hang.
     Storm,
 }
 
 impl Profile {
     /// All of them.
-    pub(crate) const ALL: [Profile; 8] = [
+    pub(crate) const ALL: [Profile; 9] = [
         Profile::Full,
         Profile::Lite,
         Profile::Birth,
@@ -46,6 +48,7 @@ impl Profile {
         Profile::Crash,
         Profile::Split,
         Profile::Pause,
+        Profile::Room,
         Profile::Storm,
     ];
 
@@ -59,6 +62,7 @@ impl Profile {
             Profile::Crash => "crash",
             Profile::Split => "split",
             Profile::Pause => "pause",
+            Profile::Room => "room",
             Profile::Storm => "storm",
         }
     }
@@ -216,6 +220,8 @@ pub(crate) struct Plan {
     pub(crate) hang_permille: u64,
     /// How long a handler of an odd name takes, at most; 0 for no longer than others.
     pub(crate) slow_handler_max: Micros,
+    /// How many processes a node hosts at most, if there is a limit.
+    pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
     pub(crate) limits: Limits,
     pub(crate) link_limits: LinkLimits,
@@ -288,6 +294,7 @@ impl Plan {
             odd_names: 0,
             hang_permille: 0,
             slow_handler_max: 0,
+            capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
             mutants,
@@ -303,6 +310,7 @@ impl Plan {
             Profile::Pause => self.draw_faults(&[Fault::Pause, Fault::Reset, Fault::Panic], rng),
             Profile::Birth => self.shape_birth(rng),
             Profile::Full | Profile::Lite => self.draw_faults(&Fault::ALL, rng),
+            Profile::Room => self.shape_room(rng),
             Profile::Storm => self.shape_storm(rng),
         }
         if self.faults.contains(&Fault::Panic) && rng.below(2) == 0 {
@@ -325,6 +333,14 @@ impl Plan {
         // Work begins while lines are still being founded.
         self.work_from = rng.below(2 * SECOND);
         self.draw_faults(&[Fault::Reset, Fault::QuickRestart, Fault::Join], rng);
+    }
+
+    /// Room for some of the names, or for all of them while every node is there.
+    fn shape_room(&mut self, rng: &mut Rng) {
+        let hosts = self.nodes - self.pure_clients;
+        let all = self.names.div_ceil(hosts);
+        self.capacity = Some([1, all / 2 + 1, all, all + 1][rng.below(4) as usize]);
+        self.draw_faults(if rng.below(4) == 0 { &Fault::ALL } else { &CRASHES }, rng);
     }
 
     /// Each of `possible` exists with one chance in two, and at least one does.

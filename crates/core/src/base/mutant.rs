@@ -46,11 +46,13 @@ pub enum Mutant {
     InitHoldsSlot,
     /// A view with another number of members deals all slots anew.
     SlotsDealtAnew,
+    /// A host takes processes of a kind beyond its limit.
+    PlacesUnbounded,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 21] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -71,6 +73,7 @@ impl Mutant {
         Mutant::ControlLast,
         Mutant::InitHoldsSlot,
         Mutant::SlotsDealtAnew,
+        Mutant::PlacesUnbounded,
     ];
 }
 

@@ -153,7 +153,10 @@ impl Directory {
                 self.send(*owner, Message::Forget(vec![(name.clone(), request)]));
             }
         }
-        let is_refusal = matches!(answer, Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined);
+        let is_refusal = matches!(
+            answer,
+            Answer::NoHost(_) | Answer::AtCapacity | Answer::Overloaded | Answer::Quarantined
+        );
         let elsewhere = asked.sent_to.iter().any(|owner| *owner != from);
         if is_refusal && elsewhere && asked.ask.changes() {
             // An owner that was asked before may still carry it out, in its own line: this is no certain No.
@@ -181,6 +184,7 @@ impl Directory {
                 age_ms: 0,
                 node_deaths_ms: Few::default(),
                 suspicion: Default::default(),
+                waits_for_host: false,
             };
             self.host_registered(record);
         }

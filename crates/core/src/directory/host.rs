@@ -8,6 +8,9 @@
 //!                       └───────────── Grant of the next life ─────┘
 //! ```
 //!
+//! What has no room here, by the limit of its kind, or was to follow a life that is not here, is *absent*: it is reported
+//! and remembered until the owner discards it, so that a late copy of its grant begins nothing.
+//!
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
@@ -21,7 +24,7 @@ use super::record::{Record, RecordState};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -31,6 +34,14 @@ enum Phase {
     Launching,
     Running,
     Ended,
+    /// It never began here, and the owner has yet to say that it knows.
+    Absent,
+}
+
+impl Phase {
+    const fn is_alive(self) -> bool {
+        matches!(self, Phase::Launching | Phase::Running)
+    }
 }
 
 #[derive(Debug)]
@@ -57,6 +68,12 @@ impl Hosted {
         Self { record, phase, unreported: None, offered: false, next: None }
     }
 
+    /// Whether it counts against the limit of its kind. What has ended does, until it is discarded: so a restart in
+    /// its place always has room.
+    fn takes_place(&self) -> bool {
+        self.phase != Phase::Absent && self.record.state != RecordState::Registered
+    }
+
     /// What the owner has yet to hear of a life that has ended.
     fn unreported_or(&self, reason: ExitReason) -> News {
         self.unreported.as_deref().cloned().unwrap_or(News::Exited(reason))
@@ -68,13 +85,46 @@ impl Hosted {
 pub(super) struct Host {
     /// By slot: an owner asks for those of its slots. No slot is here without a name.
     slots: BySlot<ByName<Hosted>>,
+    /// Kinds of which only so many may be here.
+    places: BTreeMap<Kind, Places>,
     orphans: BTreeMap<Name, Record>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
     leaving: bool,
 }
 
+/// What this node has of a kind that has a limit.
+#[derive(Debug)]
+struct Places {
+    taken: usize,
+    most: usize,
+}
+
 impl Host {
+    /// Nothing runs yet. Of the kinds that are given, at most so many processes will.
+    pub(super) fn new(capacity: BTreeMap<Kind, usize>) -> Self {
+        let places = capacity.into_iter().map(|(kind, most)| (kind, Places { taken: 0, most })).collect();
+        Self { places, ..Self::default() }
+    }
+
+    /// Of each kind with a limit: how many are here, and how many may be.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.places.values().map(|places| (places.taken, places.most))
+    }
+
+    fn has_room(&self, kind: &Kind) -> bool {
+        self.places.get(kind).is_none_or(|places| places.taken < places.most)
+    }
+
+    /// Counts what came here, or is gone.
+    fn count(&mut self, hosted: &Hosted, change: impl Fn(&mut usize)) {
+        if hosted.takes_place()
+            && let Some(places) = self.places.get_mut(&hosted.record.kind)
+        {
+            change(&mut places.taken);
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.orphans.is_empty()
     }
@@ -103,13 +153,17 @@ impl Host {
         self.slots.get_mut(&slot)?.get_mut(name)
     }
 
-    /// Records of the names in this slot.
+    /// Records of the names in this slot. What never began here is claimed by nobody.
     pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
-        self.slots.get(&slot).into_iter().flat_map(ByName::values).map(|hosted| &*hosted.record)
+        let hosted = self.slots.get(&slot).into_iter().flat_map(ByName::values);
+        hosted.filter(|hosted| hosted.phase != Phase::Absent).map(|hosted| &*hosted.record)
     }
 
     fn insert(&mut self, slot: SlotId, hosted: Hosted) {
-        self.slots.or_default(slot).insert(hosted);
+        self.count(&hosted, |taken| *taken += 1);
+        if let Some(before) = self.slots.or_default(slot).insert(hosted) {
+            self.count(&before, |taken| *taken -= 1);
+        }
     }
 
     fn remove(&mut self, slot: SlotId, name: &Name) -> Option<Hosted> {
@@ -117,6 +171,9 @@ impl Host {
         let removed = names.remove(name);
         if names.is_empty() {
             self.slots.remove(&slot);
+        }
+        if let Some(removed) = &removed {
+            self.count(removed, |taken| *taken -= 1);
         }
         removed
     }
@@ -152,7 +209,7 @@ impl Directory {
         let lives: Vec<(Name, Token)> = self
             .host
             .all()
-            .filter(|(_, hosted)| hosted.phase != Phase::Ended)
+            .filter(|(_, hosted)| hosted.phase.is_alive())
             .map(|(name, hosted)| (name.clone(), hosted.record.token))
             .collect();
         for (name, token) in lives {
@@ -162,7 +219,7 @@ impl Directory {
 
     /// Whether the node leaves and nothing runs here any more.
     pub fn has_left(&self) -> bool {
-        self.host.leaving && self.host.all().all(|(_, hosted)| hosted.phase == Phase::Ended)
+        self.host.leaving && self.host.all().all(|(_, hosted)| !hosted.phase.is_alive())
     }
 
     /// `init` of a launched life returned.
@@ -182,7 +239,7 @@ impl Directory {
             Err(reason) => {
                 hosted.phase = Phase::Ended;
                 self.news(name, News::InitFailed(reason.capped()), now);
-                self.launch_next(name);
+                self.launch_next(name, now);
             }
         }
         self.finish(now);
@@ -191,7 +248,7 @@ impl Directory {
     /// An instance ended.
     pub fn handle_exited(&mut self, name: &Name, token: Token, reason: ExitReason, now: Time) {
         let Some(hosted) = self.hosted_life(name, token) else { return };
-        if hosted.phase == Phase::Ended {
+        if !hosted.phase.is_alive() {
             return;
         }
         hosted.phase = Phase::Ended;
@@ -199,7 +256,7 @@ impl Directory {
             self.offer_what_is_left(name, &reason);
         }
         self.news(name, News::Exited(reason.capped()), now);
-        self.launch_next(name);
+        self.launch_next(name, now);
         self.finish(now);
     }
 
@@ -260,7 +317,7 @@ impl Directory {
             let news = match hosted.phase {
                 Phase::Launching => return,
                 Phase::Running => News::Running,
-                Phase::Ended => hosted.unreported_or(ExitReason::Killed),
+                Phase::Ended | Phase::Absent => hosted.unreported_or(ExitReason::Killed),
             };
             return self.news(&name, news, now);
         }
@@ -268,23 +325,31 @@ impl Directory {
             // An offered life is waiting for its judgement: the owner may well let it go on.
             return;
         }
-        if hosted.phase == Phase::Ended {
-            self.follow(record, now);
-        } else {
+        if hosted.phase.is_alive() {
             let token = hosted.record.token;
             hosted.next = Some(Box::new(record));
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
+        } else {
+            self.follow(record, now);
         }
     }
 
     fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
-        let name = record.name.clone();
-        if record.is_fresh() {
+        if !record.is_fresh() {
+            // It was to follow a life that is not here any more.
+            return self.absent(record, News::Exited(ExitReason::NodeLost), now);
+        }
+        let crowded = self.settings.mutants.has(Mutant::PlacesUnbounded);
+        if self.host.has_room(&record.kind) || crowded {
             return self.launch(record, Launch::Fresh);
         }
-        // It was to follow a life that is not here any more.
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Ended));
-        self.news(&name, News::Exited(ExitReason::NodeLost), now);
+        self.absent(record, News::Full, now);
+    }
+
+    fn absent(&mut self, record: Record, why: News, now: Time) {
+        let name = record.name.clone();
+        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Absent));
+        self.news(&name, why, now);
     }
 
     /// The life before has ended here; this one follows it.
@@ -293,7 +358,7 @@ impl Directory {
             return self.on_grant_of_new_name(record, now);
         };
         let previous = last.record.token;
-        if record.gate == last.record.gate {
+        if record.gate == last.record.gate && last.phase == Phase::Ended {
             return self.launch(record, Launch::InPlace { previous });
         }
         let name = record.name.clone();
@@ -308,13 +373,13 @@ impl Directory {
         self.tell(Output::Launch { record, launch });
     }
 
-    fn launch_next(&mut self, name: &Name) {
+    fn launch_next(&mut self, name: &Name, now: Time) {
         let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
             if record.is_fresh() {
-                self.launch(*record, Launch::Fresh);
+                self.on_grant_of_new_name(*record, now);
             }
         }
     }
@@ -337,7 +402,7 @@ impl Directory {
         let token = hosted.record.token;
         match hosted.phase {
             Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
-            Phase::Ended => {
+            Phase::Ended | Phase::Absent => {
                 let news = hosted.unreported_or(reason);
                 self.news(&name, news, now);
             }
@@ -347,7 +412,7 @@ impl Directory {
     pub(super) fn on_discard(&mut self, name: Name, token: Token, code: ErrorCode) {
         let Some(hosted) = self.hosted_life(&name, token) else { return };
         let registered = hosted.record.state == RecordState::Registered;
-        if hosted.phase == Phase::Ended || registered {
+        if !hosted.phase.is_alive() || registered {
             self.host.remove(self.slot_of(&name), &name);
             self.tell(Output::Discard { name, token, code });
         }
@@ -374,7 +439,7 @@ impl Directory {
         if new_line {
             let me = self.me;
             for hosted in self.host.all_mut() {
-                hosted.offered = hosted.phase != Phase::Ended;
+                hosted.offered = hosted.phase.is_alive();
                 if hosted.offered {
                     Arc::make_mut(&mut hosted.record).host = me;
                 }
@@ -382,7 +447,7 @@ impl Directory {
             self.offer_ended_as_orphans();
         }
         for hosted in self.host.all_mut() {
-            if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
+            if !hosted.phase.is_alive() && hosted.unreported.is_none() {
                 hosted.unreported = Some(Box::new(News::Exited(ExitReason::Killed)));
             }
         }
@@ -393,7 +458,7 @@ impl Directory {
     /// What has ended here runs nowhere: its record is offered, to be started again; its mailbox ends.
     fn offer_ended_as_orphans(&mut self) {
         let ended: Vec<Name> =
-            self.host.all().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
+            self.host.all().filter(|(_, h)| !h.phase.is_alive()).map(|(n, _)| n.clone()).collect();
         for name in ended {
             let slot = self.slot_of(&name);
             let Some(Hosted { record, .. }) = self.host.remove(slot, &name) else { continue };
@@ -411,7 +476,7 @@ impl Directory {
         for slot in slots.iter().collect::<BTreeSet<_>>() {
             for hosted in self.host.slots.get(slot).into_iter().flat_map(ByName::values) {
                 // What is offered is judged as an offer.
-                let judged = hosted.phase != Phase::Ended && !hosted.offered;
+                let judged = hosted.phase.is_alive() && !hosted.offered;
                 lives.push((hosted.record.name.clone(), hosted.record.token, judged));
             }
             told.push(*slot);
@@ -427,7 +492,7 @@ impl Directory {
 
     pub(super) fn on_ask_offer(&mut self, name: &Name, token: Token, now: Time) {
         if let Some(hosted) = self.hosted_life(name, token) {
-            hosted.offered = hosted.phase != Phase::Ended;
+            hosted.offered = hosted.phase.is_alive();
             self.host.report_at = Some(now);
             self.report_again(now);
         }

@@ -123,6 +123,9 @@ pub enum News {
     /// The host was told to end it, and has no such life.
     #[n(3)]
     Gone(#[n(0)] ExitReason),
+    /// It never began: the host has as many processes of its kind as it may.
+    #[n(4)]
+    Full,
 }
 
 /// One message of the directory. Commands for a slot are valid only in the view of their envelope.

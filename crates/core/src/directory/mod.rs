@@ -24,6 +24,7 @@ mod repair;
 mod reports;
 mod request;
 mod restart;
+mod room;
 mod slots;
 mod suspects;
 #[cfg(test)]
@@ -46,7 +47,7 @@ use std::time::Duration;
 
 use crate::base::limits::{Limits, MEMBERS_MAX};
 use crate::base::{
-    ErrorCode, ExitReason, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
+    ErrorCode, ExitReason, Incarnation, Kind, Mutant, Mutants, Name, RequestId, Rng, SlotId, Time, Token,
 };
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
@@ -57,6 +58,7 @@ use early::EarlyMessages;
 use host::Host;
 use listing::Listings;
 use names::Answered;
+use room::FullHosts;
 use slots::{Batch, Owned};
 
 /// Between two tries of what no answer came for.
@@ -75,6 +77,8 @@ pub struct Settings {
     pub restart: RestartIntensity,
     /// How large its tables may become.
     pub limits: Limits,
+    /// How many processes of these kinds this node hosts at most; of others as many as are placed on it.
+    pub capacity: BTreeMap<Kind, usize>,
     /// The planted bug, if any.
     pub mutants: Mutants,
 }
@@ -159,6 +163,8 @@ pub struct Directory {
     back_offs: BTreeSet<(Time, Name)>,
     /// Names of owned slots that are being tried on a node, and until when.
     trials: BTreeMap<Name, Time>,
+    /// Hosts that had no room, as this owner was told.
+    full: FullHosts,
     /// Since when this node has known each member as one.
     members_since: BTreeMap<Incarnation, Time>,
     /// Members that said goodbye; as many as a view can hold.
@@ -177,7 +183,8 @@ pub struct Directory {
 
 impl Directory {
     /// The directory of a node that has just started.
-    pub fn new(me: Incarnation, settings: Settings, rng: Rng) -> Self {
+    pub fn new(me: Incarnation, mut settings: Settings, rng: Rng) -> Self {
+        let capacity = std::mem::take(&mut settings.capacity);
         Self {
             me,
             asks: Asks::new(settings.mutants),
@@ -194,9 +201,10 @@ impl Directory {
             losers: BTreeMap::new(),
             back_offs: BTreeSet::new(),
             trials: BTreeMap::new(),
+            full: FullHosts::default(),
             members_since: BTreeMap::new(),
             leavers: BTreeSet::new(),
-            host: Host::default(),
+            host: Host::new(capacity),
             listings: Listings::default(),
             answered: Answered::default(),
             batch: Batch::default(),
@@ -226,6 +234,7 @@ impl Directory {
         self.losers.clear();
         self.back_offs.clear();
         self.trials.clear();
+        self.full.clear();
         self.members_since.clear();
         self.early.clear();
         self.unlinked.clear();
@@ -244,6 +253,7 @@ impl Directory {
         let view = Arc::clone(chain.current());
         let mut table = Replicas::table(&view, self.settings.slots, self.settings.replicas);
         self.unlinked.retain(|member| view.contains(*member));
+        self.full.follow_view(&view);
         self.members_since.retain(|member, _| view.contains(*member));
         for member in view.incarnations() {
             self.members_since.entry(member).or_insert(now);

@@ -13,10 +13,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
+use super::record::{Placement, Record, RecordState, RestartPolicy, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
@@ -24,8 +23,6 @@ use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::ANSWERS_MAX;
 use crate::base::{ErrorCode, ExitReason, Few, Incarnation, Mutant, Name, RequestId, SlotId, Time};
-use crate::placement::place_by_hash;
-use crate::view::MemberInfo;
 
 /// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
 /// answer was given gets the same one, and is not carried out again.
@@ -57,9 +54,6 @@ impl Answered {
         }
     }
 }
-
-/// How soon a name without a possible host is looked at again.
-const NO_HOST_RETRY: Duration = Duration::from_secs(1);
 
 impl Directory {
     pub(super) fn on_request(&mut self, request: RequestId, name: Name, ask: Ask, now: Time) {
@@ -104,6 +98,8 @@ impl Directory {
             RecordState::Restarting if own || record.is_fresh() => {
                 self.wait(slot, request, name, ask);
             }
+            // It has not run yet, and waits for a node that it can run on.
+            RecordState::BackingOff if own && !record.has_run => self.wait(slot, request, name, ask),
             RecordState::Quarantined => self.answer(request, name, Answer::Quarantined),
             // The name is on its way out: whoever asks now may have it when it is free.
             RecordState::Stopping => self.wait(slot, request, name, ask),
@@ -145,10 +141,7 @@ impl Directory {
         let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
         if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
             // It was started by this very request, and has ended since.
-            let answer = match tombstone.outcome.clone() {
-                StartOutcome::Ran(located) => Answer::Started { located, copies: self.copies_demanded() },
-                StartOutcome::Failed(reason) => Answer::InitFailed(reason),
-            };
+            let answer = tombstone.outcome.answer(self.copies_demanded());
             return self.answer(request, name, answer);
         }
         if !self.has_room_to_wait(slot, &name) {
@@ -158,7 +151,7 @@ impl Directory {
         let host = if registered {
             Some(request.caller)
         } else {
-            self.place(slot, &kind, &placement, Some(request.caller))
+            self.place_start(slot, &kind, &placement, request.caller, now)
         };
         let Some(host) = host.filter(|host| self.is_member(*host)) else {
             return self.answer(request, name, Answer::NoHost(kind));
@@ -185,6 +178,7 @@ impl Directory {
             age_ms: 0,
             node_deaths_ms: Few::default(),
             suspicion: Suspicion::None,
+            waits_for_host: false,
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
@@ -197,37 +191,13 @@ impl Directory {
         self.write(slot, Change::Put(record), after, now);
     }
 
-    /// The member that a process is placed on: none when nobody, or not the one it is pinned to, can host it.
-    pub(super) fn place(
-        &self,
-        slot: SlotId,
-        kind: &Name,
-        placement: &Placement,
-        asker: Option<Incarnation>,
-    ) -> Option<Incarnation> {
-        let view = self.view()?;
-        let hosting = |member: &&MemberInfo| member.hosts(kind);
-        let named = match placement {
-            Placement::Hash => None,
-            Placement::Local => asker.and_then(|asker| view.member(asker)).filter(hosting),
-            Placement::Pinned(node) => {
-                let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
-                return pinned.map(|member| member.incarnation);
-            }
-        };
-        match named {
-            Some(member) => Some(member.incarnation),
-            None => place_by_hash(slot, kind, view),
-        }
-    }
-
     fn on_locate(&mut self, slot: SlotId, request: RequestId, name: Name) {
         let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
         let settled = match record.state {
             RecordState::Running
             | RecordState::Registered
             | RecordState::Stopping
-            | RecordState::BackingOff => self.is_member(record.host),
+            | RecordState::BackingOff => self.is_member(record.host) && !record.waits_for_host,
             RecordState::Restarting => !record.is_fresh() && self.is_member(record.host),
             RecordState::Starting => false,
             RecordState::Quarantined => return self.answer(request, name, Answer::Quarantined),
@@ -363,20 +333,16 @@ impl Directory {
 
     /// A new life with a new gate, placed anew: nothing of the last one is left.
     pub(super) fn restart_fresh(&mut self, slot: SlotId, record: Record, reason: &ExitReason, now: Time) {
-        let asker = self.is_member(record.host).then_some(record.host);
-        let Some(host) = self.place(slot, &record.kind, &record.placement, asker) else {
-            if record.state == RecordState::BackingOff {
-                // Still nobody: that needs no write.
-                self.back_offs.insert((now + NO_HOST_RETRY, record.name));
-                return;
-            }
-            let retry_ms = u32::try_from(NO_HOST_RETRY.as_millis()).unwrap_or(u32::MAX);
-            return self.back_off(slot, record, retry_ms, Vec::new(), now);
-        };
-        self.restart_at(slot, record, host, reason, now);
+        // Where it was asked for, if that node lives, or where it was.
+        let asker = if record.waits_for_host { record.request.caller } else { record.host };
+        let asker = Some(asker).filter(|asker| self.is_member(*asker));
+        match self.place_again(&record, asker, now) {
+            Some(host) => self.restart_at(slot, record, host, reason, now),
+            None => self.wait_for_host(slot, record, now),
+        }
     }
 
-    /// As [`Self::restart_fresh`], of a suspect whose host was chosen.
+    /// As [`Self::restart_fresh`], where the host was chosen.
     pub(super) fn restart_on(&mut self, slot: SlotId, record: Record, host: Incarnation, now: Time) {
         self.restart_at(slot, record, host, &ExitReason::NodeLost, now);
     }
@@ -389,7 +355,11 @@ impl Directory {
         reason: &ExitReason,
         now: Time,
     ) {
+        let (last, last_token) = (record.host, record.token);
+        let goes_on = record.state == RecordState::Restarting && self.is_member(last);
+        let told = record.waits_for_host || goes_on;
         record.host = host;
+        record.waits_for_host = false;
         record.age_ms = 0;
         record.token = if self.settings.mutants.has(Mutant::TokenNotRaised) {
             record.token
@@ -399,9 +369,15 @@ impl Directory {
         record.gate = gate_of(record.token, record.host);
         record.state = RecordState::Restarting;
         record.back_off_ms = 0;
-        let (name, token) = (record.name.clone(), record.token);
-        self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
+        if !told {
+            let (name, token) = (record.name.clone(), record.token);
+            self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
+        }
         let mut after = vec![After::Grant(Box::new(record.clone()))];
+        if last != host && self.is_member(last) {
+            // It has nothing to follow there.
+            after.push(After::Discard(last, record.name.clone(), last_token, ErrorCode::Stopped));
+        }
         if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
@@ -441,10 +417,13 @@ impl Directory {
                 continue;
             };
             let record = record.clone();
-            if self.is_member(record.host) {
+            let has_host = self.is_member(record.host) && !record.waits_for_host;
+            if has_host {
                 self.restart_in_place(slot, record, Vec::new(), now);
             } else if record.suspicion != Suspicion::None {
                 self.try_suspect(record.name, now);
+            } else if record.waits_for_host {
+                self.restart_elsewhere(slot, record, now);
             } else {
                 self.node_lost(slot, record, now);
             }

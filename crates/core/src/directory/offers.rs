@@ -37,7 +37,8 @@ impl Directory {
             // The next life was granted to the very node that still runs this one: this one goes on.
             return self.adopt_above(slot, from, offered, record.token, now);
         }
-        let waits_for_host = record.state == RecordState::BackingOff && !self.is_member(record.host);
+        let has_host = self.is_member(record.host) && !record.waits_for_host;
+        let waits_for_host = record.state == RecordState::BackingOff && !has_host;
         if is_same_life && (record.host == from || waits_for_host) {
             return self.adopt(slot, from, offered, now);
         }
@@ -74,6 +75,7 @@ impl Directory {
         // Its host may still be on its way to this line: it is waited for before anything is started.
         let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
         offered.state = RecordState::BackingOff;
+        offered.waits_for_host = false;
         offered.back_off_ms = u32::try_from(convergence.as_millis()).unwrap_or(u32::MAX);
         self.back_offs.insert((now + convergence, name.clone()));
         let after = vec![After::Offered(from, name, token)];
@@ -82,6 +84,7 @@ impl Directory {
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
         offered.host = host;
+        offered.waits_for_host = false;
         // When it began is not known here; it ran before the offer came.
         offered.age_ms = u32::MAX;
         self.clear_suspect(&mut offered);
@@ -96,6 +99,7 @@ impl Directory {
         offered.age_ms = u32::MAX;
         self.clear_suspect(&mut offered);
         offered.host = host;
+        offered.waits_for_host = false;
         offered.token = self.next_token(slot, old.max(other));
         let after = vec![
             After::Retoken(host, name.clone(), old, offered.token),

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use super::request::Answer;
 use super::suspects::Suspicion;
 use crate::base::hash::mix;
 use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, NodeName, RequestId, Token};
@@ -154,6 +155,11 @@ pub struct Record {
     #[n(22)]
     #[cbor(default)]
     pub suspicion: Suspicion,
+    /// Whether it waits for a node that can take it: all that host its kind are full, or nobody does. Only while it is
+    /// backing off; the host it names has nothing of it.
+    #[n(23)]
+    #[cbor(default)]
+    pub waits_for_host: bool,
 }
 
 /// What remains of a name that is free: a later claim of the old life is refused by it, and retries of what ended
@@ -183,6 +189,20 @@ pub enum StartOutcome {
     /// It never ran.
     #[n(1)]
     Failed(#[n(0)] ExitReason),
+    /// Nobody had room for it, so it never began.
+    #[n(2)]
+    AtCapacity,
+}
+
+impl StartOutcome {
+    /// What its start is answered, by an owner that keeps so many copies.
+    pub(super) fn answer(&self, copies: u8) -> Answer {
+        match self.clone() {
+            StartOutcome::Ran(located) => Answer::Started { located, copies },
+            StartOutcome::Failed(reason) => Answer::InitFailed(reason),
+            StartOutcome::AtCapacity => Answer::AtCapacity,
+        }
+    }
 }
 
 /// Where a process can be reached.

@@ -124,6 +124,7 @@ mod tests {
             age_ms: 0,
             node_deaths_ms: Few::default(),
             suspicion: Default::default(),
+            waits_for_host: false,
         }
     }
 

@@ -34,6 +34,9 @@ impl Directory {
             News::InitFailed(reason) if record.state == RecordState::Starting => {
                 self.on_init_failed(slot, &record, reason, now);
             }
+            News::Full if record.state != RecordState::Stopping => self.on_full(slot, record, now),
+            // It was to be stopped, and there was nothing to stop.
+            News::Full => self.on_exited(slot, record, ExitReason::Shutdown, now),
             News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => {
                 self.on_exited(slot, record, reason, now);
             }
@@ -44,7 +47,7 @@ impl Directory {
     fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News, now: Time) {
         match news {
             News::Running => self.end_loser(from, name.clone(), token, now),
-            News::InitFailed(_) | News::Exited(_) | News::Gone(_) => {
+            News::InitFailed(_) | News::Exited(_) | News::Gone(_) | News::Full => {
                 if self.losers.get(&(name.clone(), token)) == Some(&from) {
                     self.losers.remove(&(name.clone(), token));
                 }
@@ -147,6 +150,18 @@ impl Directory {
         slot: SlotId,
         record: &Record,
         reason: ExitReason,
+        after: Vec<After>,
+        now: Time,
+    ) {
+        self.remove_as(slot, record, StartOutcome::Failed(reason), after, now);
+    }
+
+    /// As [`Self::remove`], with what the start of a process that never ran came to.
+    pub(super) fn remove_as(
+        &mut self,
+        slot: SlotId,
+        record: &Record,
+        unless_ran: StartOutcome,
         mut after: Vec<After>,
         now: Time,
     ) {
@@ -157,15 +172,10 @@ impl Directory {
         let known = record.stopping_by.iter().filter(|stop| !stopped_by.contains(stop)).copied();
         stopped_by = known.chain(stopped_by.iter().copied()).take(STOPS_MAX).collect();
         let started_by = record.request;
-        let (outcome, told) = if record.has_run {
-            let located = record.located();
-            let copies = self.copies_demanded();
-            (StartOutcome::Ran(located.clone()), Answer::Started { located, copies })
-        } else {
-            (StartOutcome::Failed(reason.clone()), Answer::InitFailed(reason))
-        };
+        let outcome = if record.has_run { StartOutcome::Ran(record.located()) } else { unless_ran };
         // A starter that still waits must not start the name again when it is woken.
         if self.forget_waiter(slot, &name, started_by) || !record.has_run {
+            let told = outcome.answer(self.copies_demanded());
             after.push(After::Answer(started_by, name.clone(), told));
         }
         after.push(After::Wake(name.clone()));

@@ -103,6 +103,9 @@ pub enum Answer {
     /// Locate: there is no link with the owner, who alone knows. Never sent.
     #[n(10)]
     Unlinked,
+    /// Start: no node that may host it has room for one more of its kind; this one was not executed.
+    #[n(11)]
+    AtCapacity,
 }
 
 /// Which records a listing is about. All given conditions must hold.

@@ -188,7 +188,7 @@ impl Directory {
     /// Where a suspect may be tried now: here, unless this node does not host the kind or the record names a node.
     fn trial_host<'a>(&self, record: &'a Record, now: Time) -> Option<(&'a Record, Incarnation)> {
         let view = self.view()?;
-        let placed = self.place(self.slot_of(&record.name), &record.kind, &record.placement, None)?;
+        let placed = self.place_again(record, None, now)?;
         let here = view.member(self.me).is_some_and(|me| me.hosts(&record.kind));
         let host = if here && !record.placement.names_a_node() { self.me } else { placed };
         let steady = self.members_since.get(&host).is_some_and(|since| now.since(*since) >= STEADY);

@@ -5,7 +5,7 @@ use super::copy::Copy;
 use super::host::Host;
 use super::names::Answered;
 use super::offers::LOSERS_PER_HOST_MAX;
-use super::record::StartOutcome;
+use super::record::{StartOutcome, gate_of};
 use super::*;
 use crate::base::Bytes;
 use crate::base::limits::{ANSWERS_MAX, Limits, ORPHANS_MAX, TOMBSTONES_MAX};
@@ -38,12 +38,14 @@ fn record(number: usize, args: &Bytes) -> Record {
         age_ms: 0,
         node_deaths_ms: Vec::new().into(),
         suspicion: Default::default(),
+        waits_for_host: false,
     }
 }
 
-fn directory() -> Directory {
+fn directory(capacity: BTreeMap<Kind, usize>) -> Directory {
     let settings = Settings {
         limits: Limits::default(),
+        capacity,
         slots: 16,
         replicas: 2,
         detection: Duration::from_secs(2),
@@ -55,7 +57,11 @@ fn directory() -> Directory {
 
 /// A directory in a view of its own node alone, in which it owns every slot.
 fn alone() -> Directory {
-    let mut directory = directory();
+    alone_with(BTreeMap::new())
+}
+
+fn alone_with(capacity: BTreeMap<Kind, usize>) -> Directory {
+    let mut directory = directory(capacity);
     let member = MemberInfo {
         labels: Default::default(),
         name: name(0),
@@ -95,6 +101,30 @@ fn an_owner_remembers_its_last_answers() {
     }
     assert!(answered.of(request(0)).is_none());
     assert_eq!(answered.of(request(1)), Some(&Answer::Done));
+}
+
+#[test]
+fn a_late_copy_of_a_grant_that_was_refused_begins_nothing() {
+    let mut directory = alone_with(BTreeMap::from([(name(0), 1)]));
+    let fresh = |number: usize| {
+        let record = record(number, &Bytes::default());
+        Record { gate: gate_of(record.token, ME), state: RecordState::Starting, ..record }
+    };
+    let launches = |directory: &mut Directory, number: usize| {
+        directory.on_grant(ME, fresh(number), Time::ZERO);
+        let outputs = std::iter::from_fn(|| directory.poll_output());
+        outputs.filter(|output| matches!(output, Output::Launch { .. })).count()
+    };
+    assert_eq!(launches(&mut directory, 1), 1);
+    assert_eq!(launches(&mut directory, 2), 0, "there is room for one");
+    // The word of it is lost with its session.
+    directory.loopback.clear();
+    let first = fresh(1);
+    directory.handle_exited(&first.name, first.token, ExitReason::Normal, Time::ZERO);
+    directory.on_discard(first.name, first.token, ErrorCode::Stopped);
+    assert_eq!(launches(&mut directory, 2), 0, "its owner was told that there is no room");
+    directory.on_discard(name(2), fresh(2).token, ErrorCode::Stopped);
+    assert_eq!(launches(&mut directory, 3), 1);
 }
 
 #[test]

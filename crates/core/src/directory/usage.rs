@@ -6,14 +6,14 @@ use crate::base::Incarnation;
 use crate::base::limits::{ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, ORPHANS_MAX, Usage};
 
 impl Directory {
-    /// One row per table; of what exists once per slot, the fullest.
+    /// One row per table, and per kind with a limit; of what exists once per slot, the fullest.
     pub fn usage(&self) -> Vec<Usage> {
         let limits = self.settings.limits;
         let waiting = |owned: &super::slots::Owned| owned.waiters.values().map(Vec::len).sum::<usize>();
         let waiters = self.owned.values().map(waiting).max().unwrap_or(0);
         let graves = self.copies.values().map(super::copy::Copy::graves);
         let (tombstones, removals) = graves.fold((0, 0), |most, now| (most.0.max(now.0), most.1.max(now.1)));
-        vec![
+        let mut rows = vec![
             Usage::new("requests", self.asks.len(), limits.requests),
             Usage::new("slot waiters", waiters, limits.slot_waiters),
             Usage::new("tombstones", tombstones, limits.tombstones),
@@ -23,7 +23,9 @@ impl Directory {
             Usage::new("losers", self.losers.len(), LOSERS_MAX),
             Usage::new("orphans", self.host.orphans(), ORPHANS_MAX),
             Usage::new("listings", self.listings.len(), LISTINGS_MAX),
-        ]
+        ];
+        rows.extend(self.host.places().map(|(taken, most)| Usage::new("processes of a kind", taken, most)));
+        rows
     }
 
     /// The owner of every slot in the view that this node follows, by slot.

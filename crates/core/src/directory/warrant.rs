@@ -87,7 +87,7 @@ impl Directory {
                 check_token(*new)
             }
             Message::Report { news, .. } => match news {
-                News::Running => Ok(()),
+                News::Running | News::Full => Ok(()),
                 News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => check_reason(reason),
             },
             Message::Offer { record, .. } => check_offered(record),
@@ -172,6 +172,7 @@ fn check_tombstone(tombstone: &Tombstone) -> Warrant {
     match &tombstone.outcome {
         StartOutcome::Ran(located) => check_token(located.token),
         StartOutcome::Failed(reason) => check_reason(reason),
+        StartOutcome::AtCapacity => Ok(()),
     }
 }
 
@@ -187,6 +188,7 @@ fn check_answer(answer: &Answer) -> Warrant {
         | Answer::Quarantined
         | Answer::Deadline(_)
         | Answer::Unlinked
+        | Answer::AtCapacity
         | Answer::Overloaded => Ok(()),
     }
 }

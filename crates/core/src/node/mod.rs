@@ -86,6 +86,7 @@ impl Node {
             detection: config.detection,
             restart: config.restart,
             limits: config.limits,
+            capacity: config.capacity,
             mutants: config.mutants,
         };
         let directory = Directory::new(membership.me().incarnation, settings, rng.fork());

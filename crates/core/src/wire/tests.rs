@@ -160,6 +160,7 @@ fn record() -> Record {
         age_ms: 7,
         node_deaths_ms: vec![3].into(),
         suspicion: Default::default(),
+        waits_for_host: false,
     }
 }
 

@@ -100,6 +100,7 @@ impl Net {
             age_ms: 0,
             node_deaths_ms: Vec::new().into(),
             suspicion: Default::default(),
+            waits_for_host: false,
         }
     }
 

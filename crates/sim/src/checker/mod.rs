@@ -10,6 +10,7 @@
 //! | `progress` | birth, joins and healing in bounded time (P11) |
 //! | `linear` | start, stop and locate of one name are linearizable when nothing is cut |
 //! | `bounds` | a table beyond its limit; a node that lives and is taken for dead (P9, I11) |
+//! | `room` | a node with more processes of a kind than it may have |
 //! | `isolation` | a name that waits for another name's user code (P12) |
 //! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
 //! | `world` | what the world itself found odd |
@@ -28,6 +29,7 @@ mod order;
 mod outcomes;
 mod progress;
 mod restarts;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -187,6 +189,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     progress::check(&facts, &mut found);
     linear::check(&facts, &mut found);
     bounds::check(&facts, &mut found);
+    room::check(&facts, &mut found);
     isolation::check(&facts, &mut found);
     moves::check(&facts, &mut found);
     found

@@ -130,6 +130,7 @@ impl World {
             Answer::Located(located) => Outcome::Located { token: located.token, host: located.host },
             Answer::InitFailed(_) => failed(ErrorCode::InitFailed, Executed::No),
             Answer::NoHost(_) => failed(ErrorCode::NoHost, Executed::No),
+            Answer::AtCapacity => failed(ErrorCode::AtCapacity, Executed::No),
             Answer::NotFound => failed(ErrorCode::NotFound, Executed::No),
             Answer::Done => Outcome::Ok,
             // A start may be told this of the very life that it made.

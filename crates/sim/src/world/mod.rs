@@ -127,6 +127,7 @@ impl World {
         let history = History {
             healed: NEVER,
             clocks_differ: plan.wall_skew_ms > 0 || plan.faults.contains(&Fault::WallJump),
+            capacity: plan.capacity,
             odd_names: plan.odd_names,
             paced: plan.frame_time > 0,
             ..History::default()
@@ -357,6 +358,7 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     config.mutants = plan.mutants;
     if host >= plan.pure_clients {
         config.kinds = vec![kind.clone()];
+        config.capacity = plan.capacity.iter().map(|most| (kind.clone(), *most)).collect();
     }
     Machine {
         address,

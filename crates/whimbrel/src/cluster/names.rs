@@ -161,7 +161,9 @@ impl Cluster {
 /// What an answer that is not the hoped-for one means.
 fn refusal(answer: Answer) -> RequestError {
     match answer {
-        Answer::NotFound | Answer::InitFailed(_) | Answer::NoHost(_) => RequestError::NotFound,
+        Answer::NotFound | Answer::InitFailed(_) | Answer::NoHost(_) | Answer::AtCapacity => {
+            RequestError::NotFound
+        }
         Answer::Quarantined => RequestError::Quarantined,
         Answer::Overloaded => RequestError::Overloaded,
         Answer::Unlinked => RequestError::NodeLost,

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{ErrorCode, ExitReason, Name, Token};
 use whimbrel_core::delivery::{Inbox, MailboxLimits, PortOutput};
-use whimbrel_core::directory::{Launch, Located, Record, RecordState};
+use whimbrel_core::directory::{Launch, Located, Record};
 use whimbrel_core::node::Input;
 
 use super::{Entry, Exchange, lock};
@@ -21,8 +21,6 @@ use crate::process::current::InstanceId;
 use crate::process::{Hosting, Instance, Launching, Order, TERMINATE_MAX};
 use crate::tasks::Tasks;
 
-/// The text of the end of a start that `max_per_node` refused.
-pub(crate) const AT_CAPACITY: &str = "as many processes of this kind run here as its options allow";
 /// How long an instance may go on after it was told to stop, before it is ended by force: its handler, its
 /// `terminate`, its blocking tasks.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_secs());
@@ -85,11 +83,6 @@ impl Exchange {
         if kind.options().hosting == Hosting::Elsewhere {
             return Err(unknown());
         }
-        let full = kind.alive().load(Ordering::Relaxed) >= kind.options().per_node_max;
-        if full && record.state == RecordState::Starting {
-            return Err(ExitReason::Error(AT_CAPACITY.into()));
-        }
-        kind.alive().fetch_add(1, Ordering::Relaxed);
         let entry = self.entry(&record.name);
         let instance = self.new_instance(kind.name(), record.token);
         let mut out = PortOutput::default();
@@ -211,9 +204,6 @@ impl Exchange {
     }
 
     fn forget_instance(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: &ExitReason) {
-        if let Some(kind) = self.kinds.get(instance.kind).filter(|_| entry.is_named()) {
-            kind.alive().fetch_sub(1, Ordering::Relaxed);
-        }
         let mut state = entry.lock();
         if state.instance.as_ref().is_some_and(|present| Arc::ptr_eq(present, instance)) {
             state.instance = None;

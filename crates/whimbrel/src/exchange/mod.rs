@@ -50,7 +50,7 @@ pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head};
-pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
+pub(crate) use instances::STOP_MAX;
 
 use crate::driver::Command;
 use crate::message::call::Waiter;
@@ -247,6 +247,7 @@ impl Exchange {
             | Answer::AlreadyRunning(_)
             | Answer::Done
             | Answer::Deadline(_)
+            | Answer::AtCapacity
             | Answer::Overloaded => {
                 entry.with_port(|port, here, out| port.on_locate_failed(here, out));
             }

@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct KindOptions {
     pub(crate) mailbox: MailboxLimits,
     pub(crate) policy: RestartPolicy,
     pub(crate) placement: Placement,
-    pub(crate) per_node_max: usize,
+    pub(crate) per_node_max: Option<usize>,
     pub(crate) hosting: Hosting,
 }
 
@@ -45,7 +45,7 @@ impl Default for KindOptions {
             mailbox: MailboxLimits::default(),
             policy: RestartPolicy::default(),
             placement: Placement::default(),
-            per_node_max: usize::MAX,
+            per_node_max: None,
             hosting: Hosting::Here,
         }
     }
@@ -80,10 +80,16 @@ impl KindOptions {
         self
     }
 
-    /// Processes of this kind that may be started on this node; no limit by default. Beyond it a start ends with
-    /// `AtCapacity`. Restarts are not refused.
+    /// Processes of this kind that run on this node at most, restarts and take-overs among them; no limit by default.
+    ///
+    /// A name that finds no room is started on the next node of its ranking; where none has room, or only this node
+    /// was to have it, its start ends with `AtCapacity`, not executed. A process whose node died waits until a node
+    /// has room. One that is restarted in place keeps its place, also while it waits for that; so does one that goes on
+    /// here after a split. Unnamed and registered processes do not count.
+    ///
+    /// Each node keeps the limit that it was built with. There is none over all nodes.
     pub fn max_per_node(mut self, processes: usize) -> Self {
-        self.per_node_max = processes;
+        self.per_node_max = Some(processes);
         self
     }
 
@@ -108,8 +114,6 @@ pub(crate) trait HostedKind: Send + Sync {
     /// Its name, as records and messages hold it: one text for all of them.
     fn kind(&self) -> &Kind;
     fn options(&self) -> &KindOptions;
-    /// Instances alive on this node.
-    fn alive(&self) -> &AtomicUsize;
     /// The policy that a start may have.
     fn allowed(&self, policy: RestartPolicy) -> RestartPolicy;
     /// Whether its arguments, and so its processes, stay on this node.
@@ -131,6 +135,12 @@ pub(crate) struct KindTable {
 impl KindTable {
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<dyn HostedKind>> {
         self.kinds.get(kind)
+    }
+
+    /// Kinds of which this node hosts only so many processes.
+    pub(crate) fn capacity(&self) -> BTreeMap<Kind, usize> {
+        let most = |kind: &Arc<dyn HostedKind>| Some((kind.kind().clone(), kind.options().per_node_max?));
+        self.kinds.values().filter_map(most).collect()
     }
 
     /// Kinds that this node hosts.
@@ -192,7 +202,6 @@ struct Registered<P: Process> {
     options: KindOptions,
     messages: Arc<MessageList<P>>,
     args: ArgsForm<P::Args>,
-    alive: AtomicUsize,
 }
 
 impl<P: Speaks> Registered<P> {
@@ -203,7 +212,7 @@ impl<P: Speaks> Registered<P> {
         }
         let kind = Kind::new(P::KIND)
             .map_err(|error| JoinError::BadSetting { key: "kind", rule: error.to_string() })?;
-        Ok(Self { kind, options, messages: Arc::new(messages), args, alive: AtomicUsize::new(0) })
+        Ok(Self { kind, options, messages: Arc::new(messages), args })
     }
 }
 
@@ -254,10 +263,6 @@ impl<P: Process> HostedKind for Registered<P> {
 
     fn options(&self) -> &KindOptions {
         &self.options
-    }
-
-    fn alive(&self) -> &AtomicUsize {
-        &self.alive
     }
 
     fn allowed(&self, policy: RestartPolicy) -> RestartPolicy {

@@ -221,6 +221,7 @@ async fn commands_without_a_warrant_end_nothing_and_are_told_of_once_a_second() 
                 age_ms: 0,
                 node_deaths_ms: Vec::new().into(),
                 suspicion: Default::default(),
+                waits_for_host: false,
                 name: name.clone(),
                 kind: located.kind.clone(),
                 args: Bytes::default(),

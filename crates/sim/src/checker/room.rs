@@ -1,0 +1,61 @@
+//! A node never has more processes of a kind than it may.
+//!
+//! Judged at every moment, whatever the faults: the limit is the node's own, and nobody else's word counts. Also told
+//! here: whether a name that does not run may still wait for room.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Violation, ms, violated};
+use crate::history::{End, Life, Micros};
+
+const NAME: &str = "room";
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let Some(most) = facts.history.capacity else { return };
+    // What ends at the moment at which something else begins has made room for it.
+    let mut changes: BTreeMap<u16, Vec<(Micros, i64)>> = BTreeMap::new();
+    for life in &facts.history.lives {
+        changes.entry(life.host).or_default().extend([(life.launched, 1), (life.end(), -1)]);
+    }
+    for (host, mut changes) in changes {
+        changes.sort_unstable();
+        let mut alive = 0;
+        for (at, change) in changes {
+            alive += change;
+            if alive > most as i64 {
+                let text = format!("n{} has {alive} processes at {}, and may have {most}", host + 1, ms(at));
+                violated(found, NAME, text);
+                break;
+            }
+        }
+    }
+}
+
+/// Whether a name may wait for room at the end: it runs nowhere, and no node has any.
+pub(super) fn may_wait(facts: &Facts<'_>, name: usize) -> bool {
+    let last = facts.lives[name].last().map(|life| &facts.history.lives[*life as usize]);
+    last.is_none_or(|last| last.ended.is_some()) && is_used_up(facts)
+}
+
+fn is_used_up(facts: &Facts<'_>) -> bool {
+    let history = facts.history;
+    let Some(most) = history.capacity else { return false };
+    let mut taken: BTreeMap<u16, usize> = BTreeMap::new();
+    for lives in &facts.lives {
+        let Some(last) = lives.last().map(|life| &history.lives[*life as usize]) else { continue };
+        let quarantined = history.quarantined.iter().any(|(name, _)| *name == last.name);
+        if keeps_place(last) && !quarantined {
+            *taken.entry(last.host).or_default() += 1;
+        }
+    }
+    history.finals.iter().all(|node| {
+        let me = node.incarnation.zip(node.view.as_ref()).and_then(|(me, view)| view.member(me));
+        let hosts = me.is_some_and(|me| !me.kinds.is_empty());
+        !hosts || taken.get(&node.host).is_some_and(|taken| *taken >= most)
+    })
+}
+
+/// What waits for a restart in place keeps its place.
+fn keeps_place(life: &Life) -> bool {
+    matches!(life.ended, None | Some((_, End::Crashed | End::InitFailed | End::Normal)))
+}
