@@ -9,12 +9,15 @@ use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::REQUESTS_BYTES_MAX;
 use crate::base::{Executed, Few, Incarnation, Mutant, Mutants, Name, RequestId, Time};
+use crate::view::ViewId;
 
 #[derive(Debug)]
 struct Asked {
     name: Name,
     ask: Ask,
     due: Time,
+    /// The view in which it was first sent.
+    asked_in: Option<ViewId>,
     /// The owners it was sent to: any of them may still have it.
     sent_to: Few<Incarnation>,
     /// How often it was sent.
@@ -82,7 +85,9 @@ impl Directory {
             return;
         }
         let due = now + deadline;
-        let asked = Asked { name, ask, due, sent_to: Few::default(), copies: 0, again_at: now + REPEAT };
+        let again_at = now + REPEAT;
+        let asked =
+            Asked { name, ask, due, asked_in: None, sent_to: Few::default(), copies: 0, again_at };
         self.asks.bytes = bytes;
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
@@ -94,6 +99,7 @@ impl Directory {
         let Some(name) = self.asks.open.get(&request).map(|asked| asked.name.clone()) else { return };
         // A request of an earlier life of this node could not be answered, so nobody may carry it out.
         let owner = self.owner_of(&name).filter(|_| request.caller == self.me);
+        let view = self.view().map(|view| view.id);
         let unlinked = owner.is_some_and(|owner| self.unlinked.contains(&owner));
         let Some(asked) = self.asks.open.get_mut(&request) else { return };
         if unlinked && !asked.ask.changes() {
@@ -109,6 +115,7 @@ impl Directory {
                 asked.sent_to.push(owner);
             }
             asked.copies += 1;
+            asked.asked_in = asked.asked_in.or(view);
             let ask = asked.ask.clone();
             self.send(owner, Message::Request { request, name, ask });
         }
@@ -153,13 +160,15 @@ impl Directory {
                 self.send(*owner, Message::Forget(vec![(name.clone(), request)]));
             }
         }
-        let is_refusal = matches!(
-            answer,
-            Answer::NoHost(_) | Answer::AtCapacity | Answer::Overloaded | Answer::Quarantined
-        );
         let elsewhere = asked.sent_to.iter().any(|owner| *owner != from);
-        if is_refusal && elsewhere && asked.ask.changes() {
-            // An owner that was asked before may still carry it out, in its own line: this is no certain No.
+        let may_be_done = match answer {
+            Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined => elsewhere,
+            // There was a record of it, on every replica: one that a view has left out since may have it still.
+            Answer::AtCapacity => asked.asked_in != self.view().map(|view| view.id),
+            _ => false,
+        };
+        if may_be_done && asked.ask.changes() {
+            // It may still be carried out, by another owner in its own line: this is no certain No.
             let answer = Answer::Deadline(Executed::Unknown);
             self.tell(Output::Answer { request, name, answer });
             return;

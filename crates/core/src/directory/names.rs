@@ -99,7 +99,9 @@ impl Directory {
                 self.wait(slot, request, name, ask);
             }
             // It has not run yet, and waits for a node that it can run on.
-            RecordState::BackingOff if own && !record.has_run => self.wait(slot, request, name, ask),
+            RecordState::BackingOff if own && (record.waits_for_host || !record.has_run) => {
+                self.wait(slot, request, name, ask);
+            }
             RecordState::Quarantined => self.answer(request, name, Answer::Quarantined),
             // The name is on its way out: whoever asks now may have it when it is free.
             RecordState::Stopping => self.wait(slot, request, name, ask),

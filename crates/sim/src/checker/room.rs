@@ -33,20 +33,22 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
 
 /// Whether a name may wait for room at the end: it runs nowhere, and no node has any.
 pub(super) fn may_wait(facts: &Facts<'_>, name: usize) -> bool {
-    let last = facts.lives[name].last().map(|life| &facts.history.lives[*life as usize]);
-    last.is_none_or(|last| last.ended.is_some()) && is_used_up(facts)
+    lives(facts, name).all(|life| life.ended.is_some()) && is_used_up(facts)
+}
+
+fn lives<'a>(facts: &'a Facts<'_>, name: usize) -> impl Iterator<Item = &'a Life> {
+    facts.lives[name].iter().map(|life| &facts.history.lives[*life as usize])
 }
 
 fn is_used_up(facts: &Facts<'_>) -> bool {
     let history = facts.history;
     let Some(most) = history.capacity else { return false };
     let mut taken: BTreeMap<u16, usize> = BTreeMap::new();
-    for lives in &facts.lives {
-        let Some(last) = lives.last().map(|life| &history.lives[*life as usize]) else { continue };
-        let quarantined = history.quarantined.iter().any(|(name, _)| *name == last.name);
-        if keeps_place(last) && !quarantined {
-            *taken.entry(last.host).or_default() += 1;
-        }
+    for name in 0..facts.lives.len() {
+        let quarantined = history.quarantined.iter().any(|(quarantined, _)| *quarantined as usize == name);
+        let waits = lives(facts, name).last().filter(|last| keeps_place(last) && !quarantined);
+        let places = lives(facts, name).filter(|life| life.ended.is_none()).chain(waits);
+        places.for_each(|life| *taken.entry(life.host).or_default() += 1);
     }
     history.finals.iter().all(|node| {
         let me = node.incarnation.zip(node.view.as_ref()).and_then(|(me, view)| view.member(me));
@@ -57,5 +59,5 @@ fn is_used_up(facts: &Facts<'_>) -> bool {
 
 /// What waits for a restart in place keeps its place.
 fn keeps_place(life: &Life) -> bool {
-    matches!(life.ended, None | Some((_, End::Crashed | End::InitFailed | End::Normal)))
+    matches!(life.ended, Some((_, End::Crashed | End::InitFailed | End::Normal)))
 }
