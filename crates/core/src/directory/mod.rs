@@ -60,6 +60,7 @@ use listing::Listings;
 use names::Answered;
 use room::FullHosts;
 use slots::{Batch, Owned};
+use waiters::Waiting;
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
@@ -148,6 +149,8 @@ pub struct Directory {
     line: Option<Line>,
     copies: BySlot<Copy>,
     owned: BySlot<Owned>,
+    /// What waits in all of them.
+    waiting: Waiting,
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
     retry_at: Option<Time>,
@@ -193,6 +196,7 @@ impl Directory {
             line: None,
             copies: BySlot::default(),
             owned: BySlot::default(),
+            waiting: Waiting::default(),
             unsettled: BTreeSet::new(),
             retry_at: None,
             repair_at: None,
@@ -227,6 +231,7 @@ impl Directory {
         self.line = None;
         self.copies.clear();
         self.owned.clear();
+        self.waiting = Waiting::default();
         self.unsettled.clear();
         self.driving.clear();
         self.census.clear();

@@ -133,6 +133,16 @@ impl Directory {
     }
 
     fn start(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask, now: Time) {
+        let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
+        if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
+            // It was started by this very request, and has ended since.
+            let answer = tombstone.outcome.answer(self.copies_demanded());
+            return self.answer(request, name, answer);
+        }
+        if !self.has_room_to_wait(slot, &name, &ask) {
+            return self.answer(request, name, Answer::Overloaded);
+        }
+        let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
         let (kind, args, policy, placement, registered) = match ask {
             Ask::Start { kind, args, policy, placement } => (kind, args, policy, placement, false),
             Ask::Register { kind } => {
@@ -140,16 +150,6 @@ impl Directory {
             }
             Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release => return,
         };
-        let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
-        if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
-            // It was started by this very request, and has ended since.
-            let answer = tombstone.outcome.answer(self.copies_demanded());
-            return self.answer(request, name, answer);
-        }
-        if !self.has_room_to_wait(slot, &name) {
-            return self.answer(request, name, Answer::Overloaded);
-        }
-        let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
         let host = if registered {
             Some(request.caller)
         } else {
@@ -222,7 +222,7 @@ impl Directory {
             return self.answer(request, name, Answer::Done);
         }
         let mut record = record.clone();
-        if !self.has_room_to_wait(slot, &name) {
+        if !self.has_room_to_wait(slot, &name, &Ask::Stop) {
             return self.refuse_to_wait(slot, request, name);
         }
         let (host, token) = (record.host, record.token);

@@ -22,7 +22,7 @@ use super::copy::{Copy, Mark};
 use super::message::{Change, Digest, Fill, FillFor, Message, SlotWrite};
 use super::record::{Record, RecordState};
 use super::repair::DIGESTS_PER_MESSAGE;
-use super::waiters::Waiter;
+use super::waiters::{Waiter, Waiting};
 use super::writes::{Pending, split_writes};
 use super::{Directory, DirectoryEvent, Output, REPEAT};
 use crate::base::{Incarnation, Mutant, Name, SlotId, Time, Token};
@@ -178,6 +178,7 @@ impl Directory {
     /// A view was installed: whatever was going on in the last one is over, every owned slot starts at Gather.
     pub(super) fn take_over(&mut self, now: Time) {
         self.owned.clear();
+        self.waiting = Waiting::default();
         self.unsettled.clear();
         self.back_offs.clear();
         self.trials.clear();

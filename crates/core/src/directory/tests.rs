@@ -6,12 +6,16 @@ use super::host::Host;
 use super::names::Answered;
 use super::offers::LOSERS_PER_HOST_MAX;
 use super::record::{StartOutcome, gate_of};
+use super::slots::Phase;
 use super::*;
 use crate::base::Bytes;
-use crate::base::limits::{ANSWERS_MAX, Limits, ORPHANS_MAX, TOMBSTONES_MAX};
+use crate::base::limits::{
+    ANSWERS_MAX, ARGS_BYTES_MAX, Limits, ORPHANS_MAX, TOMBSTONES_MAX, WAITERS_BYTES_MAX,
+};
 use crate::view::MemberInfo;
 
 const ME: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
+const OTHER: Incarnation = Incarnation { started_ms: 2, nonce: 2 };
 
 fn name(number: usize) -> Name {
     Name::new(&format!("name {number}")).unwrap()
@@ -90,6 +94,45 @@ fn old_tombstones_are_summed_up_in_the_watermark() {
     }
     assert!(copy.tombstone(&name(0)).is_none() && copy.tombstone(&name(1)).is_some());
     assert_eq!(copy.last_token(&name(TOMBSTONES_MAX + 1)), Token::from_u64(1), "what is left of the first");
+}
+
+#[test]
+fn so_many_requests_wait_at_an_owner_and_no_more_bytes_of_arguments() {
+    // Nobody has answered for the slots yet, so every request waits.
+    let waiting = |limits: Limits, args: usize, requests: usize| {
+        let mut directory = alone();
+        directory.settings.limits = limits;
+        directory.owned.values_mut().for_each(|owned| owned.phase = Phase::Load { from: ME });
+        let ask = Ask::Start {
+            kind: name(0),
+            args: Bytes::from(vec![0; args]),
+            policy: RestartPolicy::Permanent,
+            placement: Placement::Hash,
+        };
+        let mut refused = 0;
+        for number in 0..requests {
+            let request = RequestId { caller: OTHER, number: number as u64 };
+            directory.on_request(request, name(number), ask.clone(), Time::ZERO);
+            let outputs = std::iter::from_fn(|| directory.poll_output());
+            refused += outputs
+                .filter(|output| {
+                    matches!(output, Output::Send(OTHER, Message::Answer { answer: Answer::Overloaded, .. }))
+                })
+                .count();
+        }
+        assert!(directory.copies.values().all(|copy| copy.entries.is_empty()), "nothing is written");
+        assert_eq!(directory.waiting.len(), requests - refused);
+        // Whoever is forgotten makes room.
+        let forgotten: Vec<_> = (0..requests as u64)
+            .map(|number| (name(number as usize), RequestId { caller: OTHER, number }))
+            .collect();
+        directory.on_forget(&forgotten);
+        assert_eq!((directory.waiting.len(), directory.waiting.bytes()), (0, 0));
+        refused
+    };
+    let few = Limits { waiters: 40, ..Limits::default() };
+    assert_eq!(waiting(few, 0, 50), 10);
+    assert_eq!(waiting(Limits::default(), ARGS_BYTES_MAX, 1_030), 1_030 - WAITERS_BYTES_MAX / ARGS_BYTES_MAX);
 }
 
 #[test]

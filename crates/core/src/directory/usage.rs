@@ -3,7 +3,7 @@
 use super::copy::REMOVALS_SPARE;
 use super::{Directory, Line};
 use crate::base::Incarnation;
-use crate::base::limits::{ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, ORPHANS_MAX, Usage};
+use crate::base::limits::{ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, ORPHANS_MAX, Usage, WAITERS_BYTES_MAX};
 
 impl Directory {
     /// One row per table, and per kind with a limit; of what exists once per slot, the fullest.
@@ -16,6 +16,8 @@ impl Directory {
         let mut rows = vec![
             Usage::new("requests", self.asks.len(), limits.requests),
             Usage::new("slot waiters", waiters, limits.slot_waiters),
+            Usage::new("waiters", self.waiting.len(), limits.waiters),
+            Usage::new("waiters' bytes", self.waiting.bytes(), WAITERS_BYTES_MAX),
             Usage::new("tombstones", tombstones, limits.tombstones),
             Usage::new("removals", removals, 2 * limits.tombstones + REMOVALS_SPARE),
             Usage::new("answers", self.answered.len(), ANSWERS_MAX),

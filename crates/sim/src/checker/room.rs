@@ -31,18 +31,25 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// Whether a name may wait for room at the end: it runs nowhere, and no node has any.
+/// Whether a name may wait for room at the end: it runs nowhere, and no node has any, or perhaps not the one that it is
+/// to run on.
 pub(super) fn may_wait(facts: &Facts<'_>, name: usize) -> bool {
-    lives(facts, name).all(|life| life.ended.is_some()) && is_used_up(facts)
+    let Some(most) = facts.history.capacity else { return false };
+    let mut taken = places(facts).into_iter();
+    let full = match facts.history.placed.contains(&(name as u32)) {
+        true => taken.any(|taken| taken >= most),
+        false => taken.all(|taken| taken >= most),
+    };
+    full && lives(facts, name).all(|life| life.ended.is_some())
 }
 
 fn lives<'a>(facts: &'a Facts<'_>, name: usize) -> impl Iterator<Item = &'a Life> {
     facts.lives[name].iter().map(|life| &facts.history.lives[*life as usize])
 }
 
-fn is_used_up(facts: &Facts<'_>) -> bool {
+/// The places that are taken at the end, of each node that hosts processes.
+fn places(facts: &Facts<'_>) -> Vec<usize> {
     let history = facts.history;
-    let Some(most) = history.capacity else { return false };
     let mut taken: BTreeMap<u16, usize> = BTreeMap::new();
     for name in 0..facts.lives.len() {
         let quarantined = history.quarantined.iter().any(|(quarantined, _)| *quarantined as usize == name);
@@ -50,11 +57,11 @@ fn is_used_up(facts: &Facts<'_>) -> bool {
         let places = lives(facts, name).filter(|life| life.ended.is_none()).chain(waits);
         places.for_each(|life| *taken.entry(life.host).or_default() += 1);
     }
-    history.finals.iter().all(|node| {
+    let hosting = history.finals.iter().filter(|node| {
         let me = node.incarnation.zip(node.view.as_ref()).and_then(|(me, view)| view.member(me));
-        let hosts = me.is_some_and(|me| !me.kinds.is_empty());
-        !hosts || taken.get(&node.host).is_some_and(|taken| *taken >= most)
-    })
+        me.is_some_and(|me| !me.kinds.is_empty())
+    });
+    hosting.map(|node| taken.get(&node.host).copied().unwrap_or(0)).collect()
 }
 
 /// What waits for a restart in place keeps its place.

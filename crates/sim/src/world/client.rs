@@ -76,6 +76,9 @@ impl World {
             second_outcome: false,
             dead_letter: None,
         });
+        if want.placement != Placement::Hash {
+            self.history.placed.insert(want.name);
+        }
         self.tell(host, 11, u64::from(op), || format!("operation {op}: {want:?}"));
         self.begin(host, op, want);
         self.flush(host);
