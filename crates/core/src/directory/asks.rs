@@ -86,8 +86,7 @@ impl Directory {
         }
         let due = now + deadline;
         let again_at = now + REPEAT;
-        let asked =
-            Asked { name, ask, due, asked_in: None, sent_to: Few::default(), copies: 0, again_at };
+        let asked = Asked { name, ask, due, asked_in: None, sent_to: Few::default(), copies: 0, again_at };
         self.asks.bytes = bytes;
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));

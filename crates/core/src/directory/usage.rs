@@ -3,7 +3,9 @@
 use super::copy::REMOVALS_SPARE;
 use super::{Directory, Line};
 use crate::base::Incarnation;
-use crate::base::limits::{ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, ORPHANS_MAX, Usage, WAITERS_BYTES_MAX};
+use crate::base::limits::{
+    ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, ORPHANS_MAX, Usage, WAITERS_BYTES_MAX,
+};
 
 impl Directory {
     /// One row per table, and per kind with a limit; of what exists once per slot, the fullest.

@@ -39,7 +39,7 @@ use crate::view::{Chain, MemberInfo, View, ViewId};
 use author::Authoring;
 use detector::Detector;
 use dial::Dial;
-use lines::Meeting;
+use lines::{Meeting, oldest_that_fit};
 use pairs::Pairs;
 use seek::Seeking;
 
@@ -287,8 +287,8 @@ impl Membership {
         }
         let Some(after) = line.chain.after(view) else { return };
         peer.told_at = Some(now.time);
-        let views = after.iter().map(|view| (**view).clone()).collect();
-        self.send(from, Message::Chain { connected: true, views });
+        let (views, more) = oldest_that_fit(after);
+        self.send(from, Message::Chain { connected: true, views, more });
     }
 
     /// This node was away for long: what it suspects is worth nothing.
@@ -343,7 +343,7 @@ impl Membership {
             Message::Diverged(view) => self.on_diverged(from, view),
             Message::ViewAsk => self.send(from, Message::Greet(self.line_info())),
             Message::ChainAsk(after) => self.on_chain_ask(from, after),
-            Message::Chain { connected, views } => self.on_chain(from, connected, views, now),
+            Message::Chain { connected, views, more } => self.on_chain(from, connected, views, more, now),
             Message::MergeAsk { mine } => self.on_merge_ask(from, mine, now),
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::{Incarnation, Mutant, NodeName, Now, Time};
-use crate::view::{COUNTER_MAX, MemberInfo, View, ViewId, counter_at};
+use crate::view::{COUNTER_MAX, Chain, MemberInfo, View, ViewId, counter_at};
 
 /// Answers to one `Join` come from several members: they are told once.
 const TAKEN_PAUSE: Duration = REPEAT;
@@ -16,6 +16,15 @@ const STARTED_MAX: u64 = 10_413_792_000_000;
 /// How often a seeker looks again.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A chain that comes in parts.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    pub(super) from: Incarnation,
+    pub(super) chain: Chain,
+    /// When the last part came.
+    pub(super) at: Time,
+}
+
 /// A node without a line.
 #[derive(Debug)]
 pub(super) struct Seeking {
@@ -24,13 +33,22 @@ pub(super) struct Seeking {
     not_before: Time,
     look_at: Time,
     join_at: Time,
+    /// The chain that leads to the view that it is in, as far as it has come.
+    pub(super) fetching: Option<Fetching>,
     /// Its name is borne by somebody else, since when, and how often that was told.
     taken: Option<(Time, u32)>,
 }
 
 impl Seeking {
     pub(super) fn new(now: Time, penalty: Duration) -> Self {
-        Self { since: now, not_before: now + penalty, look_at: now, join_at: now, taken: None }
+        Self {
+            since: now,
+            not_before: now + penalty,
+            look_at: now,
+            join_at: now,
+            fetching: None,
+            taken: None,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Time {

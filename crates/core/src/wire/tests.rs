@@ -171,7 +171,11 @@ fn controls() -> Vec<Control> {
     let bodies = [
         Body::Membership(membership::Message::Probe(vec![1, 2, 3])),
         Body::Membership(membership::Message::Join { member: member(), counter_floor: u64::MAX }),
-        Body::Membership(membership::Message::Chain { connected: true, views: vec![view.clone(), view] }),
+        Body::Membership(membership::Message::Chain {
+            connected: true,
+            views: vec![view.clone(), view],
+            more: false,
+        }),
         Body::Directory(directory::Message::Open(vec![(SlotId(7), Mark { opened: Some(id), seq: 1 })])),
         Body::Directory(directory::Message::Hosted {
             slots: vec![SlotId(4095)],

@@ -335,8 +335,12 @@ fn views_that_no_honest_node_authors_are_not_installed() {
     ];
     for (at, lie) in lies.into_iter().enumerate() {
         net.lie_about_views(membership::Message::Install(lie.clone()));
-        net.lie_about_views(membership::Message::Chain { connected: true, views: vec![lie.clone()] });
-        net.lie_about_views(membership::Message::Chain { connected: false, views: vec![lie] });
+        net.lie_about_views(membership::Message::Chain {
+            connected: true,
+            views: vec![lie.clone()],
+            more: false,
+        });
+        net.lie_about_views(membership::Message::Chain { connected: false, views: vec![lie], more: false });
         assert_eq!(net.refusals(), 3, "{at}");
     }
     // Not refused, since late views look like it, and not installed.
@@ -443,7 +447,7 @@ fn a_visitor_commands_nothing_and_nobody_calls_a_node_out_of_its_line_unasked() 
     let line = membership::LineInfo { view: id, members: 1, has_records: false };
     for message in [
         membership::Message::Greet(Some(line)),
-        membership::Message::Chain { connected: false, views: vec![theirs] },
+        membership::Message::Chain { connected: false, views: vec![theirs], more: false },
         membership::Message::MergeAnswer { come: true },
         membership::Message::LeftOut,
         membership::Message::Probe(vec![0; 1_000_000]),
