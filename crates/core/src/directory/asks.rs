@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::message::Message;
-use super::record::{Placement, Record, RecordState, RestartPolicy};
+use super::record::{Located, Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::REQUESTS_BYTES_MAX;
@@ -173,26 +173,14 @@ impl Directory {
             return;
         }
         if let (Ask::Register { .. }, Answer::Started { located, .. }) = (&asked.ask, &answer) {
+            let (host, Located { kind, token, gate, .. }) = (self.me, located.clone());
             let record = Record {
-                name: name.clone(),
-                kind: located.kind.clone(),
-                args: Default::default(),
                 policy: RestartPolicy::Temporary,
                 placement: Placement::Local,
-                host: self.me,
-                token: located.token,
-                gate: located.gate,
-                request,
+                gate,
                 state: RecordState::Registered,
-                restart_ages_ms: Few::default(),
-                back_off_ms: 0,
-                stopped_before: Few::default(),
-                stopping_by: Few::default(),
                 has_run: true,
-                age_ms: 0,
-                node_deaths_ms: Few::default(),
-                suspicion: Default::default(),
-                waits_for_host: false,
+                ..Record::first(name.clone(), kind, host, token, request)
             };
             self.host_registered(record);
         }

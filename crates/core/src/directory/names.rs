@@ -162,25 +162,13 @@ impl Directory {
         let token = self.next_token(slot, last);
         let state = if registered { RecordState::Registered } else { RecordState::Starting };
         let record = Record {
-            name: name.clone(),
-            kind,
             args,
             policy,
             placement,
-            host,
-            token,
-            gate: gate_of(token, host),
-            request,
             state,
-            restart_ages_ms: Few::default(),
-            back_off_ms: 0,
             stopped_before: stopped_before.into(),
-            stopping_by: Few::default(),
             has_run: registered,
-            age_ms: 0,
-            node_deaths_ms: Few::default(),
-            suspicion: Suspicion::None,
-            waits_for_host: false,
+            ..Record::first(name.clone(), kind, host, token, request)
         };
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };

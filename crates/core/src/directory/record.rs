@@ -231,6 +231,32 @@ pub(super) fn gate_of(token: Token, host: Incarnation) -> Token {
 }
 
 impl Record {
+    /// A name that nothing has happened to yet: about to start here under this token, permanent, placed by hash,
+    /// without arguments.
+    pub fn first(name: Name, kind: Kind, host: Incarnation, token: Token, request: RequestId) -> Self {
+        Self {
+            name,
+            kind,
+            args: Bytes::default(),
+            policy: RestartPolicy::default(),
+            placement: Placement::default(),
+            host,
+            token,
+            gate: gate_of(token, host),
+            request,
+            state: RecordState::Starting,
+            restart_ages_ms: Few::default(),
+            back_off_ms: 0,
+            stopped_before: Few::default(),
+            stopping_by: Few::default(),
+            has_run: false,
+            age_ms: 0,
+            node_deaths_ms: Few::default(),
+            suspicion: Suspicion::None,
+            waits_for_host: false,
+        }
+    }
+
     /// Whether its life begins with a gate of its own, rather than with that of the life before.
     pub(super) fn is_fresh(&self) -> bool {
         self.gate == gate_of(self.token, self.host)

@@ -24,25 +24,11 @@ fn name(number: usize) -> Name {
 fn record(number: usize, args: &Bytes) -> Record {
     let request = RequestId { caller: ME, number: 1 };
     Record {
-        name: name(number),
-        kind: name(0),
         args: args.clone(),
-        policy: RestartPolicy::Permanent,
-        placement: Placement::Hash,
-        host: ME,
-        token: Token::from_u64(number as u64 + 1),
         gate: Token::from_u64(1),
-        request,
         state: RecordState::Running,
-        restart_ages_ms: Vec::new().into(),
-        back_off_ms: 0,
-        stopped_before: Vec::new().into(),
-        stopping_by: Vec::new().into(),
         has_run: true,
-        age_ms: 0,
-        node_deaths_ms: Vec::new().into(),
-        suspicion: Default::default(),
-        waits_for_host: false,
+        ..Record::first(name(number), name(0), ME, Token::from_u64(number as u64 + 1), request)
     }
 }
 

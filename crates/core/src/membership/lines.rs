@@ -102,11 +102,12 @@ impl Membership {
         let Stage::Member(line) = &self.stage else { return };
         let after_known = after.and_then(|id| line.chain.after(id));
         let connected = after_known.is_some();
-        let (views, more) = oldest_that_fit(match (after, after_known) {
+        let views = match (after, after_known) {
             (_, Some(views)) => views,
             (Some(_), None) => vec![Arc::clone(line.chain.current())],
             (None, None) => line.chain.oldest_first().cloned().collect(),
-        });
+        };
+        let (views, more) = oldest_that_fit(&views);
         self.send(from, Message::Chain { connected, views, more });
     }
 
@@ -344,7 +345,7 @@ impl Membership {
 }
 
 /// The first of these views that fit one message, and whether there are more: with many members not all of them do.
-pub(super) fn oldest_that_fit(views: Vec<Arc<View>>) -> (Vec<View>, bool) {
+pub(super) fn oldest_that_fit(views: &[Arc<View>]) -> (Vec<View>, bool) {
     let mut bytes = 0;
     let fits = |view: &&Arc<View>| {
         bytes += encoded_bytes(&***view);

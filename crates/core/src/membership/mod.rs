@@ -287,7 +287,7 @@ impl Membership {
         }
         let Some(after) = line.chain.after(view) else { return };
         peer.told_at = Some(now.time);
-        let (views, more) = oldest_that_fit(after);
+        let (views, more) = oldest_that_fit(&after);
         self.send(from, Message::Chain { connected: true, views, more });
     }
 

@@ -16,7 +16,7 @@ use super::hello::{CHALLENGE_BYTES, Claim, Greeting, Hello, Mode, PROOF_BYTES, P
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, SlotId, Token};
 use crate::delivery::Signal;
-use crate::directory::{self, Answer, Ask, Filter, Mark, Placement, Record, RecordState, RestartPolicy};
+use crate::directory::{self, Answer, Ask, Filter, Mark, Record, RecordState};
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -141,26 +141,18 @@ fn frames() -> Vec<MessageFrame> {
 }
 
 fn record() -> Record {
+    let request = RequestId { caller: life(3), number: 4 };
     Record {
-        name: name("basket:42"),
-        kind: name("basket"),
         args: Bytes::from(vec![1, 2, 3]),
-        policy: RestartPolicy::Permanent,
-        placement: Placement::Hash,
-        host: life(2),
-        token: Token::from_u64(1 << 60),
         gate: Token::from_u64(9),
-        request: RequestId { caller: life(3), number: 4 },
         state: RecordState::Running,
         restart_ages_ms: vec![1, 70_000].into(),
         back_off_ms: 5,
         stopped_before: vec![RequestId { caller: life(3), number: 2 }].into(),
-        stopping_by: Vec::new().into(),
         has_run: true,
         age_ms: 7,
         node_deaths_ms: vec![3].into(),
-        suspicion: Default::default(),
-        waits_for_host: false,
+        ..Record::first(name("basket:42"), name("basket"), life(2), Token::from_u64(1 << 60), request)
     }
 }
 

@@ -81,26 +81,12 @@ impl Net {
 
     fn record(&self, name: &str, token: Token) -> Record {
         let caller = self.life("c");
+        let request = RequestId { caller, number: 1 };
         Record {
-            name: named(name),
-            kind: named("counter"),
-            args: Bytes::default(),
-            policy: RestartPolicy::Permanent,
-            placement: Placement::Hash,
-            host: caller,
-            token,
             gate: Token::from_u64(7),
-            request: RequestId { caller, number: 1 },
             state: RecordState::Running,
-            restart_ages_ms: Vec::new().into(),
-            back_off_ms: 0,
-            stopped_before: Vec::new().into(),
-            stopping_by: Vec::new().into(),
             has_run: true,
-            age_ms: 0,
-            node_deaths_ms: Vec::new().into(),
-            suspicion: Default::default(),
-            waits_for_host: false,
+            ..Record::first(named(name), named("counter"), caller, token, request)
         }
     }
 

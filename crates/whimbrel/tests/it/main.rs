@@ -9,6 +9,7 @@ mod kinds;
 mod discovery;
 mod local;
 mod lives;
+mod machine;
 mod nodes;
 mod placed;
 mod registered;

@@ -213,30 +213,14 @@ async fn commands_without_a_warrant_end_nothing_and_are_told_of_once_a_second() 
     let mut events = one.events();
     let began = std::time::Instant::now();
     for _ in 0..200 {
-        let token = located.token;
+        let (token, kind, host) = (located.token, located.kind.clone(), one.incarnation());
+        let request = RequestId { caller: peer.me.incarnation, number: 1 };
         for message in [
             directory::Message::End { name: name.clone(), token, reason: ExitReason::Killed },
             directory::Message::Retoken { name: name.clone(), old: token, new: Token::from_u64(u64::MAX) },
             directory::Message::Grant(directory::Record {
-                age_ms: 0,
-                node_deaths_ms: Vec::new().into(),
-                suspicion: Default::default(),
-                waits_for_host: false,
-                name: name.clone(),
-                kind: located.kind.clone(),
-                args: Bytes::default(),
-                policy: RestartPolicy::Permanent,
-                placement: Placement::Hash,
-                host: one.incarnation(),
-                token: Token::from_u64(u64::MAX),
                 gate: located.gate,
-                request: RequestId { caller: peer.me.incarnation, number: 1 },
-                state: whimbrel::RecordState::Starting,
-                restart_ages_ms: Vec::new().into(),
-                back_off_ms: 0,
-                stopped_before: Vec::new().into(),
-                stopping_by: Vec::new().into(),
-                has_run: false,
+                ..directory::Record::first(name.clone(), kind, host, Token::from_u64(u64::MAX), request)
             }),
         ] {
             peer.say_control(Body::Directory(message)).await;
