@@ -6,6 +6,7 @@ use super::host::Host;
 use super::names::Answered;
 use super::offers::LOSERS_PER_HOST_MAX;
 use super::record::{StartOutcome, gate_of};
+use super::reports::STOPS_MAX;
 use super::slots::Phase;
 use super::*;
 use crate::base::Bytes;
@@ -66,6 +67,35 @@ fn alone_with(capacity: BTreeMap<Kind, usize>) -> Directory {
     directory.handle_view(&Chain::new(view), Time::ZERO);
     assert_eq!(directory.slots_owned(), (16, 0));
     directory
+}
+
+#[test]
+fn retries_of_the_first_stops_of_a_life_are_recognised() {
+    let mut directory = alone();
+    let (first, args) = (record(1, &Bytes::default()), Bytes::default());
+    let slot = directory.slot_of(&first.name);
+    directory.write(slot, Change::Put(record(1, &args)), Vec::new(), Time::ZERO);
+    let stop = |number| RequestId { caller: OTHER, number };
+    let answers = |directory: &mut Directory, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            directory.on_request(stop(number), first.name.clone(), Ask::Stop, Time::ZERO);
+        }
+        let outputs = std::iter::from_fn(|| directory.poll_output());
+        let answers = outputs.filter_map(|output| match output {
+            Output::Send(OTHER, Message::Answer { answer, .. }) => Some(answer),
+            _ => None,
+        });
+        answers.collect::<Vec<_>>()
+    };
+    let stops = STOPS_MAX as u64 + 2;
+    assert_eq!(answers(&mut directory, 0..stops), [], "they wait until it has ended");
+    let ended = News::Exited(ExitReason::Shutdown);
+    directory.on_report(ME, first.name.clone(), first.token, ended, Time::ZERO);
+    assert_eq!(answers(&mut directory, 0..0), vec![Answer::Done; STOPS_MAX + 2]);
+    // The owner of later knows no more than the tombstone.
+    directory.answered = Answered::default();
+    assert_eq!(answers(&mut directory, 0..STOPS_MAX as u64), vec![Answer::Done; STOPS_MAX]);
+    assert_eq!(answers(&mut directory, STOPS_MAX as u64..stops), [Answer::NotFound, Answer::NotFound]);
 }
 
 #[test]

@@ -119,3 +119,23 @@ fn a_peer_that_always_has_more_is_not_asked_for_ever() {
         assert!(late.poll_output().is_none());
     }
 }
+
+#[test]
+fn so_many_peers_of_other_lines_are_remembered() {
+    let views = views();
+    let mut member = node(&info(0), &info(1));
+    member.enter(chain(&views[..1]), NOW);
+    let strangers = STRANGERS_MAX as u64 + 10;
+    for number in 1_000..1_000 + strangers {
+        let stranger = info(number);
+        let (from, id) = (stranger.incarnation, ViewId { counter: 5, author: stranger.incarnation.nonce });
+        let theirs = View { id, parent: None, members: vec![stranger.clone()] };
+        member.handle_session_up(stranger, NOW);
+        let line = LineInfo { view: id, members: 1, has_records: false };
+        member.handle_message(from, Message::Greet(Some(line)), NOW);
+        let chain = Message::Chain { connected: false, views: vec![theirs], more: false };
+        member.handle_message(from, chain, NOW);
+    }
+    let Stage::Member(line) = &member.stage else { panic!("it has left its line") };
+    assert_eq!(line.meeting.strangers(), STRANGERS_MAX);
+}
