@@ -44,6 +44,22 @@ fn a_table_beyond_its_limit_is_seen() {
 }
 
 #[test]
+fn a_node_with_more_processes_than_it_may_have_is_seen() {
+    let plan = Plan::draw(Profile::Room, 1, Mutants::default());
+    let mut world = World::new(plan.clone(), false);
+    world.run();
+    assert_eq!(judge(&world.history, plan.replicas, delay_max(&plan)).len(), 0, "the truth is judged green");
+    // A process that ended goes on, as if nobody had waited for its end.
+    let most = plan.capacity.unwrap();
+    for host in 0..world.history.finals.len() as u16 {
+        let lives = world.history.lives.iter_mut().filter(|life| life.host == host);
+        lives.take(most + 1).for_each(|life| life.ended = None);
+    }
+    let violations = judge(&world.history, plan.replicas, delay_max(&plan));
+    assert!(violations.iter().any(|v| v.checker == "room"), "{violations:?}");
+}
+
+#[test]
 fn a_member_that_is_left_out_without_having_died_is_seen() {
     let judged = storm(|plan, storm| matches!(storm, Storm::Rolling { .. }) && plan.faults.is_empty());
     let violations = judged(&|history| {
