@@ -19,7 +19,8 @@ const SECRET: &str = "known to these three nodes";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    // Without a parent nobody wants to know.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Says when it begins and when it is no more.
