@@ -168,7 +168,7 @@ async fn a_process_that_does_not_stop_is_ended_by_force() {
     let (script, mut told) = Script::new(Init::Succeed);
     let actor = cluster.get_or_start::<Actor>("a", script).await.unwrap();
     let (_never, gate) = oneshot::channel();
-    let waiting = tokio::spawn(actor.wait_for(gate).deadline(2 * LONG));
+    let waiting = tokio::spawn(actor.wait_for(gate));
     while said(&mut told).await != "waiting" {}
     // The first of them give up before it has ended, and it is still told to.
     while matches!(cluster.stop("a").await, Err(RequestError::Deadline { .. })) {}
