@@ -18,6 +18,8 @@ use wires::Wires;
 const TEST: &str = "a_network_that_is_cut_and_mended_leaves_one_view_and_one_process_of_every_name";
 /// Names that run before the first cut.
 const NAMES: usize = 12;
+/// Tries to find the cluster whole.
+const ROUNDS: usize = 5;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -70,14 +72,26 @@ fn cut_and_mend(wires: &Wires) {
     nodes.leave();
 }
 
-/// One view of all, one process of every name, and the same one for all who ask.
+/// One view of all, one process of every name, and the same one for all who ask. A machine that is too busy may take a
+/// node for dead once more, and then it is so a little later.
 fn healed(nodes: &mut Nodes, names: &[String]) {
-    nodes.until("one view and one process of every name", |nodes| {
-        nodes.all_see(&["n1", "n2", "n3"]) && names.iter().all(|name| nodes.alive(name) == 1)
-    });
-    for name in names {
-        let lives: Vec<String> = (0..3).map(|node| nodes.call(node, name)).collect();
-        assert!(lives.iter().all(|life| *life == lives[0]), "{name} answers from {lives:?}");
-        assert_eq!(nodes.alive(name), 1, "{name}");
+    let mut disputed = Vec::new();
+    for _ in 0..ROUNDS {
+        nodes.until("one view and one process of every name", |nodes| is_whole(nodes, names));
+        disputed = names.iter().filter_map(|name| dispute(nodes, name)).collect();
+        if disputed.is_empty() && is_whole(nodes, names) {
+            return;
+        }
     }
+    panic!("names are answered by several processes: {disputed:?}");
+}
+
+fn is_whole(nodes: &Nodes, names: &[String]) -> bool {
+    nodes.all_see(&["n1", "n2", "n3"]) && names.iter().all(|name| nodes.alive(name) == 1)
+}
+
+/// The lives that answered, if not the same one answered all nodes.
+fn dispute(nodes: &mut Nodes, name: &str) -> Option<Vec<String>> {
+    let lives: Vec<String> = (0..3).map(|node| nodes.call(node, name)).collect();
+    lives.iter().any(|life| *life != lives[0]).then_some(lives)
 }
