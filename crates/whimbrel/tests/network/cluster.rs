@@ -10,7 +10,7 @@ use crate::node::ROLE;
 use crate::wires::{NODES, Wires, address};
 
 /// How long anything may take; reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Nodes that have said nothing for so long are asked for their views.
 const QUIET: Duration = Duration::from_millis(200);
 const PORT: u16 = 4_100;
