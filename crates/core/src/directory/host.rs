@@ -38,12 +38,19 @@ struct Hosted {
     /// The same that the copy of this node holds, if it is a replica: there may be very many.
     record: Arc<Record>,
     phase: Phase,
-    /// What the owner has not acknowledged.
-    unreported: Option<Box<News>>,
+    /// What few have at a time.
+    passing: Option<Box<Passing>>,
     /// It came from another line and waits for an owner there.
     offered: bool,
+}
+
+/// What is on its way between a host and the owner.
+#[derive(Debug, Default)]
+struct Passing {
+    /// What the owner has not acknowledged.
+    unreported: Option<News>,
     /// A life that is to follow once the present one has ended.
-    next: Option<Box<Record>>,
+    next: Option<Record>,
 }
 
 impl Named for Hosted {
@@ -54,12 +61,30 @@ impl Named for Hosted {
 
 impl Hosted {
     fn new(record: Arc<Record>, phase: Phase) -> Self {
-        Self { record, phase, unreported: None, offered: false, next: None }
+        Self { record, phase, passing: None, offered: false }
     }
 
     /// What the owner has yet to hear of a life that has ended.
     fn unreported_or(&self, reason: ExitReason) -> News {
-        self.unreported.as_deref().cloned().unwrap_or(News::Exited(reason))
+        self.unreported().cloned().unwrap_or(News::Exited(reason))
+    }
+
+    fn unreported(&self) -> Option<&News> {
+        self.passing.as_ref()?.unreported.as_ref()
+    }
+
+    fn report(&mut self, news: News) {
+        self.passing.get_or_insert_default().unreported = Some(news);
+    }
+
+    /// The owner has acknowledged what it was told.
+    fn reported(&mut self) {
+        if let Some(passing) = &mut self.passing {
+            passing.unreported = None;
+            if passing.next.is_none() {
+                self.passing = None;
+            }
+        }
     }
 }
 
@@ -226,7 +251,7 @@ impl Directory {
         }
         let Some(hosted) = self.hosted_as(name) else { return };
         let token = hosted.record.token;
-        hosted.unreported = Some(Box::new(news.clone()));
+        hosted.report(news.clone());
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
             self.send(owner, Message::Report { name: name.clone(), token, news });
@@ -241,7 +266,7 @@ impl Directory {
         let slot = self.slot_of(name);
         let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
         if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
-            hosted.unreported = None;
+            hosted.reported();
             if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
                 hosted.record = Arc::clone(&entry.record);
             }
@@ -272,7 +297,7 @@ impl Directory {
             self.follow(record, now);
         } else {
             let token = hosted.record.token;
-            hosted.next = Some(Box::new(record));
+            hosted.passing.get_or_insert_default().next = Some(record);
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
         }
     }
@@ -309,12 +334,12 @@ impl Directory {
     }
 
     fn launch_next(&mut self, name: &Name) {
-        let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
+        let next = self.hosted_as(name).and_then(|hosted| hosted.passing.as_mut()?.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
             if record.is_fresh() {
-                self.launch(*record, Launch::Fresh);
+                self.launch(record, Launch::Fresh);
             }
         }
     }
@@ -382,8 +407,8 @@ impl Directory {
             self.offer_ended_as_orphans();
         }
         for hosted in self.host.all_mut() {
-            if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
-                hosted.unreported = Some(Box::new(News::Exited(ExitReason::Killed)));
+            if hosted.phase == Phase::Ended && hosted.unreported().is_none() {
+                hosted.report(News::Exited(ExitReason::Killed));
             }
         }
         self.host.report_at = Some(now);
@@ -447,7 +472,7 @@ impl Directory {
                 let running = true;
                 messages
                     .push((name.clone(), Message::Offer { record: Record::clone(&hosted.record), running }));
-            } else if let Some(news) = &hosted.unreported {
+            } else if let Some(news) = hosted.unreported() {
                 let (name, news) = (name.clone(), News::clone(news));
                 messages.push((name.clone(), Message::Report { name, token, news }));
             }

@@ -45,7 +45,7 @@ fn hash(id: InstanceId) -> u64 {
 }
 
 impl Exchange {
-    fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
+    fn new_instance(&self, kind: &'static &'static str, token: Token) -> Arc<Instance> {
         let id = self.instances.last.fetch_add(1, Ordering::Relaxed) + 1;
         Instance::new(InstanceId(id), kind, token)
     }
@@ -105,7 +105,6 @@ impl Exchange {
             }
         }
         state.instance = Some(instance.clone());
-        state.token = record.token;
         state.args = kind.stays().then(|| Box::new(record.args.clone()));
         state.kind = Some(kind.kind().clone());
         let left = entry.settle(&mut state, &mut out);
@@ -121,7 +120,7 @@ impl Exchange {
     /// Begins the life of an instance without a name of its own in the cluster.
     pub(crate) fn launch_unnamed(
         self: &Arc<Self>,
-        kind: &'static str,
+        kind: &'static &'static str,
         mailbox: MailboxLimits,
         life: impl FnOnce(&Tasks, Arc<Entry>, Arc<Instance>) -> AbortHandle,
     ) -> Option<Arc<Entry>> {
@@ -153,7 +152,6 @@ impl Exchange {
         inbox.retoken(located.token);
         state.port.install(&self.here(clock::time()), inbox, &mut out);
         state.instance = Some(instance.clone());
-        state.token = located.token;
         state.kind = Some(located.kind.clone());
         let left = name.settle(&mut state, &mut out);
         drop(state);
@@ -197,7 +195,7 @@ impl Exchange {
         };
         let mut exits = Vec::new();
         for name in names {
-            let token = name.lock().token;
+            let token = name.lock().token();
             self.remove_name(&name, ErrorCode::Stopped, Some(&reason));
             exits.push((name.name().clone(), token));
         }
@@ -211,7 +209,7 @@ impl Exchange {
     }
 
     fn forget_instance(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: &ExitReason) {
-        if let Some(kind) = self.kinds.get(instance.kind).filter(|_| entry.is_named()) {
+        if let Some(kind) = self.kinds.get(instance.kind()).filter(|_| entry.is_named()) {
             kind.alive().fetch_sub(1, Ordering::Relaxed);
         }
         let mut state = entry.lock();
@@ -268,7 +266,7 @@ impl Exchange {
         let entry = self.known(name.as_str());
         let found = entry.and_then(|entry| {
             let state = entry.lock();
-            let instance = state.instance.clone().filter(|_| state.token == token);
+            let instance = state.instance.clone().filter(|_| state.token() == token);
             drop(state);
             instance.map(|instance| (entry, instance))
         });
@@ -334,10 +332,9 @@ impl Exchange {
             return;
         };
         let mut state = entry.lock();
-        if state.token != old {
+        if state.token() != old {
             return;
         }
-        state.token = new;
         if let Some(inbox) = state.port.inbox_mut() {
             inbox.retoken(new);
         }
