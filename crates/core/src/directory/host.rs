@@ -50,7 +50,7 @@ struct Passing {
     /// What the owner has not acknowledged.
     unreported: Option<News>,
     /// A life that is to follow once the present one has ended.
-    next: Option<Record>,
+    next: Option<Arc<Record>>,
 }
 
 impl Named for Hosted {
@@ -200,8 +200,7 @@ impl Directory {
             Ok(()) => {
                 hosted.phase = Phase::Running;
                 let record = Arc::make_mut(&mut hosted.record);
-                record.state = RecordState::Running;
-                record.has_run = true;
+                record.set_running();
                 self.news(name, News::Running, now);
             }
             Err(reason) => {
@@ -273,7 +272,7 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_grant(&mut self, from: Incarnation, record: Record, now: Time) {
+    pub(super) fn on_grant(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
         if self.host.leaving || record.host != self.me || self.owner_of(&record.name) != Some(from) {
             return;
         }
@@ -302,18 +301,18 @@ impl Directory {
         }
     }
 
-    fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
+    fn on_grant_of_new_name(&mut self, record: Arc<Record>, now: Time) {
         let name = record.name.clone();
         if record.is_fresh() {
             return self.launch(record, Launch::Fresh);
         }
         // It was to follow a life that is not here any more.
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Ended));
+        self.host.insert(self.slot_of(&name), Hosted::new(record, Phase::Ended));
         self.news(&name, News::Exited(ExitReason::NodeLost), now);
     }
 
     /// The life before has ended here; this one follows it.
-    fn follow(&mut self, record: Record, now: Time) {
+    fn follow(&mut self, record: Arc<Record>, now: Time) {
         let Some(last) = self.hosted_as(&record.name) else {
             return self.on_grant_of_new_name(record, now);
         };
@@ -327,8 +326,7 @@ impl Directory {
         self.on_grant_of_new_name(record, now);
     }
 
-    fn launch(&mut self, record: Record, launch: Launch) {
-        let record = Arc::new(record);
+    fn launch(&mut self, record: Arc<Record>, launch: Launch) {
         self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::clone(&record), Phase::Launching));
         self.tell(Output::Launch { record, launch });
     }
@@ -470,15 +468,14 @@ impl Directory {
             let token = hosted.record.token;
             if hosted.offered {
                 let running = true;
-                messages
-                    .push((name.clone(), Message::Offer { record: Record::clone(&hosted.record), running }));
+                messages.push((name.clone(), Message::Offer { record: Arc::clone(&hosted.record), running }));
             } else if let Some(news) = hosted.unreported() {
                 let (name, news) = (name.clone(), News::clone(news));
                 messages.push((name.clone(), Message::Report { name, token, news }));
             }
         }
         for (name, record) in &self.host.orphans {
-            messages.push((name.clone(), Message::Offer { record: record.clone(), running: false }));
+            messages.push((name.clone(), Message::Offer { record: record.clone().into(), running: false }));
         }
         self.host.report_at = (!messages.is_empty()).then_some(now + REPEAT);
         for (name, message) in messages {

@@ -287,6 +287,14 @@ impl Directory {
         self.finish(now);
     }
 
+    /// As [`Directory::handle_message`], of several that came together: each is judged and handled by itself.
+    pub fn handle_turn(&mut self, from: Incarnation, view: Option<ViewId>, turn: Vec<Message>, now: Time) {
+        for message in turn {
+            self.sort_in(from, view, message, now);
+        }
+        self.finish(now);
+    }
+
     /// Time has passed.
     pub fn handle_wake(&mut self, now: Time) {
         self.expire_asks(now);
@@ -429,7 +437,9 @@ impl Directory {
             Message::Retoken { name, old, new } => self.on_retoken(name, old, new),
             Message::Report { name, token, news } => self.on_report(from, name, token, news, now),
             Message::Reported { name, token } => self.on_reported(from, &name, token),
-            Message::Offer { record, running } => self.on_offer(from, record, running, now),
+            Message::Offer { record, running } => {
+                self.on_offer(from, Arc::unwrap_or_clone(record), running, now);
+            }
             Message::Hosting { slots, lives } => self.on_hosting(from, &slots, lives, now),
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),

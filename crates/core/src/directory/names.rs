@@ -125,7 +125,7 @@ impl Directory {
         if let Some(other) = others.into_iter().find(|member| *member != record.host) {
             record.host = other;
             record.gate = gate_of(record.token, other);
-            self.send(other, Message::Grant(record));
+            self.send(other, Message::Grant(record.into()));
         }
     }
 
@@ -166,7 +166,7 @@ impl Directory {
         let last = self.copies.get(&slot).map(|copy| copy.last_token(&name)).unwrap_or_default();
         let token = self.next_token(slot, last);
         let state = if registered { RecordState::Registered } else { RecordState::Starting };
-        let record = Record {
+        let record = Arc::new(Record {
             name: name.clone(),
             kind,
             args,
@@ -185,14 +185,14 @@ impl Directory {
             age_ms: 0,
             node_deaths_ms: Few::default(),
             suspicion: Suspicion::None,
-        };
+        });
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
             vec![After::Answer(request, name, answer)]
         } else {
             // The answer comes when the host has reported: until then the caller waits like all others.
             self.wait(slot, request, name, start_ask(&record));
-            vec![After::Grant(Box::new(record.clone()))]
+            vec![After::Grant(Arc::clone(&record))]
         };
         self.write(slot, Change::Put(record), after, now);
     }
@@ -217,7 +217,12 @@ impl Directory {
         };
         match named {
             Some(member) => Some(member.incarnation),
-            None => place_by_hash(slot, kind, view),
+            None => {
+                // Its owner comes first in the ranking, and most often hosts the kind too.
+                let owner = self.line.as_ref().and_then(|line| line.table.get(usize::from(slot.0))?.owner());
+                let first = owner.and_then(|owner| view.member(owner)).filter(hosting);
+                first.map(|member| member.incarnation).or_else(|| place_by_hash(slot, kind, view))
+            }
         }
     }
 
@@ -271,9 +276,9 @@ impl Directory {
         if record.state != RecordState::Stopping {
             record.state = RecordState::Stopping;
             let end = After::End(host, name, token, ExitReason::Shutdown);
-            self.write(slot, Change::Put(record), vec![end], now);
+            self.write(slot, Change::Put(record.into()), vec![end], now);
         } else if is_new {
-            self.write(slot, Change::Put(record), Vec::new(), now);
+            self.write(slot, Change::Put(record.into()), Vec::new(), now);
         }
     }
 
@@ -334,7 +339,7 @@ impl Directory {
     pub(super) fn drive(&mut self, record: Record) {
         match record.state {
             RecordState::Starting | RecordState::Restarting => {
-                self.send(record.host, Message::Grant(record));
+                self.send(record.host, Message::Grant(record.into()));
             }
             RecordState::Stopping => {
                 let reason = ExitReason::Shutdown;
@@ -401,12 +406,14 @@ impl Directory {
         record.back_off_ms = 0;
         let (name, token) = (record.name.clone(), record.token);
         self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
-        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        let record = Arc::new(record);
+        let mut after = vec![After::Grant(Arc::clone(&record))];
         if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
                 let gate = gate_of(record.token, other);
-                after.push(After::Grant(Box::new(Record { host: other, gate, ..record.clone() })));
+                let granted = Record { host: other, gate, ..Record::clone(&record) };
+                after.push(After::Grant(granted.into()));
             }
         }
         self.write(slot, Change::Put(record), after, now);
@@ -426,7 +433,7 @@ impl Directory {
         let name = record.name.clone();
         self.back_offs.insert((due, name.clone()));
         after.push(After::Wake(name));
-        self.write(slot, Change::Put(record), after, now);
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// Back-offs that are over: in place where the mailbox waits, elsewhere when that host is gone.
@@ -465,7 +472,8 @@ impl Directory {
         record.state = RecordState::Restarting;
         record.age_ms = 0;
         record.back_off_ms = 0;
-        after.push(After::Grant(Box::new(record.clone())));
+        let record = Arc::new(record);
+        after.push(After::Grant(Arc::clone(&record)));
         self.write(slot, Change::Put(record), after, now);
     }
 }

@@ -86,9 +86,20 @@ pub(super) struct Batch {
     opened: BTreeMap<Incarnation, Vec<SlotId>>,
     settled: Vec<SlotId>,
     pub(super) write: BTreeMap<Incarnation, Vec<SlotWrite>>,
+    /// Of all these.
+    pub(super) write_bytes: usize,
     pub(super) written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
     pub(super) digests: BTreeMap<Incarnation, Vec<Digest>>,
     ask_hosted: Vec<SlotId>,
+}
+
+impl Batch {
+    /// There is nothing in it but writes and their acknowledgements, as after most inputs.
+    fn is_quiet(&self) -> bool {
+        let Self { gather, load, open, opened, settled, digests, ask_hosted, .. } = self;
+        let sent = gather.is_empty() && load.is_empty() && open.is_empty() && opened.is_empty();
+        sent && settled.is_empty() && digests.is_empty() && ask_hosted.is_empty()
+    }
 }
 
 /// Records in one message of a recovery: with arguments of at most 64 KiB it stays under the frame limit.
@@ -97,9 +108,12 @@ const RECORDS_PER_MESSAGE: usize = 12;
 impl Directory {
     /// Says what was collected, but for writes and their acknowledgements.
     pub(super) fn flush_batch(&mut self) {
-        let Batch { write, written, .. } = &mut self.batch;
-        let (write, written) = (std::mem::take(write), std::mem::take(written));
-        let batch = std::mem::replace(&mut self.batch, Batch { write, written, ..Batch::default() });
+        if self.batch.is_quiet() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        (self.batch.write, self.batch.write_bytes) = (batch.write, batch.write_bytes);
+        self.batch.written = batch.written;
         for (to, slots) in batch.gather {
             self.send(to, Message::Gather(slots));
         }
@@ -112,7 +126,10 @@ impl Directory {
         for (to, slots) in batch.opened {
             self.send(to, Message::Opened(slots));
         }
-        // Behind the writes that they sum up: those go first when a turn is over.
+        if !batch.digests.is_empty() {
+            // They go behind the writes that they sum up.
+            self.flush_writes();
+        }
         for (to, digests) in batch.digests {
             for digests in digests.chunks(DIGESTS_PER_MESSAGE) {
                 self.send(to, Message::Digests(digests.to_vec()));
@@ -133,6 +150,7 @@ impl Directory {
     /// Says the writes and acknowledgements of all inputs since the last time, in one message to each peer. Whatever
     /// follows from a write waits for its acknowledgement, so nothing overtakes it.
     pub fn flush_writes(&mut self) {
+        self.batch.write_bytes = 0;
         for (to, writes) in std::mem::take(&mut self.batch.write) {
             for writes in split_writes(writes) {
                 self.send(to, Message::Write(writes));
@@ -489,7 +507,7 @@ impl Directory {
         let found = std::mem::take(found);
         let mut copy = Copy::default();
         for record in found.into_values() {
-            copy.apply(Change::Put(record), self.settings.limits.tombstones, now);
+            copy.apply(Change::Put(record.into()), self.settings.limits.tombstones, now);
         }
         self.copies.insert(slot, copy);
         self.open(slot, now);
@@ -562,9 +580,14 @@ impl Directory {
 
     /// The state of a record in an owned, serving slot.
     pub(super) fn record(&self, name: &Name) -> Option<&Record> {
+        self.shared_record(name).map(|record| &**record)
+    }
+
+    /// As [`Self::record`], to be kept without a copy.
+    pub(super) fn shared_record(&self, name: &Name) -> Option<&Arc<Record>> {
         let slot = self.slot_of(name);
         self.owned.get(&slot).filter(|owned| owned.serves())?;
-        self.copies.get(&slot)?.entries.get(name).map(|entry| &*entry.record)
+        self.copies.get(&slot)?.entries.get(name).map(|entry| &entry.record)
     }
 
     /// Records of a lost line that nobody may host any more; kept to be offered to the next one.

@@ -122,6 +122,7 @@ impl Directory {
         match change {
             Change::Put(record) => check_record(record),
             Change::Remove(_, tombstone) => check_tombstone(tombstone),
+            Change::Runs(_, token) => check_token(*token),
         }
     }
 
