@@ -134,6 +134,10 @@ impl Line {
     fn view(&self) -> &Arc<View> {
         self.chain.current()
     }
+
+    fn owner_of(&self, slot: SlotId) -> Option<Incarnation> {
+        self.table.get(usize::from(slot.0))?.owner()
+    }
 }
 
 /// The directory part of one node.
@@ -361,8 +365,7 @@ impl Directory {
     }
 
     fn owner_of(&self, name: &Name) -> Option<Incarnation> {
-        let line = self.line.as_ref()?;
-        line.table.get(usize::from(self.slot_of(name).0))?.owner()
+        self.line.as_ref()?.owner_of(self.slot_of(name))
     }
 
     fn send(&mut self, to: Incarnation, message: Message) {

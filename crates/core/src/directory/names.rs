@@ -33,6 +33,9 @@ use crate::view::MemberInfo;
 pub(super) struct Answered {
     answers: BTreeMap<RequestId, Answer>,
     order: VecDeque<RequestId>,
+    /// The highest number that was answered, of everybody who has an answer here: most requests are above it, and are
+    /// not looked for.
+    highest: BTreeMap<Incarnation, u64>,
 }
 
 impl Answered {
@@ -40,20 +43,36 @@ impl Answered {
         self.order.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn callers(&self) -> usize {
+        self.highest.len()
+    }
+
     pub(super) fn of(&self, request: RequestId) -> Option<&Answer> {
-        self.answers.get(&request)
+        let highest = self.highest.get(&request.caller)?;
+        if request.number <= *highest { self.answers.get(&request) } else { None }
     }
 
     pub(super) fn keep(&mut self, request: RequestId, answer: &Answer) {
-        if matches!(answer, Answer::Located(_)) || self.answers.contains_key(&request) {
+        if matches!(answer, Answer::Located(_)) || self.of(request).is_some() {
             return;
         }
         self.answers.insert(request, answer.clone());
         self.order.push_back(request);
+        let highest = self.highest.entry(request.caller).or_default();
+        *highest = request.number.max(*highest);
         if self.order.len() > ANSWERS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.answers.remove(&oldest);
+        }
+        if self.highest.len() > 2 * ANSWERS_MAX {
+            // Of lives that have no answer here any more.
+            let answers = &self.answers;
+            let of = |caller: Incarnation| {
+                RequestId { caller, number: 0 }..=RequestId { caller, number: u64::MAX }
+            };
+            self.highest.retain(|caller, _| answers.range(of(*caller)).next().is_some());
         }
     }
 }
@@ -219,7 +238,7 @@ impl Directory {
             Some(member) => Some(member.incarnation),
             None => {
                 // Its owner comes first in the ranking, and most often hosts the kind too.
-                let owner = self.line.as_ref().and_then(|line| line.table.get(usize::from(slot.0))?.owner());
+                let owner = self.line.as_ref().and_then(|line| line.owner_of(slot));
                 let first = owner.and_then(|owner| view.member(owner)).filter(hosting);
                 first.map(|member| member.incarnation).or_else(|| place_by_hash(slot, kind, view))
             }

@@ -95,6 +95,17 @@ fn an_owner_remembers_its_last_answers() {
     }
     assert!(answered.of(request(0)).is_none());
     assert_eq!(answered.of(request(1)), Some(&Answer::Done));
+    // A lower number that was answered later; and of every caller that has asked once, none is left for ever.
+    let other = |nonce, number| RequestId { caller: Incarnation { started_ms: 2, nonce }, number };
+    answered.keep(other(1, 9), &Answer::Done);
+    answered.keep(other(1, 7), &Answer::NotFound);
+    assert_eq!(answered.of(other(1, 7)), Some(&Answer::NotFound));
+    assert_eq!((answered.of(other(1, 8)), answered.of(other(1, 10))), (None, None));
+    for nonce in 0..5 * ANSWERS_MAX as u64 {
+        answered.keep(other(nonce, 3), &Answer::Done);
+        assert_eq!(answered.of(other(nonce, 3)), Some(&Answer::Done));
+        assert!(answered.callers() <= 2 * ANSWERS_MAX);
+    }
 }
 
 #[test]

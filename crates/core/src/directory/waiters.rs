@@ -46,7 +46,8 @@ impl Directory {
         }
         let Some(owned) = self.owned.get_mut(&slot) else { return };
         owned.waiting += 1;
-        owned.waiters.entry(name).or_default().push(Waiter { request, ask });
+        // Most often it is the starter alone.
+        owned.waiters.entry(name).or_insert_with(|| Vec::with_capacity(1)).push(Waiter { request, ask });
     }
 
     /// Whether one more may wait for this name. Asked before anything is written for a request that will have to
