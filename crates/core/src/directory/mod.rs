@@ -10,6 +10,7 @@
 //! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
 
 mod asks;
+mod batch;
 mod by_name;
 mod by_slot;
 mod copy;
@@ -51,13 +52,14 @@ use crate::base::{
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
+use batch::Batch;
 use by_slot::BySlot;
 use copy::Copy;
 use early::EarlyMessages;
 use host::Host;
 use listing::Listings;
 use names::Answered;
-use slots::{Batch, Owned};
+use slots::Owned;
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
