@@ -36,8 +36,8 @@ impl MailboxLimits {
 }
 
 /// Messages that wait for one process. There are very many of them, most of which hold nothing, and one at times: that
-/// one has its place here, and only those behind it take memory of their own. Its numbers have 32 bits, and a limit
-/// beyond that is as good as none.
+/// one has its place here, and only those behind it take memory of their own. Its numbers have 32 bits, and so have its
+/// limits: a higher one is taken for the highest of these.
 #[derive(Debug)]
 pub(super) struct Mailbox<M> {
     first: Option<M>,
