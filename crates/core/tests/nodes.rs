@@ -313,7 +313,7 @@ fn a_name_is_started_once_and_found_from_everywhere() {
 }
 
 #[test]
-fn what_the_starts_of_one_turn_write_goes_to_each_backup_in_one_message() {
+fn what_one_turn_has_to_say_to_a_member_goes_in_one_message() {
     let mut net = three();
     let (now, deadline) = (net.now, Duration::from_secs(5));
     let node = net.nodes.get_mut("a").unwrap();
@@ -322,16 +322,24 @@ fn what_the_starts_of_one_turn_write_goes_to_each_backup_in_one_message() {
         node.handle(now, Input::Request { number, name, ask: start(), deadline });
     }
     let effects: Vec<Effect> = std::iter::from_fn(|| node.poll_effect()).collect();
-    let mut writes: BTreeMap<Incarnation, Vec<usize>> = BTreeMap::new();
+    // Asks to owners, and the writes of the slots that are its own.
+    let mut said: BTreeMap<Incarnation, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
     for effect in &effects {
-        if let Effect::Send { to, message: Control { body: Body::Directory(Message::Write(all)), .. } } =
-            effect
-        {
-            writes.entry(*to).or_default().push(all.len());
+        if let Effect::Send { to, message: Control { body: Body::Turn(turn), .. } } = effect {
+            let (mut asks, mut writes) = (0, Vec::new());
+            for message in turn.clone().into_messages() {
+                match message {
+                    Message::Request { .. } => asks += 1,
+                    Message::Write(all) => writes.push(all.len()),
+                    other => panic!("{other:?}"),
+                }
+            }
+            said.entry(*to).or_default().push((asks, writes));
         }
     }
-    assert!(writes.values().all(|messages| messages.len() == 1), "{writes:?}");
-    assert!(writes.values().flatten().any(|together| *together > 1), "{writes:?}");
+    assert_eq!((effects.len(), said.len()), (2, 2), "{said:?}");
+    let together = |(asks, writes): &(usize, Vec<usize>)| *asks > 1 && writes.len() == 1 && writes[0] > 1;
+    assert!(said.values().flatten().all(together), "{said:?}");
     for effect in effects {
         net.carry_out("a", effect);
     }

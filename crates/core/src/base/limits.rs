@@ -14,6 +14,8 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of records in one control message that fills a copy.
 pub const FILL_BYTES_MAX: usize = 256 * 1024;
+/// Messages about slots and names that go to a member in one control message.
+pub const TURN_MESSAGES_MAX: usize = 256;
 /// Views of the chain that a member keeps.
 pub const CHAIN_VIEWS_MAX: usize = 64;
 /// Bytes of a view: with what stands around it, it fits a frame.

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod mutant;
 pub mod name;
 pub mod rng;
+pub mod shared;
 pub mod text;
 pub mod time;
 pub mod token;

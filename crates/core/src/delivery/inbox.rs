@@ -60,6 +60,14 @@ pub struct InboxCounts {
     pub gaps: u32,
 }
 
+/// Of [`InboxCounts`], what most inboxes never see: there are very many of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Odd {
+    duplicates: u32,
+    stale: u32,
+    gaps: u32,
+}
+
 /// Gate, mailbox and held packets of one process.
 #[derive(Debug)]
 pub struct Inbox<M> {
@@ -74,7 +82,9 @@ pub struct Inbox<M> {
     refused: Few<(Incarnation, u64)>,
     /// The lowest number that a sealed gate did not decide, per route.
     turned_away: Few<(Incarnation, u64, u64)>,
-    counts: InboxCounts,
+    admitted: u32,
+    refusals: u32,
+    odd: Option<Box<Odd>>,
     mutants: Mutants,
 }
 
@@ -89,7 +99,9 @@ impl<M: Expires> Inbox<M> {
             held: Held::default(),
             refused: Few::default(),
             turned_away: Few::default(),
-            counts: InboxCounts::default(),
+            admitted: 0,
+            refusals: 0,
+            odd: None,
             mutants,
         }
     }
@@ -126,7 +138,12 @@ impl<M: Expires> Inbox<M> {
 
     /// What happened here so far.
     pub fn counts(&self) -> InboxCounts {
-        self.counts
+        let Odd { duplicates, stale, gaps } = self.odd.as_deref().copied().unwrap_or_default();
+        InboxCounts { admitted: self.admitted, refused: self.refusals, duplicates, stale, gaps }
+    }
+
+    fn odd(&mut self) -> &mut Odd {
+        self.odd.get_or_insert_default()
     }
 
     fn notices(&self) -> usize {
@@ -192,14 +209,14 @@ impl<M: Expires> Inbox<M> {
         let code = match self.gate.state() {
             GateState::Open | GateState::Suspended if self.has_room() => {
                 self.mailbox.push(message);
-                self.counts.admitted = self.counts.admitted.wrapping_add(1);
+                self.admitted = self.admitted.wrapping_add(1);
                 return Ok(());
             }
             GateState::Open | GateState::Suspended => ErrorCode::Overloaded,
             GateState::Sealed => ErrorCode::Moving,
             GateState::Closed(code) => code,
         };
-        self.counts.refused = self.counts.refused.wrapping_add(1);
+        self.refusals = self.refusals.wrapping_add(1);
         Err(InboxRefused { message, code })
     }
 
@@ -237,14 +254,16 @@ impl<M: Expires> Inbox<M> {
                 admission
             }
             GateVerdict::Duplicate => {
-                self.counts.duplicates = self.counts.duplicates.wrapping_add(1);
+                let duplicates = &mut self.odd().duplicates;
+                *duplicates = duplicates.wrapping_add(1);
                 let code = self.gate.refusal(from, seq);
                 let admitted = self.admitted(from, epoch, seq);
                 signals.push((from, code.map_or(admitted, |code| Signal::Refused { epoch, seq, code })));
                 Admission::Duplicate
             }
             GateVerdict::StaleEpoch => {
-                self.counts.stale = self.counts.stale.wrapping_add(1);
+                let stale = &mut self.odd().stale;
+                *stale = stale.wrapping_add(1);
                 Admission::Dropped
             }
             GateVerdict::WrongGate => {
@@ -252,7 +271,8 @@ impl<M: Expires> Inbox<M> {
                 Admission::WrongGate
             }
             GateVerdict::Gap => {
-                self.counts.gaps = self.counts.gaps.wrapping_add(1);
+                let gaps = &mut self.odd().gaps;
+                *gaps = gaps.wrapping_add(1);
                 self.gate.note(from);
                 match room {
                     Room::Some => match self.held.hold(from, epoch, seq, message, now) {
@@ -283,7 +303,7 @@ impl<M: Expires> Inbox<M> {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
                 self.mailbox.push(message);
-                self.counts.admitted = self.counts.admitted.wrapping_add(1);
+                self.admitted = self.admitted.wrapping_add(1);
                 Homecoming::Admitted
             }
             GateVerdict::Duplicate => match self.gate.refusal(me, seq) {
@@ -404,7 +424,7 @@ impl<M: Expires> Inbox<M> {
     fn push_from_afar(&mut self, message: M, room: Room) -> Result<(), InboxRefused<M>> {
         match (self.gate.state(), room) {
             (GateState::Open | GateState::Suspended, Room::None) => {
-                self.counts.refused += 1;
+                self.refusals = self.refusals.wrapping_add(1);
                 Err(InboxRefused { message, code: ErrorCode::Overloaded })
             }
             _ => self.push_local(message),

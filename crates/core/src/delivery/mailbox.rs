@@ -35,63 +35,82 @@ impl MailboxLimits {
     }
 }
 
-/// Messages that wait for one process.
+/// Messages that wait for one process. There are very many of them, most of which hold nothing, and one at times: that
+/// one has its place here, and only those behind it take memory of their own. Its numbers have 32 bits, and so have its
+/// limits: a higher one is taken for the highest of these.
 #[derive(Debug)]
 pub(super) struct Mailbox<M> {
-    messages: VecDeque<M>,
-    bytes: usize,
-    limits: MailboxLimits,
+    first: Option<M>,
+    /// Those behind the first; none without it.
+    #[allow(clippy::box_collection, reason = "that is what makes it one word")]
+    others: Option<Box<VecDeque<M>>>,
+    bytes: u32,
+    messages_max: u32,
+    bytes_max: u32,
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl<M: Expires> Mailbox<M> {
     pub(super) fn new(limits: MailboxLimits) -> Self {
-        let limits = MailboxLimits { messages: limits.messages.max(1), bytes: limits.bytes.max(1) };
-        Self { messages: VecDeque::new(), bytes: 0, limits }
+        let (messages_max, bytes_max) = (narrow(limits.messages.max(1)), narrow(limits.bytes.max(1)));
+        Self { first: None, others: None, bytes: 0, messages_max, bytes_max }
     }
 
     pub(super) fn limits(&self) -> MailboxLimits {
-        self.limits
+        MailboxLimits { messages: self.messages_max as usize, bytes: self.bytes_max as usize }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.messages.len()
+        usize::from(self.first.is_some()) + self.others.as_ref().map_or(0, |others| others.len())
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.messages.len() < self.limits.messages && self.bytes < self.limits.bytes
+        self.len() < self.messages_max as usize && self.bytes < self.bytes_max
     }
 
     pub(super) fn is_half_empty(&self) -> bool {
-        self.messages.len() <= self.limits.messages / 2 && self.bytes <= self.limits.bytes / 2
+        self.len() <= self.messages_max as usize / 2 && self.bytes <= self.bytes_max / 2
     }
 
     /// Whether there is room is the caller's to know.
     pub(super) fn push(&mut self, message: M) {
-        self.bytes += message.bytes();
-        if self.messages.capacity() == 0 {
-            // Most often it is taken before a second one comes.
-            self.messages.reserve_exact(1);
+        self.bytes = self.bytes.saturating_add(narrow(message.bytes()));
+        match self.first {
+            None => self.first = Some(message),
+            Some(_) => self.others.get_or_insert_default().push_back(message),
         }
-        self.messages.push_back(message);
     }
 
     /// Gives memory back if nothing waits.
     pub(super) fn rest(&mut self) {
-        if self.messages.is_empty() && self.messages.capacity() > RESTING_MESSAGES_MAX {
-            self.messages = VecDeque::new();
+        let is_large = |others: &VecDeque<M>| others.capacity() > RESTING_MESSAGES_MAX;
+        if self.first.is_none() && self.others.as_deref().is_some_and(is_large) {
+            self.others = None;
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<M> {
-        let message = self.messages.pop_front()?;
-        self.bytes -= message.bytes();
+        let message = self.first.take()?;
+        self.first = self.others.as_mut().and_then(|others| others.pop_front());
+        self.bytes = match self.first {
+            // Also where the sum went beyond what can be counted.
+            None => 0,
+            Some(_) => self.bytes.saturating_sub(narrow(message.bytes())),
+        };
         Some(message)
     }
 
     /// All, in order.
     pub(super) fn take(&mut self) -> VecDeque<M> {
         self.bytes = 0;
-        std::mem::take(&mut self.messages)
+        let mut all = self.others.take().map(|others| *others).unwrap_or_default();
+        if let Some(first) = self.first.take() {
+            all.push_front(first);
+        }
+        all
     }
 }
 
@@ -118,6 +137,40 @@ mod tests {
         assert!(mailbox.is_half_empty());
         let tiny = Mailbox::<Note>::new(MailboxLimits { messages: 0, bytes: 0 });
         assert!(tiny.has_room());
+    }
+
+    #[test]
+    fn messages_leave_in_their_order_however_many_wait() {
+        let mut mailbox = Mailbox::new(MailboxLimits::default());
+        let mut left = Vec::new();
+        for id in 1..=9 {
+            mailbox.push(note(id));
+            if id % 3 == 0 {
+                left.extend(mailbox.pop());
+                mailbox.rest();
+            }
+        }
+        assert_eq!((left.len(), mailbox.len()), (3, 6));
+        left.extend(mailbox.pop());
+        left.extend(mailbox.take());
+        assert_eq!(left, (1..=9).map(note).collect::<Vec<_>>());
+        assert!(mailbox.pop().is_none() && mailbox.len() == 0);
+    }
+
+    #[test]
+    fn an_empty_one_takes_little_and_one_message_no_more() {
+        // The message, and five words.
+        assert!(
+            size_of::<Mailbox<Box<Note>>>() <= 40 && size_of::<Mailbox<Note>>() <= size_of::<Note>() + 40
+        );
+        let mut mailbox = Mailbox::new(MailboxLimits { messages: usize::MAX, bytes: usize::MAX });
+        mailbox.push(note(1));
+        assert!(mailbox.others.is_none() && mailbox.has_room());
+        (2..=100).for_each(|id| mailbox.push(note(id)));
+        while mailbox.pop().is_some() {}
+        assert!(mailbox.others.is_some());
+        mailbox.rest();
+        assert!(mailbox.others.is_none());
     }
 
     #[test]

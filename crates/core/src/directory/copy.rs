@@ -75,9 +75,12 @@ impl Copy {
     pub(super) fn apply(&mut self, change: Change, tombstones_max: usize, now: Time) {
         match change {
             Change::Put(record) => {
-                self.tombstones.remove(&record.name);
+                if !self.tombstones.is_empty() {
+                    self.tombstones.remove(&record.name);
+                }
                 self.put(record, now);
             }
+            Change::Runs(name, token) => self.set_running(&name, token, now),
             Change::Remove(name, tombstone) => {
                 self.take(&name);
                 self.removals.push_back((now, name.clone()));
@@ -87,11 +90,23 @@ impl Copy {
         }
     }
 
-    fn put(&mut self, record: Record, now: Time) {
+    fn put(&mut self, record: Arc<Record>, now: Time) {
         self.digest = self.digest.wrapping_add(row(&record));
-        if let Some(before) = self.entries.insert(Entry { record: Arc::new(record), at: now }) {
+        if let Some(before) = self.entries.insert(Entry { record, at: now }) {
             self.digest = self.digest.wrapping_sub(row(&before.record));
         }
+    }
+
+    /// The row is as the owner's, which numbered this write: it has this life, unless a bug lost it.
+    fn set_running(&mut self, name: &Name, token: Token, now: Time) {
+        let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.record.token == token) else {
+            return;
+        };
+        self.digest = self.digest.wrapping_sub(row(&entry.record));
+        let record = Arc::make_mut(&mut entry.record);
+        record.set_running();
+        self.digest = self.digest.wrapping_add(row(record));
+        entry.at = now;
     }
 
     fn take(&mut self, name: &Name) -> bool {
@@ -217,7 +232,7 @@ impl Copy {
         }
         let Some(staging) = &mut self.staging else { return false };
         for record in fill.records {
-            staging.put(record, now);
+            staging.put(Arc::new(record), now);
         }
         for (name, tombstone) in fill.tombstones {
             staging.removals.push_back((now, name.clone()));

@@ -49,12 +49,19 @@ struct Hosted {
     /// The same that the copy of this node holds, if it is a replica: there may be very many.
     record: Arc<Record>,
     phase: Phase,
-    /// What the owner has not acknowledged.
-    unreported: Option<Box<News>>,
+    /// What few have at a time.
+    passing: Option<Box<Passing>>,
     /// It came from another line and waits for an owner there.
     offered: bool,
+}
+
+/// What is on its way between a host and the owner.
+#[derive(Debug, Default)]
+struct Passing {
+    /// What the owner has not acknowledged.
+    unreported: Option<News>,
     /// A life that is to follow once the present one has ended.
-    next: Option<Box<Record>>,
+    next: Option<Arc<Record>>,
 }
 
 impl Named for Hosted {
@@ -65,7 +72,7 @@ impl Named for Hosted {
 
 impl Hosted {
     fn new(record: Arc<Record>, phase: Phase) -> Self {
-        Self { record, phase, unreported: None, offered: false, next: None }
+        Self { record, phase, passing: None, offered: false }
     }
 
     /// Whether it counts against the limit of its kind. What has ended does, until it is discarded: so a restart in
@@ -76,7 +83,25 @@ impl Hosted {
 
     /// What the owner has yet to hear of a life that has ended.
     fn unreported_or(&self, reason: ExitReason) -> News {
-        self.unreported.as_deref().cloned().unwrap_or(News::Exited(reason))
+        self.unreported().cloned().unwrap_or(News::Exited(reason))
+    }
+
+    fn unreported(&self) -> Option<&News> {
+        self.passing.as_ref()?.unreported.as_ref()
+    }
+
+    fn report(&mut self, news: News) {
+        self.passing.get_or_insert_default().unreported = Some(news);
+    }
+
+    /// The owner has acknowledged what it was told.
+    fn reported(&mut self) {
+        if let Some(passing) = &mut self.passing {
+            passing.unreported = None;
+            if passing.next.is_none() {
+                self.passing = None;
+            }
+        }
     }
 }
 
@@ -232,8 +257,7 @@ impl Directory {
             Ok(()) => {
                 hosted.phase = Phase::Running;
                 let record = Arc::make_mut(&mut hosted.record);
-                record.state = RecordState::Running;
-                record.has_run = true;
+                record.set_running();
                 self.news(name, News::Running, now);
             }
             Err(reason) => {
@@ -283,7 +307,7 @@ impl Directory {
         }
         let Some(hosted) = self.hosted_as(name) else { return };
         let token = hosted.record.token;
-        hosted.unreported = Some(Box::new(news.clone()));
+        hosted.report(news.clone());
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
             self.send(owner, Message::Report { name: name.clone(), token, news });
@@ -298,14 +322,14 @@ impl Directory {
         let slot = self.slot_of(name);
         let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
         if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
-            hosted.unreported = None;
+            hosted.reported();
             if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
                 hosted.record = Arc::clone(&entry.record);
             }
         }
     }
 
-    pub(super) fn on_grant(&mut self, from: Incarnation, record: Record, now: Time) {
+    pub(super) fn on_grant(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
         if self.host.leaving || record.host != self.me || self.owner_of(&record.name) != Some(from) {
             return;
         }
@@ -327,14 +351,14 @@ impl Directory {
         }
         if hosted.phase.is_alive() {
             let token = hosted.record.token;
-            hosted.next = Some(Box::new(record));
+            hosted.passing.get_or_insert_default().next = Some(record);
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
         } else {
             self.follow(record, now);
         }
     }
 
-    fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
+    fn on_grant_of_new_name(&mut self, record: Arc<Record>, now: Time) {
         if !record.is_fresh() {
             // It was to follow a life that is not here any more.
             return self.absent(record, News::Exited(ExitReason::NodeLost), now);
@@ -346,14 +370,14 @@ impl Directory {
         self.absent(record, News::Full, now);
     }
 
-    fn absent(&mut self, record: Record, why: News, now: Time) {
+    fn absent(&mut self, record: Arc<Record>, why: News, now: Time) {
         let name = record.name.clone();
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Absent));
+        self.host.insert(self.slot_of(&name), Hosted::new(record, Phase::Absent));
         self.news(&name, why, now);
     }
 
     /// The life before has ended here; this one follows it.
-    fn follow(&mut self, record: Record, now: Time) {
+    fn follow(&mut self, record: Arc<Record>, now: Time) {
         let Some(last) = self.hosted_as(&record.name) else {
             return self.on_grant_of_new_name(record, now);
         };
@@ -367,19 +391,18 @@ impl Directory {
         self.on_grant_of_new_name(record, now);
     }
 
-    fn launch(&mut self, record: Record, launch: Launch) {
-        let record = Arc::new(record);
+    fn launch(&mut self, record: Arc<Record>, launch: Launch) {
         self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::clone(&record), Phase::Launching));
         self.tell(Output::Launch { record, launch });
     }
 
     fn launch_next(&mut self, name: &Name, now: Time) {
-        let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
+        let next = self.hosted_as(name).and_then(|hosted| hosted.passing.as_mut()?.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
             if record.is_fresh() {
-                self.on_grant_of_new_name(*record, now);
+                self.on_grant_of_new_name(record, now);
             }
         }
     }
@@ -447,8 +470,8 @@ impl Directory {
             self.offer_ended_as_orphans();
         }
         for hosted in self.host.all_mut() {
-            if !hosted.phase.is_alive() && hosted.unreported.is_none() {
-                hosted.unreported = Some(Box::new(News::Exited(ExitReason::Killed)));
+            if !hosted.phase.is_alive() && hosted.unreported().is_none() {
+                hosted.report(News::Exited(ExitReason::Killed));
             }
         }
         self.host.report_at = Some(now);
@@ -510,15 +533,14 @@ impl Directory {
             let token = hosted.record.token;
             if hosted.offered {
                 let running = true;
-                messages
-                    .push((name.clone(), Message::Offer { record: Record::clone(&hosted.record), running }));
-            } else if let Some(news) = &hosted.unreported {
+                messages.push((name.clone(), Message::Offer { record: Arc::clone(&hosted.record), running }));
+            } else if let Some(news) = hosted.unreported() {
                 let (name, news) = (name.clone(), News::clone(news));
                 messages.push((name.clone(), Message::Report { name, token, news }));
             }
         }
         for (name, record) in &self.host.orphans {
-            messages.push((name.clone(), Message::Offer { record: record.clone(), running: false }));
+            messages.push((name.clone(), Message::Offer { record: record.clone().into(), running: false }));
         }
         self.host.report_at = (!messages.is_empty()).then_some(now + REPEAT);
         for (name, message) in messages {

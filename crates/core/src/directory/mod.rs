@@ -10,6 +10,7 @@
 //! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
 
 mod asks;
+mod batch;
 mod by_name;
 mod by_slot;
 mod copy;
@@ -52,6 +53,7 @@ use crate::base::{
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
+use batch::Batch;
 use by_slot::BySlot;
 use copy::Copy;
 use early::EarlyMessages;
@@ -59,7 +61,7 @@ use host::Host;
 use listing::Listings;
 use names::Answered;
 use room::FullHosts;
-use slots::{Batch, Owned};
+use slots::Owned;
 use waiters::Waiting;
 
 /// Between two tries of what no answer came for.
@@ -138,6 +140,10 @@ struct Line {
 impl Line {
     fn view(&self) -> &Arc<View> {
         self.chain.current()
+    }
+
+    fn owner_of(&self, slot: SlotId) -> Option<Incarnation> {
+        self.table.get(usize::from(slot.0))?.owner()
     }
 }
 
@@ -302,6 +308,14 @@ impl Directory {
         self.finish(now);
     }
 
+    /// As [`Directory::handle_message`], of several that came together: each is judged and handled by itself.
+    pub fn handle_turn(&mut self, from: Incarnation, view: Option<ViewId>, turn: Vec<Message>, now: Time) {
+        for message in turn {
+            self.sort_in(from, view, message, now);
+        }
+        self.finish(now);
+    }
+
     /// Time has passed.
     pub fn handle_wake(&mut self, now: Time) {
         self.expire_asks(now);
@@ -368,8 +382,7 @@ impl Directory {
     }
 
     fn owner_of(&self, name: &Name) -> Option<Incarnation> {
-        let line = self.line.as_ref()?;
-        line.table.get(usize::from(self.slot_of(name).0))?.owner()
+        self.line.as_ref()?.owner_of(self.slot_of(name))
     }
 
     fn send(&mut self, to: Incarnation, message: Message) {
@@ -444,7 +457,9 @@ impl Directory {
             Message::Retoken { name, old, new } => self.on_retoken(name, old, new),
             Message::Report { name, token, news } => self.on_report(from, name, token, news, now),
             Message::Reported { name, token } => self.on_reported(from, &name, token),
-            Message::Offer { record, running } => self.on_offer(from, record, running, now),
+            Message::Offer { record, running } => {
+                self.on_offer(from, Arc::unwrap_or_clone(record), running, now);
+            }
             Message::Hosting { slots, lives } => self.on_hosting(from, &slots, lives, now),
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),

@@ -30,6 +30,9 @@ use crate::base::{ErrorCode, ExitReason, Few, Incarnation, Mutant, Name, Request
 pub(super) struct Answered {
     answers: BTreeMap<RequestId, Answer>,
     order: VecDeque<RequestId>,
+    /// The highest number that was answered, of everybody who has an answer here: most requests are above it, and are
+    /// not looked for.
+    highest: BTreeMap<Incarnation, u64>,
 }
 
 impl Answered {
@@ -37,20 +40,36 @@ impl Answered {
         self.order.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn callers(&self) -> usize {
+        self.highest.len()
+    }
+
     pub(super) fn of(&self, request: RequestId) -> Option<&Answer> {
-        self.answers.get(&request)
+        let highest = self.highest.get(&request.caller)?;
+        if request.number <= *highest { self.answers.get(&request) } else { None }
     }
 
     pub(super) fn keep(&mut self, request: RequestId, answer: &Answer) {
-        if matches!(answer, Answer::Located(_)) || self.answers.contains_key(&request) {
+        if matches!(answer, Answer::Located(_)) || self.of(request).is_some() {
             return;
         }
         self.answers.insert(request, answer.clone());
         self.order.push_back(request);
+        let highest = self.highest.entry(request.caller).or_default();
+        *highest = request.number.max(*highest);
         if self.order.len() > ANSWERS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.answers.remove(&oldest);
+        }
+        if self.highest.len() > 2 * ANSWERS_MAX {
+            // Of lives that have no answer here any more.
+            let answers = &self.answers;
+            let of = |caller: Incarnation| {
+                RequestId { caller, number: 0 }..=RequestId { caller, number: u64::MAX }
+            };
+            self.highest.retain(|caller, _| answers.range(of(*caller)).next().is_some());
         }
     }
 }
@@ -123,7 +142,7 @@ impl Directory {
         if let Some(other) = others.into_iter().find(|member| *member != record.host) {
             record.host = other;
             record.gate = gate_of(record.token, other);
-            self.send(other, Message::Grant(record));
+            self.send(other, Message::Grant(record.into()));
         }
     }
 
@@ -161,7 +180,7 @@ impl Directory {
         let last = self.copies.get(&slot).map(|copy| copy.last_token(&name)).unwrap_or_default();
         let token = self.next_token(slot, last);
         let state = if registered { RecordState::Registered } else { RecordState::Starting };
-        let record = Record {
+        let record = Arc::new(Record {
             args,
             policy,
             placement,
@@ -169,14 +188,14 @@ impl Directory {
             stopped_before: stopped_before.into(),
             has_run: registered,
             ..Record::first(name.clone(), kind, host, token, request)
-        };
+        });
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
             vec![After::Answer(request, name, answer)]
         } else {
             // The answer comes when the host has reported: until then the caller waits like all others.
             self.wait(slot, request, name, start_ask(&record));
-            vec![After::Grant(Box::new(record.clone()))]
+            vec![After::Grant(Arc::clone(&record))]
         };
         self.write(slot, Change::Put(record), after, now);
     }
@@ -231,9 +250,9 @@ impl Directory {
         if record.state != RecordState::Stopping {
             record.state = RecordState::Stopping;
             let end = After::End(host, name, token, ExitReason::Shutdown);
-            self.write(slot, Change::Put(record), vec![end], now);
+            self.write(slot, Change::Put(record.into()), vec![end], now);
         } else if is_new {
-            self.write(slot, Change::Put(record), Vec::new(), now);
+            self.write(slot, Change::Put(record.into()), Vec::new(), now);
         }
     }
 
@@ -294,7 +313,7 @@ impl Directory {
     pub(super) fn drive(&mut self, record: Record) {
         match record.state {
             RecordState::Starting | RecordState::Restarting => {
-                self.send(record.host, Message::Grant(record));
+                self.send(record.host, Message::Grant(record.into()));
             }
             RecordState::Stopping => {
                 let reason = ExitReason::Shutdown;
@@ -363,7 +382,8 @@ impl Directory {
             let (name, token) = (record.name.clone(), record.token);
             self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
         }
-        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        let record = Arc::new(record);
+        let mut after = vec![After::Grant(Arc::clone(&record))];
         if last != host && self.is_member(last) {
             // It has nothing to follow there.
             after.push(After::Discard(last, record.name.clone(), last_token, ErrorCode::Stopped));
@@ -372,7 +392,8 @@ impl Directory {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
                 let gate = gate_of(record.token, other);
-                after.push(After::Grant(Box::new(Record { host: other, gate, ..record.clone() })));
+                let granted = Record { host: other, gate, ..Record::clone(&record) };
+                after.push(After::Grant(granted.into()));
             }
         }
         self.write(slot, Change::Put(record), after, now);
@@ -392,7 +413,7 @@ impl Directory {
         let name = record.name.clone();
         self.back_offs.insert((due, name.clone()));
         after.push(After::Wake(name));
-        self.write(slot, Change::Put(record), after, now);
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// Back-offs that are over: in place where the mailbox waits, elsewhere when that host is gone.
@@ -434,7 +455,8 @@ impl Directory {
         record.state = RecordState::Restarting;
         record.age_ms = 0;
         record.back_off_ms = 0;
-        after.push(After::Grant(Box::new(record.clone())));
+        let record = Arc::new(record);
+        after.push(After::Grant(Arc::clone(&record)));
         self.write(slot, Change::Put(record), after, now);
     }
 }

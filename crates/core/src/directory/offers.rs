@@ -79,7 +79,7 @@ impl Directory {
         offered.back_off_ms = u32::try_from(convergence.as_millis()).unwrap_or(u32::MAX);
         self.back_offs.insert((now + convergence, name.clone()));
         let after = vec![After::Offered(from, name, token)];
-        self.write(slot, Change::Put(offered), after, now);
+        self.write(slot, Change::Put(offered.into()), after, now);
     }
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
@@ -90,7 +90,7 @@ impl Directory {
         self.clear_suspect(&mut offered);
         let (name, token) = (offered.name.clone(), offered.token);
         let after = vec![After::Offered(host, name.clone(), token), After::Wake(name)];
-        self.write(slot, Change::Put(offered), after, now);
+        self.write(slot, Change::Put(offered.into()), after, now);
     }
 
     /// The offered life goes on, under a token above every other of its name.
@@ -106,7 +106,7 @@ impl Directory {
             After::Offered(host, name.clone(), old),
             After::Wake(name),
         ];
-        self.write(slot, Change::Put(offered), after, now);
+        self.write(slot, Change::Put(offered.into()), after, now);
     }
 
     /// Two lives of one name: the lower token stays, then the smaller incarnation.
@@ -124,7 +124,7 @@ impl Directory {
             let mut winner = record.aged(self.since_written(slot, &name, now));
             winner.token = self.next_token(slot, offered.token);
             let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
-            self.write(slot, Change::Put(winner), after, now);
+            self.write(slot, Change::Put(winner.into()), after, now);
         }
     }
 

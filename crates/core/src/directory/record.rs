@@ -262,6 +262,13 @@ impl Record {
         self.gate == gate_of(self.token, self.host)
     }
 
+    /// `init` of its present life returned Ok.
+    pub(super) fn set_running(&mut self) {
+        self.state = RecordState::Running;
+        self.has_run = true;
+        self.age_ms = 0;
+    }
+
     /// Its ages as of now, so much after it was written.
     pub(super) fn aged(&self, since_ms: u32) -> Self {
         let mut aged = self.clone();

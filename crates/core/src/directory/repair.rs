@@ -111,7 +111,7 @@ mod tests {
     fn copy(rows: &[(&str, u64)]) -> Copy {
         let mut copy = Copy::default();
         for (name, token) in rows {
-            copy.apply(Change::Put(record(name, *token)), 10, Time::ZERO);
+            copy.apply(Change::Put(record(name, *token).into()), 10, Time::ZERO);
         }
         copy
     }
@@ -139,7 +139,7 @@ mod tests {
         let mut changed = record("b", 2);
         changed.state = RecordState::Running;
         let mut other_state = copy(&[("a", 1)]);
-        other_state.apply(Change::Put(changed), 10, Time::ZERO);
+        other_state.apply(Change::Put(changed.into()), 10, Time::ZERO);
         let mut lost = copy(&[("a", 1), ("b", 2)]);
         assert!(lost.lose_row(&Name::new("b").unwrap()));
         for other in [copy(&[("a", 1), ("b", 3)]), other_state, lost] {

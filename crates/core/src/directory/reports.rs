@@ -1,5 +1,7 @@
 //! What hosts report of their instances, and what the owner makes of it.
 
+use std::sync::Arc;
+
 use super::message::{Change, Message, News};
 use super::record::{Record, RecordState, StartOutcome, Tombstone};
 use super::request::Answer;
@@ -20,25 +22,25 @@ impl Directory {
             return;
         }
         let ended = matches!(news, News::Exited(_));
-        let is_meant = |record: &&Record| {
+        let is_meant = |record: &&Arc<Record>| {
             // A host runs one life of a name: if a lower one ended where this one should run, the word that it
             // had got a higher token was lost.
             let runs = matches!(record.state, RecordState::Running | RecordState::Stopping);
             record.host == from && (record.token == token || (ended && runs && token < record.token))
         };
-        let Some(record) = self.record(&name).filter(is_meant).cloned() else {
+        let Some(record) = self.shared_record(&name).filter(is_meant).cloned() else {
             return self.on_stale_report(from, name, token, &news, now);
         };
         match news {
-            News::Running => self.on_running(slot, record, from, now),
+            News::Running => self.on_running(slot, &record, from, now),
             News::InitFailed(reason) if record.state == RecordState::Starting => {
                 self.on_init_failed(slot, &record, reason, now);
             }
-            News::Full if record.state != RecordState::Stopping => self.on_full(slot, record, now),
+            News::Full if record.state != RecordState::Stopping => self.on_full(slot, Arc::unwrap_or_clone(record), now),
             // It was to be stopped, and there was nothing to stop.
-            News::Full => self.on_exited(slot, record, ExitReason::Shutdown, now),
+            News::Full => self.on_exited(slot, Arc::unwrap_or_clone(record), ExitReason::Shutdown, now),
             News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => {
-                self.on_exited(slot, record, reason, now);
+                self.on_exited(slot, Arc::unwrap_or_clone(record), reason, now);
             }
         }
     }
@@ -61,17 +63,14 @@ impl Directory {
         self.send(from, Message::Reported { name, token });
     }
 
-    fn on_running(&mut self, slot: SlotId, mut record: Record, from: Incarnation, now: Time) {
+    fn on_running(&mut self, slot: SlotId, record: &Record, from: Incarnation, now: Time) {
         let (name, token) = (record.name.clone(), record.token);
         if !matches!(record.state, RecordState::Starting | RecordState::Restarting) {
             return self.send(from, Message::Reported { name, token });
         }
-        record.state = RecordState::Running;
-        record.has_run = true;
-        record.age_ms = 0;
         self.suspect_runs(&name, now);
-        let after = vec![After::Reported(from, name.clone(), token), After::Wake(name)];
-        self.write(slot, Change::Put(record), after, now);
+        let after = vec![After::Reported(from, name.clone(), token), After::Wake(name.clone())];
+        self.write(slot, Change::Runs(name, token), after, now);
     }
 
     /// The first start of a name failed: no record is left, its caller gets the reason.
@@ -123,7 +122,7 @@ impl Directory {
                 self.event(DirectoryEvent::Quarantined(name.clone()));
                 let discard = After::Discard(host, name.clone(), token, ErrorCode::Quarantined);
                 let after = vec![reported, discard, After::Wake(name)];
-                self.write(slot, Change::Put(record), after, now);
+                self.write(slot, Change::Put(record.into()), after, now);
             }
             AfterExit::Restart(delay) => {
                 record.restart_ages_ms.push(0);

@@ -8,6 +8,7 @@
 //! with the owner; the next one asks again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Change, Message};
@@ -82,9 +83,25 @@ impl Directory {
         asker: Incarnation,
         now: Time,
     ) -> Option<Incarnation> {
+        if let Some(owner) = self.owner_as_host(slot, kind, placement, now) {
+            return Some(owner);
+        }
         let hosts = self.hosts_for(slot, kind, placement, Some(asker));
         let with_room = hosts.iter().find(|host| !self.full.contains(**host, kind, now));
         with_room.or(hosts.first()).copied()
+    }
+
+    /// The slot's owner, if it comes first in the order of hosts and has room, as most often.
+    fn owner_as_host(
+        &self,
+        slot: SlotId,
+        kind: &Kind,
+        placement: &Placement,
+        now: Time,
+    ) -> Option<Incarnation> {
+        let owner = self.line.as_ref().filter(|_| *placement == Placement::Hash)?.owner_of(slot)?;
+        let hosts = self.view()?.member(owner)?.hosts(kind);
+        (hosts && !self.full.contains(owner, kind, now)).then_some(owner)
     }
 
     /// The member that a process is started again on: none while all are known as full.
@@ -136,7 +153,8 @@ impl Directory {
         record.token = self.next_token(slot, token);
         record.gate = gate_of(record.token, host);
         record.age_ms = 0;
-        let grant = After::Grant(Box::new(record.clone()));
+        let record = Arc::new(record);
+        let grant = After::Grant(Arc::clone(&record));
         self.write(slot, Change::Put(record), vec![discard, grant], now);
     }
 

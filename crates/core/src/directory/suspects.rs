@@ -87,7 +87,7 @@ impl Directory {
                 record.state = RecordState::Quarantined;
                 record.suspicion = Suspicion::None;
                 self.event(DirectoryEvent::Quarantined(name.clone()));
-                self.write(slot, Change::Put(record), vec![After::Wake(name)], now);
+                self.write(slot, Change::Put(record.into()), vec![After::Wake(name)], now);
             }
             Verdict::Suspect => {
                 if !was_suspect {
@@ -231,7 +231,7 @@ impl Directory {
             if self.is_member(record.host) && record.suspicion != Suspicion::None {
                 record.age_ms = record.age_ms.saturating_add(self.since_written(slot, &name, now));
                 self.clear_suspect(&mut record);
-                self.write(slot, Change::Put(record), Vec::new(), now);
+                self.write(slot, Change::Put(record.into()), Vec::new(), now);
             }
         }
     }

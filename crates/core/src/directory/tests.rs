@@ -74,7 +74,7 @@ fn retries_of_the_first_stops_of_a_life_are_recognised() {
     let mut directory = alone();
     let (first, args) = (record(1, &Bytes::default()), Bytes::default());
     let slot = directory.slot_of(&first.name);
-    directory.write(slot, Change::Put(record(1, &args)), Vec::new(), Time::ZERO);
+    directory.write(slot, Change::Put(record(1, &args).into()), Vec::new(), Time::ZERO);
     let stop = |number| RequestId { caller: OTHER, number };
     let answers = |directory: &mut Directory, numbers: std::ops::Range<u64>| {
         for number in numbers {
@@ -160,6 +160,17 @@ fn an_owner_remembers_its_last_answers() {
     }
     assert!(answered.of(request(0)).is_none());
     assert_eq!(answered.of(request(1)), Some(&Answer::Done));
+    // A lower number that was answered later; and of every caller that has asked once, none is left for ever.
+    let other = |nonce, number| RequestId { caller: Incarnation { started_ms: 2, nonce }, number };
+    answered.keep(other(1, 9), &Answer::Done);
+    answered.keep(other(1, 7), &Answer::NotFound);
+    assert_eq!(answered.of(other(1, 7)), Some(&Answer::NotFound));
+    assert_eq!((answered.of(other(1, 8)), answered.of(other(1, 10))), (None, None));
+    for nonce in 0..5 * ANSWERS_MAX as u64 {
+        answered.keep(other(nonce, 3), &Answer::Done);
+        assert_eq!(answered.of(other(nonce, 3)), Some(&Answer::Done));
+        assert!(answered.callers() <= 2 * ANSWERS_MAX);
+    }
 }
 
 #[test]
@@ -170,7 +181,7 @@ fn a_late_copy_of_a_grant_that_was_refused_begins_nothing() {
         Record { gate: gate_of(record.token, ME), state: RecordState::Starting, ..record }
     };
     let launches = |directory: &mut Directory, number: usize| {
-        directory.on_grant(ME, fresh(number), Time::ZERO);
+        directory.on_grant(ME, fresh(number).into(), Time::ZERO);
         let outputs = std::iter::from_fn(|| directory.poll_output());
         outputs.filter(|output| matches!(output, Output::Launch { .. })).count()
     };

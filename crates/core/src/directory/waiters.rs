@@ -78,7 +78,8 @@ impl Directory {
         let Some(owned) = self.owned.get_mut(&slot) else { return };
         owned.waiting += 1;
         self.waiting.come(&ask);
-        owned.waiters.entry(name).or_default().push(Waiter { request, ask });
+        // Most often it is the starter alone.
+        owned.waiters.entry(name).or_insert_with(|| Vec::with_capacity(1)).push(Waiter { request, ask });
     }
 
     /// Whether this one may wait for this name. Asked before anything is written for a request that will have to

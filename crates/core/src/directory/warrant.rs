@@ -68,7 +68,7 @@ impl Directory {
                 demand(requests.iter().all(|(_, request)| request.caller == from), NOT_CALLER)
             }
             Message::Answer { request, answer, .. } => {
-                demand(!self.asks.is_open(*request) || self.asks.was_sent_to(*request, from), NOT_ASKED)?;
+                demand(self.asks.may_answer(*request, from), NOT_ASKED)?;
                 check_answer(answer)
             }
             Message::Grant(record) => {
@@ -122,6 +122,7 @@ impl Directory {
         match change {
             Change::Put(record) => check_record(record),
             Change::Remove(_, tombstone) => check_tombstone(tombstone),
+            Change::Runs(_, token) => check_token(*token),
         }
     }
 

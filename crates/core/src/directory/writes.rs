@@ -5,6 +5,7 @@
 //! the whole content: what was on a lost session is lost (`docs/protocol.md` section 4).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::message::{Change, Message, SlotWrite};
 use super::record::Record;
@@ -17,7 +18,7 @@ use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, S
 #[derive(Debug)]
 pub(super) enum After {
     Answer(RequestId, Name, Answer),
-    Grant(Box<Record>),
+    Grant(Arc<Record>),
     Reported(Incarnation, Name, Token),
     Discard(Incarnation, Name, Token, ErrorCode),
     End(Incarnation, Name, Token, ExitReason),
@@ -64,14 +65,16 @@ impl Directory {
         let seq = copy.mark.seq;
         for backup in owned.acked.keys() {
             let write = SlotWrite { slot, seq, change: change.clone() };
+            self.batch.write_bytes += write.bytes();
             self.batch.write.entry(*backup).or_default().push(write);
         }
+        let is_much = self.batch.write_bytes > FILL_BYTES_MAX;
         let name = change.name().clone();
         match &change {
             Change::Put(record) if record.state.is_passing() => {
                 self.driving.insert(record.name.clone(), now);
             }
-            Change::Put(_) | Change::Remove(..) => {
+            Change::Put(_) | Change::Remove(..) | Change::Runs(..) => {
                 self.driving.remove(change.name());
             }
         }
@@ -92,6 +95,10 @@ impl Directory {
         owned.pending.push_back(Pending { seq, name, since: now, after });
         self.retry_at.get_or_insert(now + REPEAT);
         self.settle(slot, now);
+        if is_much {
+            // However much a turn has to write, little of it waits for its end.
+            self.flush_writes();
+        }
     }
 
     /// Whether the last word on this name is not on every replica yet: nobody is told of it before.
@@ -157,7 +164,7 @@ impl Directory {
     fn run_after(&mut self, slot: SlotId, after: After, now: Time) {
         match after {
             After::Answer(request, name, answer) => self.answer(request, name, answer),
-            After::Grant(record) => self.send(record.host, Message::Grant(*record)),
+            After::Grant(record) => self.send(record.host, Message::Grant(record)),
             After::Reported(host, name, token) => self.send(host, Message::Reported { name, token }),
             After::Discard(host, name, token, code) => {
                 self.send(host, Message::Discard { name, token, code });

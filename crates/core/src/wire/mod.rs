@@ -8,7 +8,7 @@ pub mod frame;
 pub mod hello;
 mod names;
 
-pub use control::{Body, Control};
+pub use control::{Body, Control, Turn};
 pub use names::Names;
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::Names;
-use super::control::{Body, Control};
+use super::control::{Body, Control, Turn};
 use super::frame::{self, FrameKind, Message, MessageFrame, Outcome, Reply};
 use super::hello::{CHALLENGE_BYTES, Claim, Greeting, Hello, Mode, PROOF_BYTES, Proof, Refusal, Welcome};
-use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::limits::{FRAME_BYTES_MAX, TURN_MESSAGES_MAX};
 use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, SlotId, Token};
 use crate::delivery::Signal;
-use crate::directory::{self, Answer, Ask, Filter, Mark, Record, RecordState};
+use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Record, RecordState, SlotWrite};
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -160,6 +160,8 @@ fn controls() -> Vec<Control> {
     let id = ViewId { counter: 1_000_000_000, author: u64::MAX };
     let view = View { id, parent: Some(ViewId { counter: 9, author: 1 }), members: vec![member(), member()] };
     let request = RequestId { caller: life(3), number: 4 };
+    let changes = [Change::Put(record().into()), Change::Runs(name("basket:42"), Token::from_u64(u64::MAX))];
+    let writes = (1..).zip(changes).map(|(seq, change)| SlotWrite { slot: SlotId(7), seq, change }).collect();
     let bodies = [
         Body::Membership(membership::Message::Probe(vec![1, 2, 3])),
         Body::Membership(membership::Message::Join { member: member(), counter_floor: u64::MAX }),
@@ -181,6 +183,12 @@ fn controls() -> Vec<Control> {
             answer: Answer::Started { located: record().located(), copies: 2 },
         }),
         Body::Directory(directory::Message::ListAsk { number: 1, filter: Filter::default() }),
+        Body::Turn(Turn::new(vec![
+            directory::Message::Request { request, name: name("basket:42"), ask: Ask::Locate },
+            directory::Message::Write(writes),
+            directory::Message::Grant(record().into()),
+            directory::Message::Written(vec![(SlotId(7), u64::MAX)]),
+        ])),
     ];
     bodies.into_iter().map(|body| Control { view: Some(id), body }).collect()
 }
@@ -206,6 +214,28 @@ fn every_sample_is_read_and_cut_anywhere_it_is_not() {
         for cut in 0..body.len() {
             assert_eq!(written_again(kind, &body[..cut]), None, "{kind:?} cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn a_turn_has_so_many_messages_and_none_within_another() {
+    let turn = |messages: usize| {
+        // The view, none; a turn of as many good-byes of a copy: `Settled` of no slots.
+        let mut bytes = vec![0x82, 0xf6, 0x82, 0x02, 0x81, 0x9a];
+        bytes.extend(u32::try_from(messages).unwrap().to_be_bytes());
+        bytes.extend([0x82, 0x07, 0x81, 0x80].repeat(messages));
+        bytes
+    };
+    for (messages, is_read) in
+        [(0, true), (1, true), (TURN_MESSAGES_MAX, true), (TURN_MESSAGES_MAX + 1, false)]
+    {
+        assert_eq!(Control::from_bytes(&turn(messages)).is_ok(), is_read, "{messages}");
+    }
+    // A length without its messages, and turns in turns: neither takes memory or stack.
+    let claims = [&turn(0)[..6], &[0xff; 4]].concat();
+    let nested = [&[0x82, 0xf6][..], &[0x82, 0x02, 0x81, 0x81].repeat(200_000)].concat();
+    for bytes in [claims, nested] {
+        assert!(Control::from_bytes(&bytes).is_err());
     }
 }
 

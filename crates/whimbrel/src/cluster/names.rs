@@ -96,7 +96,7 @@ impl Cluster {
         let Some(instance) = running.lock().instance.clone() else {
             return Err(RegisterError::NotLocal);
         };
-        let kind = Kind::new(instance.kind).map_err(RequestError::from)?;
+        let kind = Kind::new(instance.kind()).map_err(RequestError::from)?;
         let (asker, answer) = oneshot::channel();
         let ask = Ask::Register { kind };
         let command =

@@ -157,7 +157,7 @@ impl Cluster {
         let cluster = Cluster::for_processes(self.shared.clone());
         let entry = self
             .exchange()
-            .launch_unnamed(P::KIND, options.mailbox, move |tasks, entry, instance| {
+            .launch_unnamed(&P::KIND, options.mailbox, move |tasks, entry, instance| {
                 unnamed::<P>(tasks, Launching { entry, instance, cluster }, args, born)
             })
             .ok_or_else(|| StartError::NoHost { kind: P::KIND.into() })?;

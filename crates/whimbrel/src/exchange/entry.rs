@@ -10,7 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
-use whimbrel_core::delivery::{CallId, Ended, Expires, Lane, Packet, Port, PortOutput, Sent, Signal};
+use whimbrel_core::delivery::{CallId, Ended, Expires, Inbox, Lane, Packet, Port, PortOutput, Sent, Signal};
 use whimbrel_core::wire::frame::MessageBody;
 
 use super::Exchange;
@@ -30,6 +30,9 @@ use crate::transport::{OutFrame, SendError};
 const CAST_HELD_MAX: Duration = Duration::from_secs(30);
 /// A call ends this long after its message has expired wherever it waits, which can then say "not executed".
 const GRACE: Duration = Duration::from_millis(15);
+
+/// After every time that a clock tells.
+pub(super) const UNWATCHED: Time = Time::from_micros(u64::MAX);
 
 /// The entry of one name.
 pub(crate) struct Entry {
@@ -51,16 +54,15 @@ pub(crate) struct EntryState {
     pub(crate) port: Port<Envelope>,
     /// The instance that this name leads to on this node.
     pub(crate) instance: Option<Arc<Instance>>,
-    /// The life that the instance has under this name.
-    pub(crate) token: Token,
     /// The arguments of that life, if its kind keeps them on this node.
     pub(crate) args: Option<Box<Bytes>>,
     /// The kind that the owner has told.
     pub(crate) kind: Option<Name>,
     /// The epoch under which signals find this entry.
     epoch: Option<NonZeroU64>,
-    /// When the sweeper will look at it: not after the port's deadline, perhaps before it.
-    pub(super) watched: Option<Time>,
+    /// When the sweeper will look at it: not after the port's deadline, perhaps before it. [`UNWATCHED`] if it will
+    /// not: a time that never comes takes less than an option, and there may be very many entries.
+    pub(super) watched: Time,
 }
 
 /// What is left to do when the lock is released.
@@ -70,18 +72,18 @@ pub(crate) struct Leftovers {
     ended: Vec<Ended<Envelope>>,
 }
 
+impl EntryState {
+    /// The life that the instance has under this name.
+    pub(crate) fn token(&self) -> Token {
+        self.port.inbox().map_or(Token::NONE, Inbox::token)
+    }
+}
+
 impl Entry {
     pub(crate) fn new(name: Name, naming: Naming, exchange: Arc<Exchange>) -> Arc<Self> {
         let port = Port::new(exchange.mutants());
-        let state = EntryState {
-            port,
-            instance: None,
-            token: Token::NONE,
-            args: None,
-            kind: None,
-            epoch: None,
-            watched: None,
-        };
+        let state =
+            EntryState { port, instance: None, args: None, kind: None, epoch: None, watched: UNWATCHED };
         Arc::new(Self { name, naming, exchange, state: Locked::new(state) })
     }
 
@@ -367,9 +369,9 @@ impl Entry {
     fn watch(self: &Arc<Self>, state: &mut EntryState) {
         let Some(due) = state.port.next_deadline() else { return };
         // A look that comes too early puts this right; one that comes too late would not.
-        if state.watched.is_none_or(|at| due < at) {
-            let before = state.watched.replace(due);
-            self.exchange.watch(self.clone(), before, due);
+        if due < state.watched {
+            let before = std::mem::replace(&mut state.watched, due);
+            self.exchange.watch(self.clone(), (before != UNWATCHED).then_some(before), due);
         }
     }
 
@@ -377,8 +379,8 @@ impl Entry {
     pub(crate) fn sweep(self: &Arc<Self>, at: Time, now: Time) {
         let mut state = self.lock();
         // Another time is an earlier one, for which it was put on the list after the sweeper took it from there.
-        if state.watched == Some(at) {
-            state.watched = None;
+        if state.watched == at {
+            state.watched = UNWATCHED;
         }
         if state.port.next_deadline().is_none_or(|due| due > now) {
             return self.watch(&mut state);

@@ -43,7 +43,7 @@ fn hash(id: InstanceId) -> u64 {
 }
 
 impl Exchange {
-    fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
+    fn new_instance(&self, kind: &'static &'static str, token: Token) -> Arc<Instance> {
         let id = self.instances.last.fetch_add(1, Ordering::Relaxed) + 1;
         Instance::new(InstanceId(id), kind, token)
     }
@@ -98,7 +98,6 @@ impl Exchange {
             }
         }
         state.instance = Some(instance.clone());
-        state.token = record.token;
         state.args = kind.stays().then(|| Box::new(record.args.clone()));
         state.kind = Some(kind.kind().clone());
         let left = entry.settle(&mut state, &mut out);
@@ -114,7 +113,7 @@ impl Exchange {
     /// Begins the life of an instance without a name of its own in the cluster.
     pub(crate) fn launch_unnamed(
         self: &Arc<Self>,
-        kind: &'static str,
+        kind: &'static &'static str,
         mailbox: MailboxLimits,
         life: impl FnOnce(&Tasks, Arc<Entry>, Arc<Instance>) -> AbortHandle,
     ) -> Option<Arc<Entry>> {
@@ -146,7 +145,6 @@ impl Exchange {
         inbox.retoken(located.token);
         state.port.install(&self.here(clock::time()), inbox, &mut out);
         state.instance = Some(instance.clone());
-        state.token = located.token;
         state.kind = Some(located.kind.clone());
         let left = name.settle(&mut state, &mut out);
         drop(state);
@@ -190,7 +188,7 @@ impl Exchange {
         };
         let mut exits = Vec::new();
         for name in names {
-            let token = name.lock().token;
+            let token = name.lock().token();
             self.remove_name(&name, ErrorCode::Stopped, Some(&reason));
             exits.push((name.name().clone(), token));
         }
@@ -258,7 +256,7 @@ impl Exchange {
         let entry = self.known(name.as_str());
         let found = entry.and_then(|entry| {
             let state = entry.lock();
-            let instance = state.instance.clone().filter(|_| state.token == token);
+            let instance = state.instance.clone().filter(|_| state.token() == token);
             drop(state);
             instance.map(|instance| (entry, instance))
         });
@@ -324,10 +322,9 @@ impl Exchange {
             return;
         };
         let mut state = entry.lock();
-        if state.token != old {
+        if state.token() != old {
             return;
         }
-        state.token = new;
         if let Some(inbox) = state.port.inbox_mut() {
             inbox.retoken(new);
         }

@@ -109,7 +109,7 @@ pub(crate) struct Launching {
 
 /// A registered kind, its type erased.
 pub(crate) trait HostedKind: Send + Sync {
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static &'static str;
     fn process_type(&self) -> TypeId;
     /// Its name, as records and messages hold it: one text for all of them.
     fn kind(&self) -> &Kind;
@@ -145,12 +145,12 @@ impl KindTable {
 
     /// Kinds that this node hosts.
     pub(crate) fn hosted(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.kinds.values().filter(|kind| kind.options().hosting == Hosting::Here).map(|kind| kind.name())
+        self.kinds.values().filter(|kind| kind.options().hosting == Hosting::Here).map(|kind| *kind.name())
     }
 
     pub(crate) fn add(&mut self, kind: Result<Arc<dyn HostedKind>, JoinError>) -> Result<(), JoinError> {
         let kind = kind?;
-        let name = kind.name();
+        let name = *kind.name();
         match self.kinds.insert(name, kind) {
             None => Ok(()),
             Some(_) => Err(JoinError::DuplicateKind { kind: name.to_owned() }),
@@ -249,8 +249,8 @@ impl<P: Process> Registered<P> {
 }
 
 impl<P: Process> HostedKind for Registered<P> {
-    fn name(&self) -> &'static str {
-        P::KIND
+    fn name(&self) -> &'static &'static str {
+        &P::KIND
     }
 
     fn process_type(&self) -> TypeId {

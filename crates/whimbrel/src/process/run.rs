@@ -325,7 +325,10 @@ async fn join_all(tasks: &mut JoinSet<()>) {
 
 #[cfg(test)]
 mod tests {
+    use whimbrel_core::base::Mutants;
+
     use super::*;
+    use crate::process::Instance;
 
     struct Small(#[allow(dead_code)] u64);
 
@@ -346,5 +349,14 @@ mod tests {
     fn the_task_of_a_small_process_takes_three_times_128_bytes() {
         let life = bytes_of(live::<Small>);
         assert!(life + 112 <= 3 * 128, "{life} bytes");
+    }
+
+    /// Each is in memory of its own behind two counters; the allocator adds a word and rounds up to a multiple of 16.
+    #[test]
+    fn an_entry_and_an_instance_take_no_more_than_is_told() {
+        let bytes = (size_of::<Entry>(), size_of::<Instance>());
+        // With planted bugs there is more in an entry.
+        let planted = 16 * usize::from(size_of::<Mutants>() > 0);
+        assert!(bytes.0 <= 248 + planted && bytes.1 <= 56, "{bytes:?} bytes");
     }
 }

@@ -218,10 +218,13 @@ async fn commands_without_a_warrant_end_nothing_and_are_told_of_once_a_second() 
         for message in [
             directory::Message::End { name: name.clone(), token, reason: ExitReason::Killed },
             directory::Message::Retoken { name: name.clone(), old: token, new: Token::from_u64(u64::MAX) },
-            directory::Message::Grant(directory::Record {
-                gate: located.gate,
-                ..directory::Record::first(name.clone(), kind, host, Token::from_u64(u64::MAX), request)
-            }),
+            directory::Message::Grant(
+                directory::Record {
+                    gate: located.gate,
+                    ..directory::Record::first(name.clone(), kind, host, Token::from_u64(u64::MAX), request)
+                }
+                .into(),
+            ),
         ] {
             peer.say_control(Body::Directory(message)).await;
         }
