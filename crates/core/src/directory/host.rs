@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::by_name::{ByName, Named};
 use super::by_slot::BySlot;
 use super::message::{Message, News};
-use super::record::{Record, RecordState};
+use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
@@ -37,11 +37,17 @@ enum Phase {
 struct Hosted {
     /// The same that the copy of this node holds, if it is a replica: there may be very many.
     record: Arc<Record>,
+    /// When it came, in whole seconds of this node's clock: ages in it count from then.
+    since_s: u32,
     phase: Phase,
-    /// What the owner has not acknowledged.
-    unreported: Option<Box<News>>,
+    /// It was told to end: its end is not its own doing.
+    told: bool,
+    /// The owner has not acknowledged what became of it.
+    unreported: bool,
     /// It came from another line and waits for an owner there.
     offered: bool,
+    /// How it ended. Kept once it is acknowledged, since the next owner may not have heard of it.
+    end: Option<Box<News>>,
     /// A life that is to follow once the present one has ended.
     next: Option<Box<Record>>,
 }
@@ -53,14 +59,35 @@ impl Named for Hosted {
 }
 
 impl Hosted {
-    fn new(record: Arc<Record>, phase: Phase) -> Self {
-        Self { record, phase, unreported: None, offered: false, next: None }
+    fn new(record: Arc<Record>, phase: Phase, now: Time) -> Self {
+        let (since_s, end) = (seconds(now), None);
+        Self { record, since_s, phase, told: false, unreported: false, offered: false, end, next: None }
     }
 
-    /// What the owner has yet to hear of a life that has ended.
-    fn unreported_or(&self, reason: ExitReason) -> News {
-        self.unreported.as_deref().cloned().unwrap_or(News::Exited(reason))
+    /// What an owner is to hear of it; nothing while `init` has not returned.
+    fn news(&self) -> Option<News> {
+        match self.phase {
+            Phase::Launching => None,
+            Phase::Running => Some(News::Running),
+            Phase::Ended => self.end.as_deref().cloned(),
+        }
     }
+
+    /// It has ended, and `own` says how if nobody told it to.
+    fn end(&mut self, reason: ExitReason, own: fn(ExitReason) -> News) {
+        let news = if self.told { News::Ended } else { own };
+        self.phase = Phase::Ended;
+        self.end = Some(Box::new(news(reason.capped())));
+    }
+
+    /// The record with its ages as of now.
+    fn record_now(&self, now: Time) -> Record {
+        self.record.aged(seconds(now).saturating_sub(self.since_s).saturating_mul(1_000))
+    }
+}
+
+fn seconds(time: Time) -> u32 {
+    u32::try_from(time.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// All instances of this node.
@@ -68,7 +95,8 @@ impl Hosted {
 pub(super) struct Host {
     /// By slot: an owner asks for those of its slots. No slot is here without a name.
     slots: BySlot<ByName<Hosted>>,
-    orphans: BTreeMap<Name, Record>,
+    /// Records that nobody runs, and when each had the ages that it has.
+    orphans: BTreeMap<Name, (Record, Time)>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
     leaving: bool,
@@ -104,8 +132,8 @@ impl Host {
     }
 
     /// Records of the names in this slot.
-    pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
-        self.slots.get(&slot).into_iter().flat_map(ByName::values).map(|hosted| &*hosted.record)
+    pub(super) fn records_of(&self, slot: SlotId, now: Time) -> impl Iterator<Item = Record> {
+        self.slots.get(&slot).into_iter().flat_map(ByName::values).map(move |hosted| hosted.record_now(now))
     }
 
     fn insert(&mut self, slot: SlotId, hosted: Hosted) {
@@ -126,9 +154,10 @@ impl Host {
         self.orphans.len()
     }
 
-    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record) {
+    /// Keeps a record whose ages are as of this time.
+    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record, at: Time) {
         if self.orphans.len() < ORPHANS_MAX && self.get(slot, &record.name).is_none() {
-            self.orphans.insert(record.name.clone(), record);
+            self.orphans.insert(record.name.clone(), (record, at));
         }
     }
 }
@@ -177,12 +206,12 @@ impl Directory {
                 let record = Arc::make_mut(&mut hosted.record);
                 record.state = RecordState::Running;
                 record.has_run = true;
-                self.news(name, News::Running, now);
+                self.report(name, now);
             }
             Err(reason) => {
-                hosted.phase = Phase::Ended;
-                self.news(name, News::InitFailed(reason.capped()), now);
-                self.launch_next(name);
+                hosted.end(reason, News::InitFailed);
+                self.report(name, now);
+                self.launch_next(name, now);
             }
         }
         self.finish(now);
@@ -194,39 +223,43 @@ impl Directory {
         if hosted.phase == Phase::Ended {
             return;
         }
-        hosted.phase = Phase::Ended;
-        if std::mem::take(&mut hosted.offered) {
-            self.offer_what_is_left(name, &reason);
+        let starts_again = hosted.record.policy.restarts_after(&reason);
+        hosted.end(reason, News::Exited);
+        if std::mem::take(&mut hosted.offered) && starts_again {
+            self.offer_what_is_left(name, now);
         }
-        self.news(name, News::Exited(reason.capped()), now);
-        self.launch_next(name);
+        self.report(name, now);
+        self.launch_next(name, now);
         self.finish(now);
     }
 
     /// It ended while it was offered, and the owner may or may not have adopted it. If it has, the report of the end
     /// reaches a record; if not, the record itself is offered.
-    fn offer_what_is_left(&mut self, name: &Name, reason: &ExitReason) {
-        let Some(Hosted { record, .. }) = self.host.get(self.slot_of(name), name) else { return };
-        let starts_again = record.policy.restarts_after(reason);
+    fn offer_what_is_left(&mut self, name: &Name, now: Time) {
+        let Some(hosted) = self.host.get(self.slot_of(name), name) else { return };
         let full = self.host.orphans.len() >= ORPHANS_MAX;
-        if starts_again && record.state != RecordState::Registered && !self.host.leaving && !full {
-            let record = Record::clone(record);
-            self.host.orphans.insert(name.clone(), record);
+        if hosted.record.state != RecordState::Registered && !self.host.leaving && !full {
+            let record = hosted.record_now(now);
+            self.host.orphans.insert(name.clone(), (record, now));
         }
     }
 
     /// A process of this node was given a name by the owner.
     pub(super) fn host_registered(&mut self, record: Record) {
-        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::new(record), Phase::Running));
+        // It is never started again, so its ages tell nothing.
+        let hosted = Hosted::new(Arc::new(record), Phase::Running, Time::ZERO);
+        self.host.insert(self.slot_of(&hosted.record.name), hosted);
     }
 
-    fn news(&mut self, name: &Name, news: News, now: Time) {
+    /// Tells the owner what became of a life, until it is acknowledged.
+    fn report(&mut self, name: &Name, now: Time) {
         if self.host.leaving {
             return;
         }
         let Some(hosted) = self.hosted_as(name) else { return };
+        let Some(news) = hosted.news() else { return };
         let token = hosted.record.token;
-        hosted.unreported = Some(Box::new(news.clone()));
+        hosted.unreported = true;
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
             self.send(owner, Message::Report { name: name.clone(), token, news });
@@ -241,7 +274,7 @@ impl Directory {
         let slot = self.slot_of(name);
         let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
         if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
-            hosted.unreported = None;
+            hosted.unreported = false;
             if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
                 hosted.record = Arc::clone(&entry.record);
             }
@@ -257,12 +290,7 @@ impl Directory {
             return self.on_grant_of_new_name(record, now);
         };
         if hosted.record.token == record.token {
-            let news = match hosted.phase {
-                Phase::Launching => return,
-                Phase::Running => News::Running,
-                Phase::Ended => hosted.unreported_or(ExitReason::Killed),
-            };
-            return self.news(&name, news, now);
+            return self.report(&name, now);
         }
         if hosted.record.token > record.token || hosted.offered {
             // An offered life is waiting for its judgement: the owner may well let it go on.
@@ -273,6 +301,7 @@ impl Directory {
         } else {
             let token = hosted.record.token;
             hosted.next = Some(Box::new(record));
+            hosted.told = true;
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
         }
     }
@@ -280,11 +309,13 @@ impl Directory {
     fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
         let name = record.name.clone();
         if record.is_fresh() {
-            return self.launch(record, Launch::Fresh);
+            return self.launch(record, Launch::Fresh, now);
         }
         // It was to follow a life that is not here any more.
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Ended));
-        self.news(&name, News::Exited(ExitReason::NodeLost), now);
+        let mut hosted = Hosted::new(Arc::new(record), Phase::Ended, now);
+        hosted.end(ExitReason::NodeLost, News::Gone);
+        self.host.insert(self.slot_of(&name), hosted);
+        self.report(&name, now);
     }
 
     /// The life before has ended here; this one follows it.
@@ -294,7 +325,7 @@ impl Directory {
         };
         let previous = last.record.token;
         if record.gate == last.record.gate {
-            return self.launch(record, Launch::InPlace { previous });
+            return self.launch(record, Launch::InPlace { previous }, now);
         }
         let name = record.name.clone();
         self.tell(Output::Discard { name: name.clone(), token: previous, code: ErrorCode::Stopped });
@@ -302,19 +333,20 @@ impl Directory {
         self.on_grant_of_new_name(record, now);
     }
 
-    fn launch(&mut self, record: Record, launch: Launch) {
+    fn launch(&mut self, record: Record, launch: Launch, now: Time) {
         let record = Arc::new(record);
-        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::clone(&record), Phase::Launching));
+        let hosted = Hosted::new(Arc::clone(&record), Phase::Launching, now);
+        self.host.insert(self.slot_of(&record.name), hosted);
         self.tell(Output::Launch { record, launch });
     }
 
-    fn launch_next(&mut self, name: &Name) {
+    fn launch_next(&mut self, name: &Name, now: Time) {
         let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
             if record.is_fresh() {
-                self.launch(*record, Launch::Fresh);
+                self.launch(*record, Launch::Fresh, now);
             }
         }
     }
@@ -336,11 +368,11 @@ impl Directory {
         hosted.offered = false;
         let token = hosted.record.token;
         match hosted.phase {
-            Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
-            Phase::Ended => {
-                let news = hosted.unreported_or(reason);
-                self.news(&name, news, now);
+            Phase::Launching | Phase::Running => {
+                hosted.told = true;
+                self.tell(Output::Terminate { name, token, reason });
             }
+            Phase::Ended => self.report(&name, now),
         }
     }
 
@@ -364,7 +396,7 @@ impl Directory {
         if let Some(hosted) = self.hosted_as(name) {
             hosted.offered = false;
         }
-        if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {
+        if self.host.orphans.get(name).is_some_and(|(record, _)| record.token <= token) {
             self.host.orphans.remove(name);
         }
     }
@@ -379,27 +411,25 @@ impl Directory {
                     Arc::make_mut(&mut hosted.record).host = me;
                 }
             }
-            self.offer_ended_as_orphans();
+            self.offer_ended_as_orphans(now);
         }
         for hosted in self.host.all_mut() {
-            if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
-                hosted.unreported = Some(Box::new(News::Exited(ExitReason::Killed)));
-            }
+            hosted.unreported |= hosted.phase == Phase::Ended;
         }
         self.host.report_at = Some(now);
         self.report_again(now);
     }
 
     /// What has ended here runs nowhere: its record is offered, to be started again; its mailbox ends.
-    fn offer_ended_as_orphans(&mut self) {
+    fn offer_ended_as_orphans(&mut self, now: Time) {
         let ended: Vec<Name> =
             self.host.all().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
         for name in ended {
             let slot = self.slot_of(&name);
-            let Some(Hosted { record, .. }) = self.host.remove(slot, &name) else { continue };
-            let token = record.token;
-            if !matches!(record.state, RecordState::Starting | RecordState::Registered) {
-                self.host.keep_orphan(slot, Arc::unwrap_or_clone(record));
+            let Some(hosted) = self.host.remove(slot, &name) else { continue };
+            let token = hosted.record.token;
+            if !matches!(hosted.record.state, RecordState::Starting | RecordState::Registered) {
+                self.host.keep_orphan(slot, hosted.record_now(now), now);
             }
             self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
         }
@@ -444,16 +474,15 @@ impl Directory {
         for (name, hosted) in self.host.all() {
             let token = hosted.record.token;
             if hosted.offered {
-                let running = true;
-                messages
-                    .push((name.clone(), Message::Offer { record: Record::clone(&hosted.record), running }));
-            } else if let Some(news) = &hosted.unreported {
-                let (name, news) = (name.clone(), News::clone(news));
-                messages.push((name.clone(), Message::Report { name, token, news }));
+                let offer = Message::Offer { record: hosted.record_now(now), running: true };
+                messages.push((name.clone(), offer));
+            } else if let Some(news) = hosted.news().filter(|_| hosted.unreported) {
+                messages.push((name.clone(), Message::Report { name: name.clone(), token, news }));
             }
         }
-        for (name, record) in &self.host.orphans {
-            messages.push((name.clone(), Message::Offer { record: record.clone(), running: false }));
+        for (name, (record, at)) in &self.host.orphans {
+            let record = record.aged(millis(now.since(*at)));
+            messages.push((name.clone(), Message::Offer { record, running: false }));
         }
         self.host.report_at = (!messages.is_empty()).then_some(now + REPEAT);
         for (name, message) in messages {

@@ -12,11 +12,10 @@
 //! Every arrow is a write that all replicas have acknowledged before anything that follows from it is done.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
+use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of, millis};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
@@ -241,7 +240,7 @@ impl Directory {
     }
 
     fn on_stop(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
-        let Some(record) = self.record(&name) else {
+        let Some(mut record) = self.record_now(&name, now) else {
             let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
             let own = tombstone.is_some_and(|tombstone| tombstone.stopped_by.contains(&request));
             return self.answer(request, name, if own { Answer::Done } else { Answer::NotFound });
@@ -249,7 +248,6 @@ impl Directory {
         if record.stopped_before.contains(&request) {
             return self.answer(request, name, Answer::Done);
         }
-        let mut record = record.clone();
         if !self.has_room_to_wait(slot, &name) {
             return self.refuse_to_wait(slot, request, name);
         }
@@ -291,12 +289,13 @@ impl Directory {
     }
 
     fn on_release(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
-        let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
+        let Some(mut record) = self.record_now(&name, now) else {
+            return self.answer(request, name, Answer::NotFound);
+        };
         if record.state == RecordState::Quarantined {
-            let mut record = record.clone();
             record.restart_ages_ms = Few::default();
             self.clear_suspect(&mut record);
-            self.restart_fresh(slot, record, &ExitReason::Quarantined, now);
+            self.restart_fresh(slot, record, &ExitReason::Quarantined, Vec::new(), now);
         }
         self.answer(request, name, Answer::Done);
     }
@@ -311,12 +310,10 @@ impl Directory {
         };
         let open: Vec<_> = copy.entries.values().filter(|entry| !settled(&entry.record)).cloned().collect();
         for entry in open {
-            let record = Arc::unwrap_or_clone(entry.record);
+            let record = entry.record_now(now);
             match record.state {
                 RecordState::BackingOff => {
-                    let waited = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
-                    let left = record.back_off_ms.saturating_sub(waited);
-                    let due = now + std::time::Duration::from_millis(u64::from(left));
+                    let due = now + std::time::Duration::from_millis(u64::from(record.back_off_ms));
                     self.back_offs.insert((due, record.name));
                 }
                 RecordState::Quarantined => {}
@@ -358,11 +355,18 @@ impl Directory {
     }
 
     pub(super) fn restart_elsewhere(&mut self, slot: SlotId, record: Record, now: Time) {
-        self.restart_fresh(slot, record, &ExitReason::NodeLost, now);
+        self.restart_fresh(slot, record, &ExitReason::NodeLost, Vec::new(), now);
     }
 
     /// A new life with a new gate, placed anew: nothing of the last one is left.
-    pub(super) fn restart_fresh(&mut self, slot: SlotId, record: Record, reason: &ExitReason, now: Time) {
+    pub(super) fn restart_fresh(
+        &mut self,
+        slot: SlotId,
+        record: Record,
+        reason: &ExitReason,
+        after: Vec<After>,
+        now: Time,
+    ) {
         let asker = self.is_member(record.host).then_some(record.host);
         let Some(host) = self.place(slot, &record.kind, &record.placement, asker) else {
             if record.state == RecordState::BackingOff {
@@ -370,15 +374,14 @@ impl Directory {
                 self.back_offs.insert((now + NO_HOST_RETRY, record.name));
                 return;
             }
-            let retry_ms = u32::try_from(NO_HOST_RETRY.as_millis()).unwrap_or(u32::MAX);
-            return self.back_off(slot, record, retry_ms, Vec::new(), now);
+            return self.back_off(slot, record, millis(NO_HOST_RETRY), after, now);
         };
-        self.restart_at(slot, record, host, reason, now);
+        self.restart_at(slot, record, host, reason, after, now);
     }
 
     /// As [`Self::restart_fresh`], of a suspect whose host was chosen.
     pub(super) fn restart_on(&mut self, slot: SlotId, record: Record, host: Incarnation, now: Time) {
-        self.restart_at(slot, record, host, &ExitReason::NodeLost, now);
+        self.restart_at(slot, record, host, &ExitReason::NodeLost, Vec::new(), now);
     }
 
     fn restart_at(
@@ -387,6 +390,7 @@ impl Directory {
         mut record: Record,
         host: Incarnation,
         reason: &ExitReason,
+        mut after: Vec<After>,
         now: Time,
     ) {
         record.host = host;
@@ -401,7 +405,7 @@ impl Directory {
         record.back_off_ms = 0;
         let (name, token) = (record.name.clone(), record.token);
         self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
-        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        after.push(After::Grant(Box::new(record.clone())));
         if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
@@ -437,10 +441,8 @@ impl Directory {
             }
             self.back_offs.pop_first();
             let slot = self.slot_of(&name);
-            let Some(record) = self.record(&name).filter(|r| r.state == RecordState::BackingOff) else {
-                continue;
-            };
-            let record = record.clone();
+            let waiting = |record: &Record| record.state == RecordState::BackingOff;
+            let Some(record) = self.record_now(&name, now).filter(waiting) else { continue };
             if self.is_member(record.host) {
                 self.restart_in_place(slot, record, Vec::new(), now);
             } else if record.suspicion != Suspicion::None {

@@ -1,5 +1,7 @@
 //! A record: all that the cluster knows about one name.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
 use super::suspects::Suspicion;
@@ -125,8 +127,8 @@ pub struct Record {
     /// What it is doing.
     #[n(9)]
     pub state: RecordState,
-    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Moves and node
-    /// deaths do not count.
+    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Those after ends that were
+    /// not its own doing do not count: moves, node deaths, lives that were told to end.
     #[n(10)]
     pub restart_ages_ms: Few<u32>,
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
@@ -208,6 +210,11 @@ pub struct Located {
 /// gate for the other.
 pub(super) fn gate_of(token: Token, host: Incarnation) -> Token {
     Token::from_u64(mix(token.as_u64() ^ mix(host.nonce)).max(1))
+}
+
+/// An age, or a time to wait, as a record has it.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 impl Record {

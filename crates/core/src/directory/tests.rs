@@ -11,6 +11,8 @@ use crate::base::Bytes;
 use crate::base::limits::{ANSWERS_MAX, Limits, ORPHANS_MAX, TOMBSTONES_MAX};
 use crate::view::MemberInfo;
 
+mod restarts;
+
 const ME: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
 
 fn name(number: usize) -> Name {
@@ -101,7 +103,7 @@ fn an_owner_remembers_its_last_answers() {
 fn records_of_a_lost_line_are_kept_up_to_a_number() {
     let mut host = Host::default();
     let args = Bytes::default();
-    (0..ORPHANS_MAX + 5).for_each(|number| host.keep_orphan(SlotId(0), record(number, &args)));
+    (0..ORPHANS_MAX + 5).for_each(|number| host.keep_orphan(SlotId(0), record(number, &args), Time::ZERO));
     assert_eq!(host.orphans(), ORPHANS_MAX);
 }
 
