@@ -98,7 +98,8 @@ impl Membership {
 
     fn may_found(&self, now: Now) -> bool {
         let Stage::Seeking(seeking) = &self.stage else { return false };
-        // One that was in a line before knows addresses without discovery, and looks for that line first.
+        // One that was in a line before knows addresses without discovery, and looks for that line first: as long as
+        // one with discovery looks.
         if !self.settings.discovery && self.dial.is_empty(&self.me.address) && self.peers.is_empty() {
             return true;
         }
