@@ -456,6 +456,23 @@ fn a_node_without_discovery_joins_the_line_that_stays_after_a_split() {
 }
 
 #[test]
+fn a_node_without_discovery_goes_to_the_line_that_finds_it() {
+    let mut net = Net::new();
+    for name in ["b", "c"] {
+        net.boot(name, &["a", "b", "c"]);
+    }
+    net.run(3_000);
+    // It knows of nobody: a line of its own, which it leaves once, for good.
+    net.boot_with("a", None);
+    let alone = net.nodes["a"].incarnation();
+    net.run(6_000);
+    let views = ["a", "b", "c"].map(|name| net.snapshot(name).view.unwrap());
+    assert_eq!(views[0].members.len(), 3);
+    assert!(views.iter().all(|view| *view == views[0]));
+    assert_ne!(net.nodes["a"].incarnation(), alone);
+}
+
+#[test]
 fn a_node_without_discovery_whose_line_is_gone_founds_another() {
     let mut net = Net::new();
     net.boot_with("a", None);

@@ -147,6 +147,17 @@ impl Fault {
     }
 }
 
+/// How nodes come to know of each other's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finds {
+    /// All of them at once.
+    All,
+    /// From several sources, which answer one after the other.
+    ByAndBy,
+    /// The first machine's node has no discovery; the others find it `alone`, or all.
+    First { alone: bool },
+}
+
 const CRASHES: [Fault; 8] = [
     Fault::Kill,
     Fault::QuickRestart,
@@ -219,6 +230,7 @@ pub(crate) struct Plan {
     /// How much the tables of a node hold.
     pub(crate) limits: Limits,
     pub(crate) link_limits: LinkLimits,
+    pub(crate) finds: Finds,
     pub(crate) mutants: Mutants,
 }
 
@@ -290,6 +302,7 @@ impl Plan {
             slow_handler_max: 0,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
+            finds: Finds::All,
             mutants,
         }
     }
@@ -325,6 +338,18 @@ impl Plan {
         // Work begins while lines are still being founded.
         self.work_from = rng.below(2 * SECOND);
         self.draw_faults(&[Fault::Reset, Fault::QuickRestart, Fault::Join], rng);
+        self.draw_finds();
+    }
+
+    /// From a generator of its own: all else is as it would be without.
+    fn draw_finds(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0066_696e_6473);
+        self.finds = match rng.below(8) {
+            0 | 1 => Finds::ByAndBy,
+            2 => Finds::First { alone: true },
+            3 => Finds::First { alone: false },
+            _ => Finds::All,
+        };
     }
 
     /// Each of `possible` exists with one chance in two, and at least one does.
