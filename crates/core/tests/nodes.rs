@@ -456,6 +456,28 @@ fn a_node_without_discovery_joins_the_line_that_stays_after_a_split() {
 }
 
 #[test]
+fn a_node_whose_discovery_is_complete_late_leaves_founding_to_the_smaller_one_for_a_while() {
+    for smaller_is_complete in [true, false] {
+        let mut net = Net::new();
+        for name in ["a", "b"] {
+            net.boot_with(name, Some(Input::DiscoveredInPart(addresses(&["a", "b"]))));
+        }
+        net.run(3_000);
+        net.queue.push_back(("b".into(), Input::Discovered(addresses(&["a", "b"]))));
+        net.run(1_900);
+        assert_eq!(net.snapshot("b").view, None, "both may found by now, and must not found one each");
+        if smaller_is_complete {
+            net.queue.push_back(("a".into(), Input::Discovered(addresses(&["a", "b"]))));
+        }
+        net.run(200);
+        let founder = if smaller_is_complete { "a" } else { "b" };
+        let view = net.snapshot("b").view.unwrap();
+        assert_eq!((view.id.author, view.members.len()), (net.nodes[founder].incarnation().nonce, 2));
+        assert_eq!(net.snapshot("a").view.unwrap(), view);
+    }
+}
+
+#[test]
 fn a_node_without_discovery_goes_to_the_line_that_finds_it() {
     let mut net = Net::new();
     for name in ["b", "c"] {

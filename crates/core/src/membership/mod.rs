@@ -159,7 +159,7 @@ impl Membership {
         let mut dial = Dial::default();
         if !settings.discovery {
             // Nothing is found by it, and that is known.
-            dial.discovery_answered();
+            dial.discovery_answered(now.time);
         }
         Self {
             me,
@@ -229,7 +229,7 @@ impl Membership {
     /// Addresses that discovery has found.
     pub fn handle_discovered(&mut self, addresses: Vec<Address>, now: Now) {
         self.dial.discovered(addresses, now.time);
-        self.dial.discovery_answered();
+        self.dial.discovery_answered(now.time);
         self.step(now);
     }
 
