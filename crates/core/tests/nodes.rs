@@ -478,6 +478,17 @@ fn a_node_whose_discovery_is_complete_late_leaves_founding_to_the_smaller_one_fo
 }
 
 #[test]
+fn an_address_whose_node_is_linked_before_it_is_found_need_not_be_tried() {
+    let mut net = Net::new();
+    net.boot_with("a", Some(Input::DiscoveredInPart(Vec::new())));
+    net.boot_with("b", Some(Input::DiscoveredInPart(addresses(&["a", "b"]))));
+    net.run(3_000);
+    net.queue.push_back(("a".into(), Input::Discovered(addresses(&["a", "b"]))));
+    net.run(100);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 2);
+}
+
+#[test]
 fn a_node_without_discovery_goes_to_the_line_that_finds_it() {
     let mut net = Net::new();
     for name in ["b", "c"] {

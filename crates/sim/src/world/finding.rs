@@ -12,6 +12,7 @@ use super::queue::Event;
 use super::shell::Machine;
 use crate::history::{Disturbance, Micros, NEVER, SECOND};
 use crate::plan::Finds;
+use crate::run::delay_max;
 
 /// Sources of a node that answer one by one.
 const SOURCES: u32 = 3;
@@ -22,10 +23,18 @@ const ANSWERED_WITHIN: Micros = 3 * SECOND;
 
 impl World {
     /// A node has founded a line. Beside another one nodes with discovery do so only while they can not reach it; one
-    /// without discovery does so at once, and until the others have dialled it nothing is promised about who runs.
+    /// without discovery does so at once, and until the others have dialled it nothing is promised about who runs. Two
+    /// may also do so at the same moment.
     pub(super) fn founded(&mut self, host: u16) {
         self.stats.mark("founded");
-        let Finds::First { alone } = self.plan.finds else { return };
+        let last = self.founded_at.replace(self.now);
+        let alone = match self.plan.finds {
+            Finds::All => return,
+            // One waits no longer for a smaller one, and just then that one's last source has answered.
+            Finds::ByAndBy if last.is_none_or(|at| at + 2 * delay_max(&self.plan) < self.now) => return,
+            Finds::ByAndBy => false,
+            Finds::First { alone } => alone,
+        };
         let has_line = |machine: &Machine| machine.shell.as_deref().is_some_and(|shell| shell.view.is_some());
         let others = self.machines.iter().enumerate().filter(|(at, _)| *at != usize::from(host));
         if others.map(|(_, machine)| machine).any(has_line) {

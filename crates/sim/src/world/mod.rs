@@ -107,6 +107,8 @@ pub(crate) struct World {
     storm_rng: Rng,
     /// What the end of all faults lets go on.
     hung: Vec<Event>,
+    /// When a line was founded last.
+    founded_at: Option<Micros>,
     /// Lines that will not meet before the first machine's node is back, as disturbances.
     apart: Vec<usize>,
     /// Inputs of all nodes.
@@ -156,6 +158,7 @@ impl World {
             rng,
             storm_rng: storm::storm_rng(plan.seed),
             hung: Vec::new(),
+            founded_at: None,
             apart: Vec::new(),
             inputs: 0,
             round_trip: 0,
