@@ -151,6 +151,17 @@ impl Fault {
     }
 }
 
+/// How nodes come to know of each other's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finds {
+    /// All of them at once.
+    All,
+    /// From several sources, which answer one after the other.
+    ByAndBy,
+    /// The first machine's node has no discovery; the others find it `alone`, or all.
+    First { alone: bool },
+}
+
 const CRASHES: [Fault; 8] = [
     Fault::Kill,
     Fault::QuickRestart,
@@ -225,6 +236,7 @@ pub(crate) struct Plan {
     /// How much the tables of a node hold.
     pub(crate) limits: Limits,
     pub(crate) link_limits: LinkLimits,
+    pub(crate) finds: Finds,
     pub(crate) mutants: Mutants,
 }
 
@@ -297,6 +309,7 @@ impl Plan {
             capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
+            finds: Finds::All,
             mutants,
         }
     }
@@ -333,6 +346,18 @@ impl Plan {
         // Work begins while lines are still being founded.
         self.work_from = rng.below(2 * SECOND);
         self.draw_faults(&[Fault::Reset, Fault::QuickRestart, Fault::Join], rng);
+        self.draw_finds();
+    }
+
+    /// From a generator of its own: all else is as it would be without.
+    fn draw_finds(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0066_696e_6473);
+        self.finds = match rng.below(8) {
+            0 | 1 => Finds::ByAndBy,
+            2 => Finds::First { alone: true },
+            3 => Finds::First { alone: false },
+            _ => Finds::All,
+        };
     }
 
     /// Room for some of the names, or for all of them while every node is there.

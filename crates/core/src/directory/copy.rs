@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 
 use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
-use super::record::{Record, StartOutcome, Tombstone};
+use super::record::{Record, StartOutcome, Tombstone, millis};
 use super::repair::row;
 use crate::base::limits::FILL_BYTES_MAX;
 use crate::base::{Name, SlotId, Time, Token};
@@ -42,6 +42,13 @@ pub(super) struct Entry {
     pub(super) record: Arc<Record>,
     /// When it was applied here.
     pub(super) at: Time,
+}
+
+impl Entry {
+    /// The record with its ages as of now.
+    pub(super) fn record_now(&self, now: Time) -> Record {
+        self.record.aged(millis(now.since(self.at)))
+    }
 }
 
 impl Named for Entry {
@@ -104,6 +111,7 @@ impl Copy {
         };
         self.digest = self.digest.wrapping_sub(row(&entry.record));
         let record = Arc::make_mut(&mut entry.record);
+        record.grow_older(millis(now.since(entry.at)));
         record.set_running();
         self.digest = self.digest.wrapping_add(row(record));
         entry.at = now;
@@ -209,8 +217,7 @@ impl Copy {
             room(&mut fills, record.size());
             if let Some(fill) = fills.last_mut() {
                 // Ages count from when a replica applies them: those of the receiver from now on.
-                let since = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
-                fill.records.push(record.aged(since));
+                fill.records.push(entry.record_now(now));
             }
         }
         for (name, (tombstone, _)) in &self.tombstones {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::by_name::{ByName, Named};
 use super::by_slot::BySlot;
 use super::message::{Message, News};
-use super::record::{Record, RecordState};
+use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
@@ -48,18 +48,24 @@ impl Phase {
 struct Hosted {
     /// The same that the copy of this node holds, if it is a replica: there may be very many.
     record: Arc<Record>,
+    /// When it came, in whole seconds of this node's clock: ages in it count from then.
+    since_s: u32,
     phase: Phase,
-    /// What few have at a time.
-    passing: Option<Box<Passing>>,
+    /// It was told to end: its end is not its own doing.
+    told: bool,
+    /// The owner has not acknowledged what became of it.
+    unreported: bool,
     /// It came from another line and waits for an owner there.
     offered: bool,
+    /// What few have.
+    rare: Option<Box<Rare>>,
 }
 
-/// What is on its way between a host and the owner.
+/// What a host knows beside of what has ended, or is about to.
 #[derive(Debug, Default)]
-struct Passing {
-    /// What the owner has not acknowledged.
-    unreported: Option<News>,
+struct Rare {
+    /// How it ended. Kept once it is acknowledged, since the next owner may not have heard of it.
+    end: Option<News>,
     /// A life that is to follow once the present one has ended.
     next: Option<Arc<Record>>,
 }
@@ -71,8 +77,9 @@ impl Named for Hosted {
 }
 
 impl Hosted {
-    fn new(record: Arc<Record>, phase: Phase) -> Self {
-        Self { record, phase, passing: None, offered: false }
+    fn new(record: Arc<Record>, phase: Phase, now: Time) -> Self {
+        let since_s = seconds(now);
+        Self { record, since_s, phase, told: false, unreported: false, offered: false, rare: None }
     }
 
     /// Whether it counts against the limit of its kind. What has ended does, until it is discarded: so a restart in
@@ -81,28 +88,30 @@ impl Hosted {
         self.phase != Phase::Absent && self.record.state != RecordState::Registered
     }
 
-    /// What the owner has yet to hear of a life that has ended.
-    fn unreported_or(&self, reason: ExitReason) -> News {
-        self.unreported().cloned().unwrap_or(News::Exited(reason))
-    }
-
-    fn unreported(&self) -> Option<&News> {
-        self.passing.as_ref()?.unreported.as_ref()
-    }
-
-    fn report(&mut self, news: News) {
-        self.passing.get_or_insert_default().unreported = Some(news);
-    }
-
-    /// The owner has acknowledged what it was told.
-    fn reported(&mut self) {
-        if let Some(passing) = &mut self.passing {
-            passing.unreported = None;
-            if passing.next.is_none() {
-                self.passing = None;
-            }
+    /// What an owner is to hear of it; nothing while `init` has not returned.
+    fn news(&self) -> Option<News> {
+        match self.phase {
+            Phase::Launching => None,
+            Phase::Running => Some(News::Running),
+            Phase::Ended | Phase::Absent => self.rare.as_ref()?.end.clone(),
         }
     }
+
+    /// It has ended, and `own` says how if nobody told it to.
+    fn end(&mut self, reason: ExitReason, own: fn(ExitReason) -> News) {
+        let news = if self.told { News::Ended } else { own };
+        self.phase = Phase::Ended;
+        self.rare.get_or_insert_default().end = Some(news(reason.capped()));
+    }
+
+    /// The record with its ages as of now.
+    fn record_now(&self, now: Time) -> Record {
+        self.record.aged(seconds(now).saturating_sub(self.since_s).saturating_mul(1_000))
+    }
+}
+
+fn seconds(time: Time) -> u32 {
+    u32::try_from(time.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// All instances of this node.
@@ -112,7 +121,8 @@ pub(super) struct Host {
     slots: BySlot<ByName<Hosted>>,
     /// Kinds of which only so many may be here.
     places: BTreeMap<Kind, Places>,
-    orphans: BTreeMap<Name, Record>,
+    /// Records that nobody runs, and when each had the ages that it has.
+    orphans: BTreeMap<Name, (Record, Time)>,
     report_at: Option<Time>,
     /// The node leaves: nothing is launched, nothing is reported.
     leaving: bool,
@@ -179,9 +189,9 @@ impl Host {
     }
 
     /// Records of the names in this slot. What never began here is claimed by nobody.
-    pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
+    pub(super) fn records_of(&self, slot: SlotId, now: Time) -> impl Iterator<Item = Record> {
         let hosted = self.slots.get(&slot).into_iter().flat_map(ByName::values);
-        hosted.filter(|hosted| hosted.phase != Phase::Absent).map(|hosted| &*hosted.record)
+        hosted.filter(|hosted| hosted.phase != Phase::Absent).map(move |hosted| hosted.record_now(now))
     }
 
     fn insert(&mut self, slot: SlotId, hosted: Hosted) {
@@ -208,9 +218,10 @@ impl Host {
         self.orphans.len()
     }
 
-    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record) {
+    /// Keeps a record whose ages are as of this time.
+    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record, at: Time) {
         if self.orphans.len() < ORPHANS_MAX && self.get(slot, &record.name).is_none() {
-            self.orphans.insert(record.name.clone(), record);
+            self.orphans.insert(record.name.clone(), (record, at));
         }
     }
 }
@@ -258,11 +269,11 @@ impl Directory {
                 hosted.phase = Phase::Running;
                 let record = Arc::make_mut(&mut hosted.record);
                 record.set_running();
-                self.news(name, News::Running, now);
+                self.report(name, now);
             }
             Err(reason) => {
-                hosted.phase = Phase::Ended;
-                self.news(name, News::InitFailed(reason.capped()), now);
+                hosted.end(reason, News::InitFailed);
+                self.report(name, now);
                 self.launch_next(name, now);
             }
         }
@@ -275,39 +286,43 @@ impl Directory {
         if !hosted.phase.is_alive() {
             return;
         }
-        hosted.phase = Phase::Ended;
-        if std::mem::take(&mut hosted.offered) {
-            self.offer_what_is_left(name, &reason);
+        let starts_again = hosted.record.policy.restarts_after(&reason);
+        hosted.end(reason, News::Exited);
+        if std::mem::take(&mut hosted.offered) && starts_again {
+            self.offer_what_is_left(name, now);
         }
-        self.news(name, News::Exited(reason.capped()), now);
+        self.report(name, now);
         self.launch_next(name, now);
         self.finish(now);
     }
 
     /// It ended while it was offered, and the owner may or may not have adopted it. If it has, the report of the end
     /// reaches a record; if not, the record itself is offered.
-    fn offer_what_is_left(&mut self, name: &Name, reason: &ExitReason) {
-        let Some(Hosted { record, .. }) = self.host.get(self.slot_of(name), name) else { return };
-        let starts_again = record.policy.restarts_after(reason);
+    fn offer_what_is_left(&mut self, name: &Name, now: Time) {
+        let Some(hosted) = self.host.get(self.slot_of(name), name) else { return };
         let full = self.host.orphans.len() >= ORPHANS_MAX;
-        if starts_again && record.state != RecordState::Registered && !self.host.leaving && !full {
-            let record = Record::clone(record);
-            self.host.orphans.insert(name.clone(), record);
+        if hosted.record.state != RecordState::Registered && !self.host.leaving && !full {
+            let record = hosted.record_now(now);
+            self.host.orphans.insert(name.clone(), (record, now));
         }
     }
 
     /// A process of this node was given a name by the owner.
     pub(super) fn host_registered(&mut self, record: Record) {
-        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::new(record), Phase::Running));
+        // It is never started again, so its ages tell nothing.
+        let hosted = Hosted::new(Arc::new(record), Phase::Running, Time::ZERO);
+        self.host.insert(self.slot_of(&hosted.record.name), hosted);
     }
 
-    fn news(&mut self, name: &Name, news: News, now: Time) {
+    /// Tells the owner what became of a life, until it is acknowledged.
+    fn report(&mut self, name: &Name, now: Time) {
         if self.host.leaving {
             return;
         }
         let Some(hosted) = self.hosted_as(name) else { return };
+        let Some(news) = hosted.news() else { return };
         let token = hosted.record.token;
-        hosted.report(news.clone());
+        hosted.unreported = true;
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
             self.send(owner, Message::Report { name: name.clone(), token, news });
@@ -322,7 +337,7 @@ impl Directory {
         let slot = self.slot_of(name);
         let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
         if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
-            hosted.reported();
+            hosted.unreported = false;
             if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
                 hosted.record = Arc::clone(&entry.record);
             }
@@ -338,12 +353,7 @@ impl Directory {
             return self.on_grant_of_new_name(record, now);
         };
         if hosted.record.token == record.token {
-            let news = match hosted.phase {
-                Phase::Launching => return,
-                Phase::Running => News::Running,
-                Phase::Ended | Phase::Absent => hosted.unreported_or(ExitReason::Killed),
-            };
-            return self.news(&name, news, now);
+            return self.report(&name, now);
         }
         if hosted.record.token > record.token || hosted.offered {
             // An offered life is waiting for its judgement: the owner may well let it go on.
@@ -351,7 +361,8 @@ impl Directory {
         }
         if hosted.phase.is_alive() {
             let token = hosted.record.token;
-            hosted.passing.get_or_insert_default().next = Some(record);
+            hosted.rare.get_or_insert_default().next = Some(record);
+            hosted.told = true;
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
         } else {
             self.follow(record, now);
@@ -361,19 +372,21 @@ impl Directory {
     fn on_grant_of_new_name(&mut self, record: Arc<Record>, now: Time) {
         if !record.is_fresh() {
             // It was to follow a life that is not here any more.
-            return self.absent(record, News::Exited(ExitReason::NodeLost), now);
+            return self.absent(record, News::Gone(ExitReason::NodeLost), now);
         }
         let crowded = self.settings.mutants.has(Mutant::PlacesUnbounded);
         if self.host.has_room(&record.kind) || crowded {
-            return self.launch(record, Launch::Fresh);
+            return self.launch(record, Launch::Fresh, now);
         }
         self.absent(record, News::Full, now);
     }
 
     fn absent(&mut self, record: Arc<Record>, why: News, now: Time) {
         let name = record.name.clone();
-        self.host.insert(self.slot_of(&name), Hosted::new(record, Phase::Absent));
-        self.news(&name, why, now);
+        let mut hosted = Hosted::new(record, Phase::Absent, now);
+        hosted.rare.get_or_insert_default().end = Some(why);
+        self.host.insert(self.slot_of(&name), hosted);
+        self.report(&name, now);
     }
 
     /// The life before has ended here; this one follows it.
@@ -383,7 +396,7 @@ impl Directory {
         };
         let previous = last.record.token;
         if record.gate == last.record.gate && last.phase == Phase::Ended {
-            return self.launch(record, Launch::InPlace { previous });
+            return self.launch(record, Launch::InPlace { previous }, now);
         }
         let name = record.name.clone();
         self.tell(Output::Discard { name: name.clone(), token: previous, code: ErrorCode::Stopped });
@@ -391,13 +404,14 @@ impl Directory {
         self.on_grant_of_new_name(record, now);
     }
 
-    fn launch(&mut self, record: Arc<Record>, launch: Launch) {
-        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::clone(&record), Phase::Launching));
+    fn launch(&mut self, record: Arc<Record>, launch: Launch, now: Time) {
+        let hosted = Hosted::new(Arc::clone(&record), Phase::Launching, now);
+        self.host.insert(self.slot_of(&record.name), hosted);
         self.tell(Output::Launch { record, launch });
     }
 
     fn launch_next(&mut self, name: &Name, now: Time) {
-        let next = self.hosted_as(name).and_then(|hosted| hosted.passing.as_mut()?.next.take());
+        let next = self.hosted_as(name).and_then(|hosted| hosted.rare.as_mut()?.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
@@ -424,11 +438,11 @@ impl Directory {
         hosted.offered = false;
         let token = hosted.record.token;
         match hosted.phase {
-            Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
-            Phase::Ended | Phase::Absent => {
-                let news = hosted.unreported_or(reason);
-                self.news(&name, news, now);
+            Phase::Launching | Phase::Running => {
+                hosted.told = true;
+                self.tell(Output::Terminate { name, token, reason });
             }
+            Phase::Ended | Phase::Absent => self.report(&name, now),
         }
     }
 
@@ -452,7 +466,7 @@ impl Directory {
         if let Some(hosted) = self.hosted_as(name) {
             hosted.offered = false;
         }
-        if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {
+        if self.host.orphans.get(name).is_some_and(|(record, _)| record.token <= token) {
             self.host.orphans.remove(name);
         }
     }
@@ -467,27 +481,25 @@ impl Directory {
                     Arc::make_mut(&mut hosted.record).host = me;
                 }
             }
-            self.offer_ended_as_orphans();
+            self.offer_ended_as_orphans(now);
         }
         for hosted in self.host.all_mut() {
-            if !hosted.phase.is_alive() && hosted.unreported().is_none() {
-                hosted.report(News::Exited(ExitReason::Killed));
-            }
+            hosted.unreported |= !hosted.phase.is_alive();
         }
         self.host.report_at = Some(now);
         self.report_again(now);
     }
 
     /// What has ended here runs nowhere: its record is offered, to be started again; its mailbox ends.
-    fn offer_ended_as_orphans(&mut self) {
+    fn offer_ended_as_orphans(&mut self, now: Time) {
         let ended: Vec<Name> =
             self.host.all().filter(|(_, h)| !h.phase.is_alive()).map(|(n, _)| n.clone()).collect();
         for name in ended {
             let slot = self.slot_of(&name);
-            let Some(Hosted { record, .. }) = self.host.remove(slot, &name) else { continue };
-            let token = record.token;
-            if !matches!(record.state, RecordState::Starting | RecordState::Registered) {
-                self.host.keep_orphan(slot, Arc::unwrap_or_clone(record));
+            let Some(hosted) = self.host.remove(slot, &name) else { continue };
+            let token = hosted.record.token;
+            if !matches!(hosted.record.state, RecordState::Starting | RecordState::Registered) {
+                self.host.keep_orphan(slot, hosted.record_now(now), now);
             }
             self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
         }
@@ -532,15 +544,15 @@ impl Directory {
         for (name, hosted) in self.host.all() {
             let token = hosted.record.token;
             if hosted.offered {
-                let running = true;
-                messages.push((name.clone(), Message::Offer { record: Arc::clone(&hosted.record), running }));
-            } else if let Some(news) = hosted.unreported() {
-                let (name, news) = (name.clone(), News::clone(news));
-                messages.push((name.clone(), Message::Report { name, token, news }));
+                let record = Arc::new(hosted.record_now(now));
+                messages.push((name.clone(), Message::Offer { record, running: true }));
+            } else if let Some(news) = hosted.news().filter(|_| hosted.unreported) {
+                messages.push((name.clone(), Message::Report { name: name.clone(), token, news }));
             }
         }
-        for (name, record) in &self.host.orphans {
-            messages.push((name.clone(), Message::Offer { record: record.clone().into(), running: false }));
+        for (name, (record, at)) in &self.host.orphans {
+            let record = Arc::new(record.aged(millis(now.since(*at))));
+            messages.push((name.clone(), Message::Offer { record, running: false }));
         }
         self.host.report_at = (!messages.is_empty()).then_some(now + REPEAT);
         for (name, message) in messages {

@@ -130,11 +130,15 @@ pub enum News {
     /// It ended.
     #[n(2)]
     Exited(#[n(0)] ExitReason),
-    /// The host was told to end it, and has no such life.
+    /// The host was told to end it, or to let another follow it, and has no such life.
     #[n(3)]
     Gone(#[n(0)] ExitReason),
-    /// It never began: the host has as many processes of its kind as it may.
+    /// It was told to end, and has; with whatever last words. No failure of its own, which [`News::InitFailed`] and
+    /// [`News::Exited`] are: a reason alone does not tell, since processes choose theirs.
     #[n(4)]
+    Ended(#[n(0)] ExitReason),
+    /// It never began: the host has as many processes of its kind as it may.
+    #[n(5)]
     Full,
 }
 

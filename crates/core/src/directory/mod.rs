@@ -446,7 +446,7 @@ impl Directory {
             Message::Write(writes) => self.on_write(from, writes, now),
             Message::Digests(digests) => self.on_digests(from, &digests),
             Message::Written(acks) => self.on_written(from, &acks, now),
-            Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
+            Message::AskHosted(slots) => self.on_ask_hosted(from, slots, now),
             Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),
             Message::Request { request, name, ask } => self.on_request(request, name, ask, now),
             Message::Forget(requests) => self.on_forget(&requests),

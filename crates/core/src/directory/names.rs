@@ -220,7 +220,7 @@ impl Directory {
     }
 
     fn on_stop(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
-        let Some(record) = self.record(&name) else {
+        let Some(mut record) = self.record_now(&name, now) else {
             let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
             let own = tombstone.is_some_and(|tombstone| tombstone.stopped_by.contains(&request));
             return self.answer(request, name, if own { Answer::Done } else { Answer::NotFound });
@@ -228,7 +228,6 @@ impl Directory {
         if record.stopped_before.contains(&request) {
             return self.answer(request, name, Answer::Done);
         }
-        let mut record = record.clone();
         if !self.has_room_to_wait(slot, &name, &Ask::Stop) {
             return self.refuse_to_wait(slot, request, name);
         }
@@ -270,12 +269,13 @@ impl Directory {
     }
 
     fn on_release(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
-        let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
+        let Some(mut record) = self.record_now(&name, now) else {
+            return self.answer(request, name, Answer::NotFound);
+        };
         if record.state == RecordState::Quarantined {
-            let mut record = record.clone();
             record.restart_ages_ms = Few::default();
             self.clear_suspect(&mut record);
-            self.restart_fresh(slot, record, &ExitReason::Quarantined, now);
+            self.restart_fresh(slot, record, &ExitReason::Quarantined, Vec::new(), now);
         }
         self.answer(request, name, Answer::Done);
     }
@@ -290,12 +290,10 @@ impl Directory {
         };
         let open: Vec<_> = copy.entries.values().filter(|entry| !settled(&entry.record)).cloned().collect();
         for entry in open {
-            let record = Arc::unwrap_or_clone(entry.record);
+            let record = entry.record_now(now);
             match record.state {
                 RecordState::BackingOff => {
-                    let waited = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
-                    let left = record.back_off_ms.saturating_sub(waited);
-                    let due = now + std::time::Duration::from_millis(u64::from(left));
+                    let due = now + std::time::Duration::from_millis(u64::from(record.back_off_ms));
                     self.back_offs.insert((due, record.name));
                 }
                 RecordState::Quarantined => {}
@@ -337,23 +335,30 @@ impl Directory {
     }
 
     pub(super) fn restart_elsewhere(&mut self, slot: SlotId, record: Record, now: Time) {
-        self.restart_fresh(slot, record, &ExitReason::NodeLost, now);
+        self.restart_fresh(slot, record, &ExitReason::NodeLost, Vec::new(), now);
     }
 
     /// A new life with a new gate, placed anew: nothing of the last one is left.
-    pub(super) fn restart_fresh(&mut self, slot: SlotId, record: Record, reason: &ExitReason, now: Time) {
+    pub(super) fn restart_fresh(
+        &mut self,
+        slot: SlotId,
+        record: Record,
+        reason: &ExitReason,
+        after: Vec<After>,
+        now: Time,
+    ) {
         // Where it was asked for, if that node lives, or where it was.
         let asker = if record.waits_for_host { record.request.caller } else { record.host };
         let asker = Some(asker).filter(|asker| self.is_member(*asker));
         match self.place_again(&record, asker, now) {
-            Some(host) => self.restart_at(slot, record, host, reason, now),
-            None => self.wait_for_host(slot, record, now),
+            Some(host) => self.restart_at(slot, record, host, reason, after, now),
+            None => self.wait_for_host(slot, record, after, now),
         }
     }
 
     /// As [`Self::restart_fresh`], where the host was chosen.
     pub(super) fn restart_on(&mut self, slot: SlotId, record: Record, host: Incarnation, now: Time) {
-        self.restart_at(slot, record, host, &ExitReason::NodeLost, now);
+        self.restart_at(slot, record, host, &ExitReason::NodeLost, Vec::new(), now);
     }
 
     fn restart_at(
@@ -362,6 +367,7 @@ impl Directory {
         mut record: Record,
         host: Incarnation,
         reason: &ExitReason,
+        mut after: Vec<After>,
         now: Time,
     ) {
         let (last, last_token) = (record.host, record.token);
@@ -383,11 +389,11 @@ impl Directory {
             self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
         }
         let record = Arc::new(record);
-        let mut after = vec![After::Grant(Arc::clone(&record))];
         if last != host && self.is_member(last) {
             // It has nothing to follow there.
             after.push(After::Discard(last, record.name.clone(), last_token, ErrorCode::Stopped));
         }
+        after.push(After::Grant(Arc::clone(&record)));
         if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
@@ -424,12 +430,9 @@ impl Directory {
             }
             self.back_offs.pop_first();
             let slot = self.slot_of(&name);
-            let Some(record) = self.record(&name).filter(|r| r.state == RecordState::BackingOff) else {
-                continue;
-            };
-            let record = record.clone();
-            let has_host = self.is_member(record.host) && !record.waits_for_host;
-            if has_host {
+            let waiting = |record: &Record| record.state == RecordState::BackingOff;
+            let Some(record) = self.record_now(&name, now).filter(waiting) else { continue };
+            if self.is_member(record.host) && !record.waits_for_host {
                 self.restart_in_place(slot, record, Vec::new(), now);
             } else if record.suspicion != Suspicion::None {
                 self.try_suspect(record.name, now);

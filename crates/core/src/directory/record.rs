@@ -1,5 +1,7 @@
 //! A record: all that the cluster knows about one name.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
 use super::request::Answer;
@@ -126,8 +128,8 @@ pub struct Record {
     /// What it is doing.
     #[n(9)]
     pub state: RecordState,
-    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Moves and node
-    /// deaths do not count.
+    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Those after ends that were
+    /// not its own doing do not count: moves, node deaths, lives that were told to end.
     #[n(10)]
     pub restart_ages_ms: Few<u32>,
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
@@ -230,6 +232,11 @@ pub(super) fn gate_of(token: Token, host: Incarnation) -> Token {
     Token::from_u64(mix(token.as_u64() ^ mix(host.nonce)).max(1))
 }
 
+/// An age, or a time to wait, as a record has it.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
 impl Record {
     /// A name that nothing has happened to yet: about to start here under this token, permanent, placed by hash,
     /// without arguments.
@@ -272,13 +279,17 @@ impl Record {
     /// Its ages as of now, so much after it was written.
     pub(super) fn aged(&self, since_ms: u32) -> Self {
         let mut aged = self.clone();
-        for age in
-            aged.restart_ages_ms.iter_mut().chain(aged.node_deaths_ms.iter_mut()).chain([&mut aged.age_ms])
-        {
-            *age = age.saturating_add(since_ms);
-        }
-        aged.back_off_ms = aged.back_off_ms.saturating_sub(since_ms);
+        aged.grow_older(since_ms);
         aged
+    }
+
+    /// So much time has passed.
+    pub(super) fn grow_older(&mut self, by_ms: u32) {
+        let ages = self.restart_ages_ms.iter_mut().chain(self.node_deaths_ms.iter_mut());
+        for age in ages.chain([&mut self.age_ms]) {
+            *age = age.saturating_add(by_ms);
+        }
+        self.back_off_ms = self.back_off_ms.saturating_sub(by_ms);
     }
 
     /// About how many bytes it takes on the wire.

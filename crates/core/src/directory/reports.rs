@@ -1,11 +1,9 @@
 //! What hosts report of their instances, and what the owner makes of it.
 
-use std::sync::Arc;
-
 use super::message::{Change, Message, News};
-use super::record::{Record, RecordState, StartOutcome, Tombstone};
+use super::record::{Record, RecordState, StartOutcome, Tombstone, millis};
 use super::request::Answer;
-use super::restart::{AfterExit, after_exit};
+use super::restart::{AfterExit, EndedBy, after_exit};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
@@ -21,14 +19,21 @@ impl Directory {
             // The host repeats it.
             return;
         }
-        let ended = matches!(news, News::Exited(_));
-        let is_meant = |record: &&Arc<Record>| {
+        let ended = matches!(news, News::Exited(_) | News::Ended(_));
+        let is_meant = |record: &Record| {
             // A host runs one life of a name: if a lower one ended where this one should run, the word that it
             // had got a higher token was lost.
             let runs = matches!(record.state, RecordState::Running | RecordState::Stopping);
             record.host == from && (record.token == token || (ended && runs && token < record.token))
         };
-        let Some(record) = self.shared_record(&name).filter(is_meant).cloned() else {
+        if news == News::Running {
+            // As most often: nothing is changed but the state, so the record is not copied.
+            return match self.shared_record(&name).filter(|record| is_meant(record)).cloned() {
+                Some(record) => self.on_running(slot, &record, from, now),
+                None => self.on_stale_report(from, name, token, &news, now),
+            };
+        }
+        let Some(record) = self.record_now(&name, now).filter(is_meant) else {
             return self.on_stale_report(from, name, token, &news, now);
         };
         match news {
@@ -36,11 +41,14 @@ impl Directory {
             News::InitFailed(reason) if record.state == RecordState::Starting => {
                 self.on_init_failed(slot, &record, reason, now);
             }
-            News::Full if record.state != RecordState::Stopping => self.on_full(slot, Arc::unwrap_or_clone(record), now),
+            News::InitFailed(reason) | News::Exited(reason) => {
+                self.on_exited(slot, record, reason, EndedBy::Itself, now);
+            }
+            News::Full if record.state != RecordState::Stopping => self.on_full(slot, record, now),
             // It was to be stopped, and there was nothing to stop.
-            News::Full => self.on_exited(slot, Arc::unwrap_or_clone(record), ExitReason::Shutdown, now),
-            News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => {
-                self.on_exited(slot, Arc::unwrap_or_clone(record), reason, now);
+            News::Full => self.on_exited(slot, record, ExitReason::Shutdown, EndedBy::Others, now),
+            News::Gone(reason) | News::Ended(reason) => {
+                self.on_exited(slot, record, reason, EndedBy::Others, now);
             }
         }
     }
@@ -49,7 +57,7 @@ impl Directory {
     fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News, now: Time) {
         match news {
             News::Running => self.end_loser(from, name.clone(), token, now),
-            News::InitFailed(_) | News::Exited(_) | News::Gone(_) | News::Full => {
+            News::InitFailed(_) | News::Exited(_) | News::Gone(_) | News::Ended(_) | News::Full => {
                 if self.losers.get(&(name.clone(), token)) == Some(&from) {
                     self.losers.remove(&(name.clone(), token));
                 }
@@ -83,7 +91,7 @@ impl Directory {
         self.remove(slot, record, reason, after, now);
     }
 
-    fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
+    fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, by: EndedBy, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         let reported = After::Reported(host, name.clone(), token);
         match record.state {
@@ -103,16 +111,11 @@ impl Directory {
             // Its node lives though the process ended: whatever it does, it does not kill nodes.
             self.clear_suspect(&mut record);
         }
-        if matches!(reason, ExitReason::NodeLost | ExitReason::ConflictLost) {
-            // The host has nothing left of the life that it was to follow; or the life was ended for another one's
-            // sake that is none any more. Neither is a failure of the process.
-            return self.node_lost(slot, record, now);
-        }
-        let ages = self.recent_restarts(slot, &record, now);
         let intensity = self.settings.restart;
-        let decision = after_exit(record.policy, &reason, ages.len(), &intensity, &mut self.rng);
-        record.restart_ages_ms = ages.into();
-        match decision {
+        let window = millis(intensity.window);
+        record.restart_ages_ms.retain(|age| *age <= window);
+        let recent = record.restart_ages_ms.len();
+        match after_exit(record.policy, &reason, by, recent, &intensity, &mut self.rng) {
             AfterExit::Remove => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);
                 self.remove(slot, &record, reason, vec![reported, discard], now);
@@ -124,19 +127,18 @@ impl Directory {
                 let after = vec![reported, discard, After::Wake(name)];
                 self.write(slot, Change::Put(record.into()), after, now);
             }
-            AfterExit::Restart(delay) => {
+            AfterExit::Anew => {
+                // What it left, if anything, is discarded before a next life comes to the same host.
+                let discard = After::Discard(host, name, token, ErrorCode::Stopped);
+                self.restart_fresh(slot, record, &reason, vec![reported, discard], now);
+            }
+            AfterExit::InPlace(delay) => {
                 record.restart_ages_ms.push(0);
-                if reason == ExitReason::Shutdown {
-                    // It was told to end, and answered its mailbox: there is nothing to take over.
-                    self.restart_fresh(slot, record, &reason, now);
-                    return self.send(host, Message::Reported { name, token });
-                }
                 self.event(DirectoryEvent::Restarted { name, token, reason });
                 if delay.is_zero() {
                     self.restart_in_place(slot, record, vec![reported], now);
                 } else {
-                    let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-                    self.back_off(slot, record, delay_ms, vec![reported], now);
+                    self.back_off(slot, record, millis(delay), vec![reported], now);
                 }
             }
         }
@@ -180,13 +182,5 @@ impl Directory {
         after.push(After::Wake(name.clone()));
         let tombstone = Tombstone { token: record.token, stopped_by, started_by, outcome };
         self.write(slot, Change::Remove(name, tombstone), after, now);
-    }
-
-    /// Ages of the restarts within the window, as of now.
-    fn recent_restarts(&self, slot: SlotId, record: &Record, now: Time) -> Vec<u32> {
-        let since = self.since_written(slot, &record.name, now);
-        let window = u32::try_from(self.settings.restart.window.as_millis()).unwrap_or(u32::MAX);
-        let ages = record.restart_ages_ms.iter().map(|age| age.saturating_add(since));
-        ages.filter(|age| *age <= window).collect()
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, StartOutcome, gate_of};
+use super::record::{Placement, Record, RecordState, StartOutcome, gate_of, millis};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, ErrorCode};
@@ -163,30 +163,34 @@ impl Directory {
             // It was not tried.
             self.trials.remove(&record.name);
             record.suspicion = Suspicion::Waiting { group_max: group };
-            return self.wait_for_host(slot, record, now);
+            return self.wait_for_host(slot, record, Vec::new(), now);
         }
         match self.next_host(&record, now) {
             Some(host) => self.restart_on(slot, record, host, now),
-            None => self.wait_for_host(slot, record, now),
+            None => self.wait_for_host(slot, record, Vec::new(), now),
         }
     }
 
     /// No node can take it now: it is looked at again.
-    pub(super) fn wait_for_host(&mut self, slot: SlotId, mut record: Record, now: Time) {
+    pub(super) fn wait_for_host(
+        &mut self,
+        slot: SlotId,
+        mut record: Record,
+        mut after: Vec<After>,
+        now: Time,
+    ) {
         let spread = u64::try_from(FULL_FOR.as_micros()).unwrap_or(u64::MAX);
         let delay = FULL_FOR + Duration::from_micros(self.rng.below(spread));
-        if record.state == RecordState::BackingOff && record.waits_for_host {
+        if record.state == RecordState::BackingOff && record.waits_for_host && after.is_empty() {
             // Still nobody: that needs no write.
             self.back_offs.insert((now + delay, record.name));
             return;
         }
         let (host, name, token) = (record.host, record.name.clone(), record.token);
-        let after = match self.is_member(host) {
-            true => vec![After::Discard(host, name, token, ErrorCode::Stopped)],
-            false => Vec::new(),
-        };
+        if self.is_member(host) {
+            after.push(After::Discard(host, name, token, ErrorCode::Stopped));
+        }
         record.waits_for_host = true;
-        let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-        self.back_off(slot, record, delay_ms, after, now);
+        self.back_off(slot, record, millis(delay), after, now);
     }
 }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::copy::{Copy, Mark};
+use super::copy::{Copy, Entry, Mark};
 use super::message::{Change, Fill, FillFor, Message};
 use super::record::{Record, RecordState};
 use super::waiters::{Waiter, Waiting};
@@ -434,10 +434,10 @@ impl Directory {
         self.open(slot, now);
     }
 
-    pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>) {
+    pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>, now: Time) {
         let each_once: BTreeSet<SlotId> = slots.iter().copied().collect();
         let records: Vec<Record> =
-            each_once.into_iter().flat_map(|slot| self.host.records_of(slot)).cloned().collect();
+            each_once.into_iter().flat_map(|slot| self.host.records_of(slot, now)).collect();
         let mut parts: Vec<Vec<Record>> =
             records.chunks(RECORDS_PER_MESSAGE).map(<[Record]>::to_vec).collect();
         let last = parts.pop().unwrap_or_default();
@@ -501,14 +501,23 @@ impl Directory {
 
     /// The state of a record in an owned, serving slot.
     pub(super) fn record(&self, name: &Name) -> Option<&Record> {
-        self.shared_record(name).map(|record| &**record)
+        self.entry(name).map(|entry| &*entry.record)
     }
 
     /// As [`Self::record`], to be kept without a copy.
     pub(super) fn shared_record(&self, name: &Name) -> Option<&Arc<Record>> {
+        self.entry(name).map(|entry| &entry.record)
+    }
+
+    /// The same as of now, to be changed and written: a write sets out from ages that are right when it is made.
+    pub(super) fn record_now(&self, name: &Name, now: Time) -> Option<Record> {
+        self.entry(name).map(|entry| entry.record_now(now))
+    }
+
+    fn entry(&self, name: &Name) -> Option<&Entry> {
         let slot = self.slot_of(name);
         self.owned.get(&slot).filter(|owned| owned.serves())?;
-        self.copies.get(&slot)?.entries.get(name).map(|entry| &entry.record)
+        self.copies.get(&slot)?.entries.get(name)
     }
 
     /// Records of a lost line that nobody may host any more; kept to be offered to the next one.
@@ -517,7 +526,7 @@ impl Directory {
         for (slot, copy) in copies.into_iter().filter(|(_, copy)| copy.mark.opened.is_some()) {
             for entry in copy.entries.into_values() {
                 if !matches!(entry.record.state, RecordState::Registered | RecordState::Stopping) {
-                    self.host.keep_orphan(slot, Arc::unwrap_or_clone(entry.record));
+                    self.host.keep_orphan(slot, Arc::unwrap_or_clone(entry.record), entry.at);
                 }
             }
         }

@@ -15,6 +15,8 @@ use crate::base::limits::{
 };
 use crate::view::MemberInfo;
 
+mod restarts;
+
 const ME: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
 const OTHER: Incarnation = Incarnation { started_ms: 2, nonce: 2 };
 
@@ -201,7 +203,7 @@ fn a_late_copy_of_a_grant_that_was_refused_begins_nothing() {
 fn records_of_a_lost_line_are_kept_up_to_a_number() {
     let mut host = Host::default();
     let args = Bytes::default();
-    (0..ORPHANS_MAX + 5).for_each(|number| host.keep_orphan(SlotId(0), record(number, &args)));
+    (0..ORPHANS_MAX + 5).for_each(|number| host.keep_orphan(SlotId(0), record(number, &args), Time::ZERO));
     assert_eq!(host.orphans(), ORPHANS_MAX);
 }
 

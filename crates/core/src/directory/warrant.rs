@@ -88,7 +88,10 @@ impl Directory {
             }
             Message::Report { news, .. } => match news {
                 News::Running | News::Full => Ok(()),
-                News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => check_reason(reason),
+                News::InitFailed(reason)
+                | News::Exited(reason)
+                | News::Gone(reason)
+                | News::Ended(reason) => check_reason(reason),
             },
             Message::Offer { record, .. } => check_offered(record),
             Message::Gathered(_)

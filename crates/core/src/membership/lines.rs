@@ -324,11 +324,13 @@ impl Membership {
     /// Wedges everything, drops the view and seeks again under a new incarnation, without a copy.
     pub(super) fn change_lines(&mut self, penalty: Duration, now: Now) {
         self.out.push_back(Output::LineLeft);
-        if let Some(view) = self.view() {
-            let addresses: Vec<_> = view.members.iter().map(|m| Arc::clone(&m.address)).collect();
-            for address in addresses {
-                self.dial.want(&address, now.time);
-            }
+        let former = self.view().into_iter().flat_map(|view| &view.members).map(|member| &member.address);
+        // One that nobody told of others was found by them: where it goes to is known from their sessions alone.
+        let hosts =
+            self.peers.values().filter(|peer| peer.line.flatten().is_some()).map(|peer| &peer.info.address);
+        let addresses: Vec<_> = former.chain(hosts).cloned().collect();
+        for address in addresses {
+            self.dial.want(&address, now.time);
         }
         self.me.incarnation = Incarnation::after(Some(self.me.incarnation), now, &mut self.rng);
         self.peers.clear();

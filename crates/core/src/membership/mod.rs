@@ -159,7 +159,7 @@ impl Membership {
         let mut dial = Dial::default();
         if !settings.discovery {
             // Nothing is found by it, and that is known.
-            dial.discovered(Vec::new(), now.time);
+            dial.discovery_answered(now.time);
         }
         Self {
             me,
@@ -228,15 +228,23 @@ impl Membership {
 
     /// Addresses that discovery has found.
     pub fn handle_discovered(&mut self, addresses: Vec<Address>, now: Now) {
-        self.dial.discovered(addresses, now.time);
-        self.dial.discovery_answered();
+        self.take_found(addresses, now);
+        self.dial.discovery_answered(now.time);
         self.step(now);
     }
 
     /// Addresses that a part of discovery has found, before all of it has answered.
     pub fn handle_discovered_in_part(&mut self, addresses: Vec<Address>, now: Now) {
-        self.dial.discovered(addresses, now.time);
+        self.take_found(addresses, now);
         self.step(now);
+    }
+
+    fn take_found(&mut self, addresses: Vec<Address>, now: Now) {
+        self.dial.discovered(addresses, now.time);
+        // Some have found this node before their addresses were found here.
+        for peer in self.peers.values() {
+            self.dial.connected(&peer.info.address, true, now.time);
+        }
     }
 
     /// A try of an address gave no session.

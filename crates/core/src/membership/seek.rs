@@ -116,22 +116,26 @@ impl Membership {
 
     fn may_found(&self, now: Now) -> bool {
         let Stage::Seeking(seeking) = &self.stage else { return false };
-        // One that was in a line before knows addresses without discovery, and looks for that line first.
+        // One that was in a line before knows addresses without discovery, and looks for that line first: as long as
+        // one with discovery looks.
         if !self.settings.discovery && self.dial.is_empty(&self.me.address) && self.peers.is_empty() {
             return true;
         }
-        if !self.dial.all_tried(&self.me.address, now.time) {
-            return false;
+        let Some(answered) = self.dial.all_tried(&self.me.address, now.time) else { return false };
+        let passed = |since: Time| now.time.since(since) >= self.settings.found_alone_after;
+        if self.peers.is_empty() {
+            return passed(seeking.since);
         }
-        let waited = now.time.since(seeking.since) >= self.settings.found_alone_after;
+        // Who was found late gets its time too: to greet, and to found.
+        let waited = passed(seeking.since.max(answered));
         // A peer that has not greeted yet may have a line; a silent one delays, never blocks.
         if !waited && self.peers.values().any(|peer| peer.line.is_none()) {
             return false;
         }
-        if self.settings.mutants.has(Mutant::JoinsWaitForEachOther) && !self.peers.is_empty() {
+        if self.settings.mutants.has(Mutant::JoinsWaitForEachOther) {
             return false;
         }
-        if self.peers.is_empty() { waited } else { waited || self.is_smallest_founder() }
+        waited || self.is_smallest_founder()
     }
 
     fn is_smallest_founder(&self) -> bool {

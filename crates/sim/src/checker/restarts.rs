@@ -24,7 +24,8 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// Ends after which a restart was counted.
+/// Ends of a life's own doing: restarts after these are counted. One that was told to end, or whose node died, did
+/// nothing that would bring its name nearer to quarantine.
 fn counts(life: &Life) -> bool {
     matches!(life.ended, Some((_, End::Crashed | End::InitFailed | End::Normal)))
 }

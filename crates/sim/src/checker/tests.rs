@@ -89,6 +89,28 @@ fn a_name_that_waits_for_the_user_code_of_another_is_seen() {
 }
 
 #[test]
+fn a_suspect_may_wait_until_it_has_passed_its_trial_and_no_longer() {
+    let judged = storm(|plan, storm| storm == Storm::Hang && plan.faults.is_empty());
+    let suspected_before = |history: &mut History, passed: bool| {
+        let (odd, settled) = (history.odd_names, 12 * SECOND);
+        let runs_long = |life: &crate::history::Life| life.running.is_some() && life.end() > 2 * settled;
+        let at = history.lives.iter().position(|life| life.name >= odd && runs_long(life)).unwrap();
+        let (name, launched) = (history.lives[at].name, history.lives[at].launched);
+        history.suspected.push((name, if passed { launched - 1 } else { launched + 1 }));
+        let mut op = history.ops.iter().find(|op| op.kind == OpKind::Locate).unwrap().clone();
+        (op.name, op.invoked, op.deadline) = (name, settled, settled + 5 * SECOND);
+        op.completed = Some((
+            settled + 3 * SECOND,
+            Outcome::Located { token: history.lives[at].token, host: history.incarnations[0].1 },
+        ));
+        history.ops.push(op);
+    };
+    let isolated = |violations: Vec<Violation>| violations.iter().all(|v| v.checker != "isolation");
+    assert!(isolated(judged(&|history| suspected_before(history, false))));
+    assert!(!isolated(judged(&|history| suspected_before(history, true))));
+}
+
+#[test]
 fn a_slot_that_moves_without_need_is_seen() {
     let judged = storm(|plan, storm| matches!(storm, Storm::Rolling { .. }) && plan.faults.is_empty());
     let violations = judged(&|history| {
