@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use whimbrel_core::base::{Bytes, Executed};
+use whimbrel_core::base::{Executed, ShortBytes};
 use whimbrel_core::delivery::CallId;
 
 use super::{Handler, Message, Typed, Work};
@@ -114,14 +114,14 @@ pub(crate) trait Waiter: Send + Sync {
     /// The reply of a process on this node: an `Option<Reply>`, which is emptied.
     fn reply(&self, reply: &mut dyn Any);
     /// The reply of a process elsewhere; the caller's own task decodes it.
-    fn encoded(&self, bytes: Bytes);
+    fn encoded(&self, bytes: ShortBytes);
     /// There is no reply.
     fn fail(&self, error: CallError);
 }
 
 enum Outcome<R> {
     Reply(R),
-    Encoded(Bytes),
+    Encoded(ShortBytes),
     Failed(CallError),
 }
 
@@ -173,7 +173,7 @@ impl<R: Send + 'static> Waiter for Slot<R> {
         }
     }
 
-    fn encoded(&self, bytes: Bytes) {
+    fn encoded(&self, bytes: ShortBytes) {
         self.done(Outcome::Encoded(bytes));
     }
 
