@@ -34,6 +34,9 @@ use super::session::{Batch, Session};
 /// Bytes that one write gathers, and that the reader makes room for.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// How often the writer sees whether it is worth a turn to wait for more frames.
+const TRY_EVERY: u8 = 128;
+
 /// Frames of the message lane that are counted and delivered as one.
 const RUN_FRAMES_MAX: usize = 256;
 
@@ -108,9 +111,8 @@ pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connecti
         let _closes = reader_closing.drop_guard();
         let _ = report.send(reader.run().await);
     });
-    Writer { shared, session, write, closing: &closing, buffer: Vec::new(), batch: Batch::default() }
-        .run()
-        .await;
+    let (buffer, batch, crowded, tries) = (Vec::new(), Batch::default(), false, 0);
+    Writer { shared, session, write, closing: &closing, buffer, batch, crowded, tries }.run().await;
     closing.cancel();
     // An error here means that the reader panicked, which the panic hook has reported.
     reported.await.unwrap_or(Ok(()))
@@ -123,6 +125,9 @@ struct Writer<'a> {
     closing: &'a CancellationToken,
     buffer: Vec<u8>,
     batch: Batch,
+    /// There were several frames when it last looked.
+    crowded: bool,
+    tries: u8,
 }
 
 impl Writer<'_> {
@@ -162,15 +167,28 @@ impl Writer<'_> {
                 biased;
                 () = self.session.ending.cancelled() => return self.say_the_rest(),
                 () = self.closing.cancelled() => return,
-                () = self.session.work.notified() => {}
+                () = self.session.work.notified() => self.wait_for_others().await,
                 () = timer.as_mut() => fired = true,
             }
+        }
+    }
+
+    /// The runtime lets the writer run as soon as the first of many tasks has sent something. To write costs more than
+    /// what is written, so it gives the others a turn where that has brought more frames before. One caller alone does
+    /// not wait.
+    async fn wait_for_others(&mut self) {
+        self.tries = self.tries.wrapping_add(1);
+        if self.crowded || self.tries.is_multiple_of(TRY_EVERY) {
+            tokio::task::yield_now().await;
         }
     }
 
     /// Encodes what is queued.
     fn fill(&mut self, fired: bool) {
         self.session.take(&mut self.batch, CHUNK_BYTES, fired);
+        if !self.batch.frames.is_empty() {
+            self.crowded = self.batch.frames.len() > 1;
+        }
         for (number, frame) in self.batch.frames.drain(..) {
             frame.put(&mut self.buffer, number);
         }
