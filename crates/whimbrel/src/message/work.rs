@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use whimbrel_core::base::{ErrorCode, Executed, ShortBytes};
+use whimbrel_core::base::{ErrorCode, Executed, ShortBytes, Token};
 
 use super::{Handler, Message};
 use crate::exchange::{Encoded, Failure, Head};
@@ -50,7 +50,16 @@ pub(crate) struct Typed<P, M> {
 impl<P: Handler<M>, M: Message> Typed<P, M> {
     /// Sent by whoever runs now.
     pub(crate) fn boxed(message: M) -> Box<dyn Work> {
-        Box::new(Self { head: Head::cast(current().token), message, process: PhantomData })
+        Self::with_head(Head::cast(current().token), message)
+    }
+
+    /// Of a call, which is sent when it is first polled.
+    pub(crate) fn unsent(message: M) -> Box<dyn Work> {
+        Self::with_head(Head::cast(Token::NONE), message)
+    }
+
+    fn with_head(head: Head, message: M) -> Box<dyn Work> {
+        Box::new(Self { head, message, process: PhantomData })
     }
 
     /// Decodes a message of another node, which is user code, and starts handling it; none when it can not be decoded.

@@ -17,7 +17,7 @@ use super::guard::{self, Guarded};
 use super::instance::Order;
 use super::{Launching, Process};
 use crate::clock;
-use crate::exchange::{Encoded, Entry, Envelope, Failure};
+use crate::exchange::{Encoded, Entry, Envelope, Failure, Head};
 use crate::message::{Handling, MessageList, Open, Work};
 use crate::tasks::Tasks;
 
@@ -211,12 +211,14 @@ fn poll_next<P: Process>(alive: &mut Alive<P>, task: &mut std::task::Context<'_>
 /// Opens an envelope and starts to handle what is in it; none when there is nothing to be handled.
 fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarded<Handling<'_>>> {
     let Alive { process, cx, messages, .. } = alive;
-    let deadline = envelope.call_deadline();
+    let Head { reply, deadline, .. } = *envelope.head();
+    // A cast has none once it was admitted.
+    let deadline = deadline.filter(|_| reply.is_some());
     if deadline.is_some_and(|deadline| clock::time() >= deadline) {
         cx.entry.undelivered(envelope, Failure::new(ErrorCode::Deadline, Executed::No));
         return None;
     }
-    cx.caller = envelope.head().reply;
+    cx.caller = reply;
     let encoded = match envelope {
         Envelope::Work(work) => return start(process, cx, work, deadline),
         Envelope::Encoded(encoded) => encoded,
