@@ -212,7 +212,7 @@ fn read_name(d: &mut Decoder<'_>, names: &mut Names) -> Result<Name, Error> {
         [0x78, len, rest @ ..] => (2, rest.get(..usize::from(*len))),
         _ => (0, Some(d.str()?.as_bytes())),
     };
-    let text = text.ok_or_else(|| Error::end_of_input())?;
+    let text = text.ok_or_else(Error::end_of_input)?;
     if taken > 0 {
         d.set_position(d.position() + taken + text.len());
     }

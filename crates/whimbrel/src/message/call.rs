@@ -22,7 +22,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 /// Asks a process. The message is sent when the call is first polled, and waits in the order of those polls.
 pub fn call<P: Handler<M>, M: Message>(to: &ProcessRef<P>, message: M) -> Call<M> {
     let entry = ProcessRef::entry(to).clone();
-    Call { state: State::New(entry, Typed::<P, M>::unsent(message)), deadline: DEADLINE, message: PhantomData }
+    let state = State::New(entry, Typed::<P, M>::unsent(message));
+    Call { state, deadline: DEADLINE, message: PhantomData }
 }
 
 /// Tells a process. The message is sent when this returns Ok; it never waits.
