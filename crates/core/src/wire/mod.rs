@@ -6,6 +6,7 @@
 pub mod control;
 pub mod frame;
 pub mod hello;
+pub mod message;
 mod names;
 
 pub use control::{Body, Control, Turn};

@@ -11,10 +11,13 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::Names;
 use super::control::{Body, Control, Turn};
-use super::frame::{self, FrameKind, Message, MessageFrame, Outcome, Reply};
+use super::frame::{self, FrameKind, MessageFrame, Outcome, Reply};
 use super::hello::{CHALLENGE_BYTES, Claim, Greeting, Hello, Mode, PROOF_BYTES, Proof, Refusal, Welcome};
+use super::message::{Message, MessageHead};
 use crate::base::limits::{FRAME_BYTES_MAX, TURN_MESSAGES_MAX};
-use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, SlotId, Token};
+use crate::base::{
+    Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, ShortBytes, SlotId, Token,
+};
 use crate::delivery::Signal;
 use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Record, RecordState, SlotWrite};
 use crate::membership;
@@ -43,9 +46,9 @@ fn runner() -> TestRunner {
 fn written_again(kind: FrameKind, body: &[u8]) -> Option<Vec<u8>> {
     match kind {
         FrameKind::Control => Some(Control::from_bytes(body).ok()?.to_bytes()),
-        FrameKind::Message | FrameKind::Signal | FrameKind::Reply => {
-            Some(MessageFrame::from_body(kind, body, &mut Names::default()).ok()?.to_body())
-        }
+        FrameKind::Message | FrameKind::Signal | FrameKind::Reply => Some(
+            MessageFrame::from_body(kind, body, &mut Names::default()).ok()?.to_body().as_slice().to_vec(),
+        ),
         FrameKind::Ack => Some(frame::read_ack(body).ok()?.to_be_bytes().to_vec()),
         FrameKind::Hello | FrameKind::Proof | FrameKind::Welcome | FrameKind::Refusal => {
             let mut framed = Vec::new();
@@ -113,15 +116,17 @@ fn frames() -> Vec<MessageFrame> {
         name: name("basket:42"),
         kind: name("basket"),
         message: name("add"),
-        gate: Token::from_u64(u64::MAX),
-        epoch: 7,
-        seq: 300,
-        call: Some(1 << 40),
-        remaining_ms: Some(5_000),
-        sender: Token::from_u64(1 << 60),
-        view: 1_000_000_000,
-        codec: 1,
-        payload: vec![0x81, 0xa1, 0x6e, 0x01],
+        head: MessageHead {
+            gate: Token::from_u64(u64::MAX),
+            epoch: 7,
+            seq: 300,
+            call: Some(1 << 40),
+            remaining_ms: Some(5_000),
+            sender: Token::from_u64(1 << 60),
+            view: 1_000_000_000,
+            codec: 1,
+        },
+        payload: vec![0x81, 0xa1, 0x6e, 0x01].into(),
     };
     let failed = Outcome::Failed {
         code: ErrorCode::Codec,
@@ -135,7 +140,7 @@ fn frames() -> Vec<MessageFrame> {
         MessageFrame::Reply(Reply { call: 9, outcome: failed }),
         MessageFrame::Reply(Reply {
             call: 9,
-            outcome: Outcome::Done { codec: 1, payload: Bytes::default() },
+            outcome: Outcome::Done { codec: 1, payload: ShortBytes::default() },
         }),
     ]
 }
@@ -202,7 +207,7 @@ fn samples() -> Vec<(FrameKind, Vec<u8>)> {
         let raw = frame::split(&framed, FRAME_BYTES_MAX).unwrap().unwrap();
         samples.push((raw.kind, raw.body.to_vec()));
     }
-    samples.extend(frames().iter().map(|frame| (frame.kind(), frame.to_body())));
+    samples.extend(frames().iter().map(|frame| (frame.kind(), frame.to_body().as_slice().to_vec())));
     samples.extend(controls().iter().map(|control| (FrameKind::Control, control.to_bytes())));
     samples
 }

@@ -7,7 +7,7 @@
 //! ```text
 //!   cast, call ──> Entry ── Port ──┬─ mailbox ──> task of the process ──> outcome ──> calls ──> caller
 //!                                  ├─ transport                                         ^
-//!   link reader ── on_frame ───────┘        └──────────── reply of another node ────────┘
+//!   link reader ── on_frames ──────┘        └──────────── reply of another node ────────┘
 //! ```
 //!
 //! **Locks**, each short, in the order in which they nest: entry, then one of {calls, routes, confirmations, a

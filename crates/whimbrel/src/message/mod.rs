@@ -16,13 +16,15 @@ pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 pub use call::{Call, call, cast};
 pub use reply::Reply;
 pub use wire::Wire;
 
-pub(crate) use work::{Typed, Work};
+pub(crate) use work::{Handling, Typed, Work};
 
+use crate::exchange::Encoded;
 use crate::process::{Context, Process};
 
 /// Something that a process can be asked.
@@ -49,12 +51,12 @@ pub trait Speaks: Process {
     fn messages(list: &mut MessageList<Self>);
 }
 
-/// Turns the bytes of one message of `P` into work for it.
-type Decode = fn(&[u8]) -> Result<Box<dyn Work>, String>;
+/// Decodes one message of `P` and starts handling it; none when it can not be decoded, which is said to who waits.
+pub(crate) type Open<P> = for<'a> fn(Arc<Encoded>, &'a mut P, &'a mut Context<P>) -> Option<Handling<'a>>;
 
 /// The messages of a kind, by name.
 pub struct MessageList<P: Process> {
-    decoders: BTreeMap<&'static str, Option<Decode>>,
+    openers: BTreeMap<&'static str, Option<Open<P>>>,
     duplicate: Option<&'static str>,
     process: std::marker::PhantomData<fn(P)>,
 }
@@ -65,7 +67,7 @@ impl<P: Process> MessageList<P> {
     where
         P: Speaks,
     {
-        let mut list = Self { decoders: BTreeMap::new(), duplicate: None, process: std::marker::PhantomData };
+        let mut list = Self { openers: BTreeMap::new(), duplicate: None, process: std::marker::PhantomData };
         P::messages(&mut list);
         list
     }
@@ -75,8 +77,8 @@ impl<P: Process> MessageList<P> {
     where
         P: Handler<M>,
     {
-        let decoder: Option<Decode> = M::WIRE.travels().then_some(Typed::<P, M>::decode as Decode);
-        if self.decoders.insert(M::NAME, decoder).is_some() {
+        let opener: Option<Open<P>> = M::WIRE.travels().then_some(Typed::<P, M>::open as Open<P>);
+        if self.openers.insert(M::NAME, opener).is_some() {
             self.duplicate = Some(M::NAME);
         }
     }
@@ -86,14 +88,14 @@ impl<P: Process> MessageList<P> {
         self.duplicate
     }
 
-    /// The decoder of a message that travels.
-    pub(crate) fn decoder(&self, name: &str) -> Option<Decode> {
-        self.decoders.get(name).copied().flatten()
+    /// What opens a message that travels.
+    pub(crate) fn opener(&self, name: &str) -> Option<Open<P>> {
+        self.openers.get(name).copied().flatten()
     }
 }
 
 impl<P: Process> std::fmt::Debug for MessageList<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.decoders.keys()).finish()
+        f.debug_list().entries(self.openers.keys()).finish()
     }
 }

@@ -17,9 +17,8 @@ use super::guard::{self, Guarded};
 use super::instance::Order;
 use super::{Launching, Process};
 use crate::clock;
-use crate::exchange::{Encoded, Entry, Envelope, Failure};
-use crate::message::work::Handling;
-use crate::message::{MessageList, Work};
+use crate::exchange::{Encoded, Entry, Envelope, Failure, Head};
+use crate::message::{Handling, MessageList, Open, Work};
 use crate::tasks::Tasks;
 
 /// How long `terminate` and blocking tasks may take at the end of an instance.
@@ -212,44 +211,44 @@ fn poll_next<P: Process>(alive: &mut Alive<P>, task: &mut std::task::Context<'_>
 /// Opens an envelope and starts to handle what is in it; none when there is nothing to be handled.
 fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarded<Handling<'_>>> {
     let Alive { process, cx, messages, .. } = alive;
-    let deadline = envelope.call_deadline();
+    let Head { reply, deadline, .. } = *envelope.head();
+    // A cast has none once it was admitted.
+    let deadline = deadline.filter(|_| reply.is_some());
     if deadline.is_some_and(|deadline| clock::time() >= deadline) {
         cx.entry.undelivered(envelope, Failure::new(ErrorCode::Deadline, Executed::No));
         return None;
     }
-    cx.caller = envelope.head().reply;
-    let opened = match envelope {
-        Envelope::Work(work) => Ok(work),
-        Envelope::Encoded(encoded) => open(messages, &encoded).map_err(|failure| (encoded, failure)),
+    cx.caller = reply;
+    let encoded = match envelope {
+        Envelope::Work(work) => return start(process, cx, work, deadline),
+        Envelope::Encoded(encoded) => encoded,
     };
-    match opened {
-        Ok(work) => start(process, cx, work, deadline),
-        Err((encoded, failure)) => {
-            cx.caller = None;
-            cx.entry.undelivered(Envelope::Encoded(encoded), failure);
+    match opener(messages, &encoded) {
+        Ok(open) => {
+            let current = cx.current(deadline);
+            open(encoded, process, cx).map(|handling| Guarded::new(current, handling))
+        }
+        Err(failure) => {
+            cx.refuse(encoded, failure);
             None
         }
     }
 }
 
-/// Decodes a message of another node.
-fn open<P: Process>(messages: &MessageList<P>, encoded: &Encoded) -> Result<Box<dyn Work>, Failure> {
-    let Encoded { kind, message, codec, payload, .. } = encoded;
+/// What opens a message of another node.
+fn opener<P: Process>(messages: &MessageList<P>, encoded: &Encoded) -> Result<Open<P>, Failure> {
+    let Encoded { kind, message, codec, .. } = encoded;
     if kind.as_str() != P::KIND {
         return Err(Failure::new(ErrorCode::WrongKind, Executed::No).detailed(P::KIND));
     }
-    let decode = messages
-        .decoder(message.as_str())
+    let open = messages
+        .opener(message.as_str())
         .ok_or_else(|| Failure::new(ErrorCode::UnknownMessage, Executed::No))?;
     if *codec != crate::codec::NAMED {
         let detail = format!("codec {codec} is not known here");
         return Err(Failure::new(ErrorCode::Codec, Executed::No).detailed(&detail));
     }
-    match guard::run(|| decode(payload)) {
-        Ok(Ok(work)) => Ok(work),
-        Ok(Err(detail)) => Err(Failure::new(ErrorCode::Codec, Executed::No).detailed(&detail)),
-        Err(panic) => Err(Failure::new(ErrorCode::Codec, Executed::No).detailed(&panic.to_string())),
-    }
+    Ok(open)
 }
 
 /// Starts to handle one message; an error of it is a crash of the process.

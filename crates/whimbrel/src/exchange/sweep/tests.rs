@@ -32,8 +32,14 @@ fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
 fn hold(exchange: &Exchange, entry: &Arc<Entry>, now: Time, deadline: Time) {
     let head = Head { deadline: Some(deadline), ..Head::cast(Token::NONE) };
     let (kind, message) = (Label::Here("kind"), Label::Here("message"));
-    let envelope =
-        Envelope::Encoded(Arc::new(Encoded { head, kind, message, codec: 1, payload: vec![1], share: None }));
+    let envelope = Envelope::Encoded(Arc::new(Encoded {
+        head,
+        kind,
+        message,
+        codec: 1,
+        payload: vec![1].into(),
+        share: None,
+    }));
     input(exchange, entry, now, |port, here, out| match port.send(envelope, now) {
         Sent::Held { .. } => {}
         Sent::Transmit { to, packet } => port.on_unsent(here, to, packet.epoch, packet.seq, out),

@@ -131,7 +131,7 @@ impl Peer {
     }
 
     pub(super) async fn say(&mut self, frame: &MessageFrame) {
-        self.say_body(frame.kind(), &frame.to_body()).await;
+        self.say_body(frame.kind(), frame.to_body().as_slice()).await;
     }
 
     pub(super) async fn say_control(&mut self, body: Body) {
