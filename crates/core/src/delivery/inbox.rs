@@ -11,7 +11,7 @@ use super::gate::{Gate, GateState, GateVerdict};
 use super::held::{Held, Kept};
 use super::mailbox::{Mailbox, MailboxLimits};
 use super::packet::{Expires, Packet, Room, Signal};
-use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
+use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// A list of signals with the node each is for.
@@ -60,12 +60,25 @@ pub struct InboxCounts {
     pub gaps: u32,
 }
 
-/// Of [`InboxCounts`], what most inboxes never see: there are very many of them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Odd {
+/// What few inboxes ever have, and there are very many.
+#[derive(Debug)]
+struct Rare<M> {
+    /// From the process to itself, ahead of the mailbox.
+    notices: VecDeque<M>,
+    /// Routes that were refused for lack of room.
+    refused: Vec<(Incarnation, u64)>,
+    /// The lowest number that a sealed gate did not decide, per route.
+    turned_away: Vec<(Incarnation, u64, u64)>,
     duplicates: u32,
     stale: u32,
     gaps: u32,
+}
+
+impl<M> Default for Rare<M> {
+    fn default() -> Self {
+        let (notices, refused, turned_away) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { notices, refused, turned_away, duplicates: 0, stale: 0, gaps: 0 }
+    }
 }
 
 /// Gate, mailbox and held packets of one process.
@@ -73,18 +86,11 @@ struct Odd {
 pub struct Inbox<M> {
     gate: Gate,
     token: Token,
-    /// From the process to itself, ahead of the mailbox.
-    #[allow(clippy::box_collection, reason = "most inboxes never have one, and there are very many")]
-    notices: Option<Box<VecDeque<M>>>,
     mailbox: Mailbox<M>,
     held: Held<M>,
-    /// Routes that were refused for lack of room.
-    refused: Few<(Incarnation, u64)>,
-    /// The lowest number that a sealed gate did not decide, per route.
-    turned_away: Few<(Incarnation, u64, u64)>,
+    rare: Option<Box<Rare<M>>>,
     admitted: u32,
     refusals: u32,
-    odd: Option<Box<Odd>>,
     mutants: Mutants,
 }
 
@@ -94,14 +100,11 @@ impl<M: Expires> Inbox<M> {
         Self {
             gate: Gate::new(token, mutants),
             token,
-            notices: None,
             mailbox: Mailbox::new(limits),
             held: Held::default(),
-            refused: Few::default(),
-            turned_away: Few::default(),
             admitted: 0,
             refusals: 0,
-            odd: None,
+            rare: None,
             mutants,
         }
     }
@@ -138,16 +141,18 @@ impl<M: Expires> Inbox<M> {
 
     /// What happened here so far.
     pub fn counts(&self) -> InboxCounts {
-        let Odd { duplicates, stale, gaps } = self.odd.as_deref().copied().unwrap_or_default();
+        let rare = self.rare.as_deref();
+        let (duplicates, stale, gaps) =
+            rare.map_or((0, 0, 0), |rare| (rare.duplicates, rare.stale, rare.gaps));
         InboxCounts { admitted: self.admitted, refused: self.refusals, duplicates, stale, gaps }
     }
 
-    fn odd(&mut self) -> &mut Odd {
-        self.odd.get_or_insert_default()
+    fn rare(&mut self) -> &mut Rare<M> {
+        self.rare.get_or_insert_default()
     }
 
     fn notices(&self) -> usize {
-        self.notices.as_ref().map_or(0, |notices| notices.len())
+        self.rare.as_ref().map_or(0, |rare| rare.notices.len())
     }
 
     /// The process found nothing and sleeps: a mailbox that may stay empty for long holds next to no memory.
@@ -198,7 +203,7 @@ impl<M: Expires> Inbox<M> {
 
     /// All messages that wait, in order: what is left when the inbox is gone.
     pub fn into_messages(mut self) -> Vec<M> {
-        self.notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect()
+        self.rare.into_iter().flat_map(|rare| rare.notices).chain(self.mailbox.take()).collect()
     }
 
     /// A message from this node.
@@ -231,7 +236,7 @@ impl<M: Expires> Inbox<M> {
         if self.notices() >= self.mailbox.limits().messages {
             return Err(InboxRefused { message, code: ErrorCode::Overloaded });
         }
-        self.notices.get_or_insert_default().push_back(message);
+        self.rare().notices.push_back(message);
         Ok(())
     }
 
@@ -254,7 +259,7 @@ impl<M: Expires> Inbox<M> {
                 admission
             }
             GateVerdict::Duplicate => {
-                let duplicates = &mut self.odd().duplicates;
+                let duplicates = &mut self.rare().duplicates;
                 *duplicates = duplicates.wrapping_add(1);
                 let code = self.gate.refusal(from, seq);
                 let admitted = self.admitted(from, epoch, seq);
@@ -262,7 +267,7 @@ impl<M: Expires> Inbox<M> {
                 Admission::Duplicate
             }
             GateVerdict::StaleEpoch => {
-                let stale = &mut self.odd().stale;
+                let stale = &mut self.rare().stale;
                 *stale = stale.wrapping_add(1);
                 Admission::Dropped
             }
@@ -271,7 +276,7 @@ impl<M: Expires> Inbox<M> {
                 Admission::WrongGate
             }
             GateVerdict::Gap => {
-                let gaps = &mut self.odd().gaps;
+                let gaps = &mut self.rare().gaps;
                 *gaps = gaps.wrapping_add(1);
                 self.gate.note(from);
                 match room {
@@ -321,19 +326,19 @@ impl<M: Expires> Inbox<M> {
         if self.is_empty() || !self.gate.may_dispatch(clock) {
             return None;
         }
-        let notice = self.notices.as_mut().and_then(|notices| notices.pop_front());
+        let notice = self.rare.as_mut().and_then(|rare| rare.notices.pop_front());
         notice.or_else(|| self.mailbox.pop())
     }
 
     /// Whether senders that were refused are to be told that there is room again.
     pub(super) fn owes_room(&self) -> bool {
-        !self.refused.is_empty() && self.mailbox.is_half_empty()
+        self.rare.as_ref().is_some_and(|rare| !rare.refused.is_empty()) && self.mailbox.is_half_empty()
     }
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
     pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
-        let messages =
-            self.notices.take().into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect();
+        let notices = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.notices)).unwrap_or_default();
+        let messages = notices.into_iter().chain(self.mailbox.take()).collect();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
         self.recall(signals);
@@ -356,7 +361,7 @@ impl<M: Expires> Inbox<M> {
     /// The inbox leaves this node: senders of packets that were not decided are told so.
     pub(super) fn leave(&mut self, signals: &mut Signals) {
         self.tell_room(signals);
-        let turned_away = self.turned_away.take();
+        let turned_away = self.take_turned_away();
         for (from, epoch, seq) in turned_away.into_iter().chain(self.held.drain()) {
             signals.push((from, Signal::NotHere { epoch, seq }));
         }
@@ -367,8 +372,10 @@ impl<M: Expires> Inbox<M> {
         self.gate.forget_except(view);
         let gate = &self.gate;
         self.held.retain(|from| gate.expects(from));
-        self.refused.retain(|(from, _)| view.contains(*from));
-        self.turned_away.retain(|(from, _, _)| view.contains(*from));
+        if let Some(rare) = &mut self.rare {
+            rare.refused.retain(|(from, _)| view.contains(*from));
+            rare.turned_away.retain(|(from, _, _)| view.contains(*from));
+        }
     }
 
     /// Asks for packets that are missing for too long.
@@ -403,9 +410,10 @@ impl<M: Expires> Inbox<M> {
             Err(InboxRefused { code, .. }) => {
                 self.gate.refuse(from, epoch, seq, code);
                 signals.push((from, Signal::Refused { epoch, seq, code }));
-                if code == ErrorCode::Overloaded && !self.refused.contains(&(from, epoch)) {
-                    self.refused.retain(|(known, _)| *known != from);
-                    self.refused.push((from, epoch));
+                let refused = &mut self.rare().refused;
+                if code == ErrorCode::Overloaded && !refused.contains(&(from, epoch)) {
+                    refused.retain(|(known, _)| *known != from);
+                    refused.push((from, epoch));
                 }
                 Admission::Refused(code)
             }
@@ -440,23 +448,29 @@ impl<M: Expires> Inbox<M> {
     }
 
     fn turn_away(&mut self, from: Incarnation, epoch: u64, seq: u64) {
-        match self.turned_away.iter_mut().find(|(known, _, _)| *known == from) {
+        let turned_away = &mut self.rare().turned_away;
+        match turned_away.iter_mut().find(|(known, _, _)| *known == from) {
             Some(entry) if entry.1 < epoch => *entry = (from, epoch, seq),
             Some(entry) if entry.1 == epoch => entry.2 = entry.2.min(seq),
             Some(_) => {}
-            None => self.turned_away.push((from, epoch, seq)),
+            None => turned_away.push((from, epoch, seq)),
         }
     }
 
     /// The gate decides again: what it turned away is to be sent again.
     fn recall(&mut self, signals: &mut Signals) {
-        for (from, epoch, seq) in self.turned_away.take() {
+        for (from, epoch, seq) in self.take_turned_away() {
             signals.push((from, Signal::Missing { epoch, seq }));
         }
     }
 
     pub(super) fn tell_room(&mut self, signals: &mut Signals) {
-        signals.extend(self.refused.take().into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
+        let refused = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.refused)).unwrap_or_default();
+        signals.extend(refused.into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
+    }
+
+    fn take_turned_away(&mut self) -> Vec<(Incarnation, u64, u64)> {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.turned_away)).unwrap_or_default()
     }
 }
 
