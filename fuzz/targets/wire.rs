@@ -33,7 +33,8 @@ fn read(body: &[u8]) {
     let mut names = Names::default();
     for kind in MESSAGES {
         if let Ok(message) = MessageFrame::from_body(kind, body, &mut names) {
-            assert_eq!(MessageFrame::from_body(kind, &message.to_body(), &mut names).ok(), Some(message));
+            let again = message.to_body();
+            assert_eq!(MessageFrame::from_body(kind, again.as_slice(), &mut names).ok(), Some(message));
         }
     }
     for kind in GREETINGS {

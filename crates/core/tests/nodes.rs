@@ -8,6 +8,8 @@
 mod hostile;
 #[path = "nodes/mutated.rs"]
 mod mutated;
+#[path = "nodes/room.rs"]
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +35,8 @@ struct Net {
     refused: Vec<&'static str>,
     /// Every control message that was sent, as bytes.
     said: Vec<Vec<u8>>,
+    /// How many processes the nodes that boot may host.
+    capacity: Option<usize>,
 }
 
 impl Net {
@@ -49,6 +53,7 @@ impl Net {
             far: Vec::new(),
             refused: Vec::new(),
             said: Vec::new(),
+            capacity: None,
         }
     }
 
@@ -63,6 +68,7 @@ impl Net {
         config.slots = 64;
         config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
+        config.capacity = self.capacity.iter().map(|most| (config.kinds[0].clone(), *most)).collect();
         self.nodes.insert(name.into(), Node::new(config, self.now));
         if let Some(discovered) = discovered {
             self.queue.push_back((name.into(), discovered));
@@ -75,7 +81,12 @@ impl Net {
     }
 
     fn settle(&mut self) {
-        loop {
+        self.settle_until(|_| false);
+    }
+
+    /// Carries out effects and inputs until there are none, or it is so.
+    fn settle_until(&mut self, is_so: impl Fn(&Net) -> bool) {
+        while !is_so(self) {
             let names: Vec<String> = self.nodes.keys().cloned().collect();
             for name in names {
                 while let Some(effect) = self.nodes.get_mut(&name).unwrap().poll_effect() {
@@ -205,16 +216,18 @@ impl Net {
 
     fn run(&mut self, millis: u64) {
         for _ in 0..millis {
-            self.now.time = self.now.time + Duration::from_millis(1);
-            self.now.wall_ms += 1;
-            let names: Vec<String> = self.nodes.keys().cloned().collect();
-            for name in names {
-                let node = self.nodes.get_mut(&name).unwrap();
-                if node.next_deadline().is_some_and(|due| due <= self.now.time) {
-                    node.handle(self.now, Input::Wake);
-                }
-            }
+            self.tick();
             self.settle();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now.time = self.now.time + Duration::from_millis(1);
+        self.now.wall_ms += 1;
+        for node in self.nodes.values_mut() {
+            if node.next_deadline().is_some_and(|due| due <= self.now.time) {
+                node.handle(self.now, Input::Wake);
+            }
         }
     }
 
@@ -307,7 +320,7 @@ fn a_name_is_started_once_and_found_from_everywhere() {
 }
 
 #[test]
-fn what_the_starts_of_one_turn_write_goes_to_each_backup_in_one_message() {
+fn what_one_turn_has_to_say_to_a_member_goes_in_one_message() {
     let mut net = three();
     let (now, deadline) = (net.now, Duration::from_secs(5));
     let node = net.nodes.get_mut("a").unwrap();
@@ -316,16 +329,24 @@ fn what_the_starts_of_one_turn_write_goes_to_each_backup_in_one_message() {
         node.handle(now, Input::Request { number, name, ask: start(), deadline });
     }
     let effects: Vec<Effect> = std::iter::from_fn(|| node.poll_effect()).collect();
-    let mut writes: BTreeMap<Incarnation, Vec<usize>> = BTreeMap::new();
+    // Asks to owners, and the writes of the slots that are its own.
+    let mut said: BTreeMap<Incarnation, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
     for effect in &effects {
-        if let Effect::Send { to, message: Control { body: Body::Directory(Message::Write(all)), .. } } =
-            effect
-        {
-            writes.entry(*to).or_default().push(all.len());
+        if let Effect::Send { to, message: Control { body: Body::Turn(turn), .. } } = effect {
+            let (mut asks, mut writes) = (0, Vec::new());
+            for message in turn.clone().into_messages() {
+                match message {
+                    Message::Request { .. } => asks += 1,
+                    Message::Write(all) => writes.push(all.len()),
+                    other => panic!("{other:?}"),
+                }
+            }
+            said.entry(*to).or_default().push((asks, writes));
         }
     }
-    assert!(writes.values().all(|messages| messages.len() == 1), "{writes:?}");
-    assert!(writes.values().flatten().any(|together| *together > 1), "{writes:?}");
+    assert_eq!((effects.len(), said.len()), (2, 2), "{said:?}");
+    let together = |(asks, writes): &(usize, Vec<usize>)| *asks > 1 && writes.len() == 1 && writes[0] > 1;
+    assert!(said.values().flatten().all(together), "{said:?}");
     for effect in effects {
         net.carry_out("a", effect);
     }
@@ -446,6 +467,83 @@ fn a_node_without_discovery_joins_the_line_that_stays_after_a_split() {
     let views = ["a", "b", "c"].map(|name| net.snapshot(name).view.unwrap());
     assert_eq!(views[0].members.len(), 3);
     assert!(views.iter().all(|view| *view == views[0]));
+}
+
+#[test]
+fn a_node_whose_discovery_is_complete_late_leaves_founding_to_the_smaller_one_for_a_while() {
+    for smaller_is_complete in [true, false] {
+        let mut net = Net::new();
+        for name in ["a", "b"] {
+            net.boot_with(name, Some(Input::DiscoveredInPart(addresses(&["a", "b"]))));
+        }
+        net.run(3_000);
+        net.queue.push_back(("b".into(), Input::Discovered(addresses(&["a", "b"]))));
+        net.run(1_900);
+        assert_eq!(net.snapshot("b").view, None, "both may found by now, and must not found one each");
+        if smaller_is_complete {
+            net.queue.push_back(("a".into(), Input::Discovered(addresses(&["a", "b"]))));
+        }
+        net.run(200);
+        let founder = if smaller_is_complete { "a" } else { "b" };
+        let view = net.snapshot("b").view.unwrap();
+        assert_eq!((view.id.author, view.members.len()), (net.nodes[founder].incarnation().nonce, 2));
+        assert_eq!(net.snapshot("a").view.unwrap(), view);
+    }
+}
+
+#[test]
+fn an_address_whose_node_is_linked_before_it_is_found_need_not_be_tried() {
+    let mut net = Net::new();
+    net.boot_with("a", Some(Input::DiscoveredInPart(Vec::new())));
+    net.boot_with("b", Some(Input::DiscoveredInPart(addresses(&["a", "b"]))));
+    net.run(3_000);
+    net.queue.push_back(("a".into(), Input::Discovered(addresses(&["a", "b"]))));
+    net.run(100);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 2);
+}
+
+#[test]
+fn a_node_without_discovery_goes_to_the_line_that_finds_it() {
+    let mut net = Net::new();
+    for name in ["b", "c"] {
+        net.boot(name, &["a", "b", "c"]);
+    }
+    net.run(3_000);
+    // It knows of nobody: a line of its own, which it leaves once, for good.
+    net.boot_with("a", None);
+    let alone = net.nodes["a"].incarnation();
+    net.run(6_000);
+    let views = ["a", "b", "c"].map(|name| net.snapshot(name).view.unwrap());
+    assert_eq!(views[0].members.len(), 3);
+    assert!(views.iter().all(|view| *view == views[0]));
+    assert_ne!(net.nodes["a"].incarnation(), alone);
+}
+
+#[test]
+fn a_node_without_discovery_whose_line_is_gone_founds_another() {
+    let mut net = Net::new();
+    net.boot_with("a", None);
+    for name in ["b", "c"] {
+        net.boot(name, &["a"]);
+    }
+    net.run(3_000);
+    net.cut(&["a"]);
+    net.run(6_000);
+    net.far.clear();
+    // On its way to the line of the others, which ends meanwhile.
+    let is_on_its_way = |net: &Net| net.snapshot("a").view.is_none();
+    for _ in 0..6_000 {
+        net.tick();
+        net.settle_until(is_on_its_way);
+        if is_on_its_way(&net) {
+            break;
+        }
+    }
+    assert!(is_on_its_way(&net));
+    net.kill("b");
+    net.kill("c");
+    net.run(5_000);
+    assert_eq!(net.snapshot("a").view.unwrap().members.len(), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! The world writes it down while it runs; no checker ever looks into a node. Points of time are microseconds of
 //! virtual time. Names are indices into [`History::names`], nodes are indices of the run's machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::limits::Usage;
@@ -189,6 +189,10 @@ pub(crate) struct History {
     pub(crate) owners: BTreeMap<ViewId, Vec<Option<Incarnation>>>,
     /// By table.
     pub(crate) fullest: BTreeMap<&'static str, Fullest>,
+    /// How many processes a node may host.
+    pub(crate) capacity: Option<usize>,
+    /// Names that a start wanted on one node.
+    pub(crate) placed: BTreeSet<u32>,
     /// Names below this may be slow, or hang.
     pub(crate) odd_names: u32,
     /// Connections took time for each frame, so messages waited for others.

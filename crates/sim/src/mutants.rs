@@ -41,6 +41,7 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::MailboxLeftBehind
         | Mutant::GateTableLeftBehind
         | Mutant::CommittedBeforeInstalled => [Profile::Handoff, Profile::Full],
+        Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Profile {
     Split,
     /// Nodes freeze.
     Pause,
+    /// Nodes host few processes each, and die: names have to wait for room.
+    Room,
     /// Everybody at once: join storms, flapping, rolling restarts, overload, clocks that differ, names that hang.
     Storm,
     /// Processes move: by hand, and with every join; nodes die, freeze and are cut in the middle of it.
@@ -41,7 +43,7 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// All of them.
-    pub(crate) const ALL: [Profile; 9] = [
+    pub(crate) const ALL: [Profile; 10] = [
         Profile::Full,
         Profile::Lite,
         Profile::Birth,
@@ -49,6 +51,7 @@ impl Profile {
         Profile::Crash,
         Profile::Split,
         Profile::Pause,
+        Profile::Room,
         Profile::Storm,
         Profile::Handoff,
     ];
@@ -63,6 +66,7 @@ impl Profile {
             Profile::Crash => "crash",
             Profile::Split => "split",
             Profile::Pause => "pause",
+            Profile::Room => "room",
             Profile::Storm => "storm",
             Profile::Handoff => "handoff",
         }
@@ -152,6 +156,17 @@ impl Fault {
     }
 }
 
+/// How nodes come to know of each other's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finds {
+    /// All of them at once.
+    All,
+    /// From several sources, which answer one after the other.
+    ByAndBy,
+    /// The first machine's node has no discovery; the others find it `alone`, or all.
+    First { alone: bool },
+}
+
 const CRASHES: [Fault; 8] = [
     Fault::Kill,
     Fault::QuickRestart,
@@ -225,9 +240,12 @@ pub(crate) struct Plan {
     pub(crate) rebalance: Rebalance,
     /// How many operations, of a thousand, move a process by hand.
     pub(crate) move_permille: u64,
+    /// How many processes a node hosts at most, if there is a limit.
+    pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
     pub(crate) limits: Limits,
     pub(crate) link_limits: LinkLimits,
+    pub(crate) finds: Finds,
     pub(crate) mutants: Mutants,
 }
 
@@ -299,8 +317,10 @@ impl Plan {
             slow_handler_max: 0,
             rebalance: Rebalance::Off,
             move_permille: 0,
+            capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
+            finds: Finds::All,
             mutants,
         }
     }
@@ -314,6 +334,7 @@ impl Plan {
             Profile::Pause => self.draw_faults(&[Fault::Pause, Fault::Reset, Fault::Panic], rng),
             Profile::Birth => self.shape_birth(rng),
             Profile::Full | Profile::Lite => self.draw_faults(&Fault::ALL, rng),
+            Profile::Room => self.shape_room(rng),
             Profile::Storm => self.shape_storm(rng),
             Profile::Handoff => self.shape_handoff(rng),
         }
@@ -351,6 +372,26 @@ impl Plan {
         // Work begins while lines are still being founded.
         self.work_from = rng.below(2 * SECOND);
         self.draw_faults(&[Fault::Reset, Fault::QuickRestart, Fault::Join], rng);
+        self.draw_finds();
+    }
+
+    /// From a generator of its own: all else is as it would be without.
+    fn draw_finds(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0066_696e_6473);
+        self.finds = match rng.below(8) {
+            0 | 1 => Finds::ByAndBy,
+            2 => Finds::First { alone: true },
+            3 => Finds::First { alone: false },
+            _ => Finds::All,
+        };
+    }
+
+    /// Room for some of the names, or for all of them while every node is there.
+    fn shape_room(&mut self, rng: &mut Rng) {
+        let hosts = self.nodes - self.pure_clients;
+        let all = self.names.div_ceil(hosts);
+        self.capacity = Some([1, all / 2 + 1, all, all + 1][rng.below(4) as usize]);
+        self.draw_faults(if rng.below(4) == 0 { &Fault::ALL } else { &CRASHES }, rng);
     }
 
     /// Each of `possible` exists with one chance in two, and at least one does.

@@ -7,6 +7,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use whimbrel_core::base::ShortBytes;
 
 /// Nesting that a payload may have.
 const DEPTH_MAX: usize = 128;
@@ -22,6 +23,13 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     rmp_serde::to_vec_named(value).map_err(|error| error.to_string())
 }
 
+/// The same, for values that are most often short.
+pub(crate) fn encode_short<T: Serialize>(value: &T) -> Result<ShortBytes, String> {
+    let mut bytes = ShortBytes::new();
+    rmp_serde::encode::write_named(&mut bytes, value).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
 /// Decodes a value: all of the bytes, at most [`DEPTH_MAX`] levels.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     check(bytes)?;
@@ -32,15 +40,20 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 
 /// Whether the bytes are one whole MessagePack value of at most [`DEPTH_MAX`] levels.
 fn check(bytes: &[u8]) -> Result<(), String> {
+    // Almost all have few levels, and for most of them it would take longer to make room for many.
+    check_levels::<8>(bytes).or_else(|_| check_levels::<DEPTH_MAX>(bytes))
+}
+
+fn check_levels<const MAX: usize>(bytes: &[u8]) -> Result<(), String> {
     // How many values each open array or map still holds.
-    let mut open = [0u64; DEPTH_MAX];
+    let mut open = [0u64; MAX];
     let mut depth = 0;
     let mut rest = bytes;
     loop {
         let (held, after) = token(rest).ok_or_else(|| "not a MessagePack value".to_owned())?;
         rest = after;
         if held > 0 {
-            *open.get_mut(depth).ok_or_else(|| format!("more than {DEPTH_MAX} levels"))? = held;
+            *open.get_mut(depth).ok_or_else(|| format!("more than {MAX} levels"))? = held;
             depth += 1;
             continue;
         }

@@ -212,8 +212,8 @@ pub enum StartError<P: crate::Process> {
     /// The name failed too often and waits for `release`.
     #[error("the name is quarantined")]
     Quarantined,
-    /// The kind has as many instances as its options allow.
-    #[error("as many processes of this kind run as its options allow")]
+    /// Every node that may host it has as many processes of its kind as `KindOptions::max_per_node` allows; not executed.
+    #[error("no node that may host it has room for one more process of this kind")]
     AtCapacity,
     /// The arguments are longer than 64 KiB.
     #[error("arguments have at most 65536 bytes, these have {bytes}")]

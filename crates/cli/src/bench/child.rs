@@ -90,19 +90,27 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         Command::Whereis { prefix, names, what, millis } => {
             json!(bench.whereis(&prefix, names, what, Duration::from_millis(millis)).await?)
         }
-        Command::CallHere { name, what, calls } => json!(bench.call_here(&name, what, calls).await?),
+        Command::CallHere { name, what, calls } => {
+            json!(bench.measure_here(&name, what, Meter::CallNs, calls).await?)
+        }
         Command::CallHereMany { name, what, tasks, millis } => {
             json!(bench.call_here_many(&name, what, tasks, Duration::from_millis(millis)).await?)
         }
         Command::StartsHere { prefix, what, tasks, count } => {
             json!(bench.starts_here(&prefix, what, tasks, count).await?)
         }
-        Command::CastHere { name, what, casts } => json!(bench.cast_here(&name, what, casts).await?),
-        Command::CallThere { name, what, calls } => json!(bench.call_there(&name, what, calls).await?),
+        Command::CastHere { name, what, casts } => {
+            json!(bench.measure_here(&name, what, Meter::CastsPerS, casts).await?)
+        }
+        Command::CallThere { name, what, calls } => {
+            json!(bench.measure_there(&name, what, Meter::CallP50Us, calls).await?)
+        }
         Command::CallThereMany { name, what, tasks, millis } => {
             json!(bench.call_there_many(&name, what, tasks, Duration::from_millis(millis)).await?)
         }
-        Command::CastThere { name, what, bursts } => json!(bench.cast_there(&name, what, bursts).await?),
+        Command::CastThere { name, what, bursts } => {
+            json!(bench.measure_there(&name, what, Meter::BurstsPerS, bursts).await?)
+        }
         Command::ReachAll { prefix, names } => json!(bench.reach_all(&prefix, names).await?),
         Command::Idle { what, count } => json!(bench.idle_bytes(what, count).await?),
         Command::WatchDeaths => {
@@ -200,13 +208,19 @@ impl Bench {
         measured.await.map_err(|error| Trouble::new("a task failed", error))
     }
 
-    async fn call_here(&self, name: &str, what: What, calls: u64) -> Result<f64, Trouble> {
+    /// One sender and a process of this node.
+    async fn measure_here(&self, name: &str, what: What, meter: Meter, count: u64) -> Result<f64, Trouble> {
         match what {
-            What::Floor => spawned(async move { meter::call_ns(&Task::start(), calls).await }).await,
-            What::Ours => {
-                let echo = self.echo(name)?;
-                spawned(async move { meter::call_ns(&echo, calls).await }).await
-            }
+            What::Floor => spawned(meter.run(Task::start(), count)).await,
+            What::Ours => spawned(meter.run(self.echo(name)?, count)).await,
+        }
+    }
+
+    /// One sender and a process of another node.
+    async fn measure_there(&self, name: &str, what: What, meter: Meter, count: u64) -> Result<f64, Trouble> {
+        match what {
+            What::Floor => spawned(meter.run(self.floor()?.clone(), count)).await,
+            What::Ours => spawned(meter.run(self.echo(name)?, count)).await,
         }
     }
 
@@ -223,29 +237,6 @@ impl Bench {
         }
     }
 
-    async fn cast_here(&self, name: &str, what: What, casts: u64) -> Result<f64, Trouble> {
-        match what {
-            What::Floor => spawned(async move { meter::casts_per_s(&Task::start(), casts).await }).await,
-            What::Ours => {
-                let echo = self.echo(name)?;
-                spawned(async move { meter::casts_per_s(&echo, casts).await }).await
-            }
-        }
-    }
-
-    async fn call_there(&self, name: &str, what: What, calls: u64) -> Result<f64, Trouble> {
-        match what {
-            What::Floor => {
-                let floor = self.floor()?.clone();
-                spawned(async move { meter::call_p50_us(&floor, calls).await }).await
-            }
-            What::Ours => {
-                let echo = self.echo(name)?;
-                spawned(async move { meter::call_p50_us(&echo, calls).await }).await
-            }
-        }
-    }
-
     async fn call_there_many(
         &self,
         name: &str,
@@ -256,19 +247,6 @@ impl Bench {
         match what {
             What::Floor => Ok(meter::calls_per_s(self.floor()?, tasks, during).await?),
             What::Ours => meter::calls_per_s(&self.echo(name)?, tasks, during).await,
-        }
-    }
-
-    async fn cast_there(&self, name: &str, what: What, bursts: u64) -> Result<f64, Trouble> {
-        match what {
-            What::Floor => {
-                let floor = self.floor()?.clone();
-                spawned(async move { meter::bursts_per_s(&floor, bursts).await }).await
-            }
-            What::Ours => {
-                let echo = self.echo(name)?;
-                spawned(async move { meter::bursts_per_s(&echo, bursts).await }).await
-            }
         }
     }
 
@@ -332,6 +310,26 @@ impl Bench {
         let reached: Option<Vec<u64>> = running.join_all().await.into_iter().collect();
         let last = reached.map(|moments| moments.into_iter().max().unwrap_or(0));
         last.ok_or_else(|| Trouble::new("a name did not come back", prefix))
+    }
+}
+
+/// What one sender and one target can be measured for.
+#[derive(Clone, Copy, Debug)]
+enum Meter {
+    CallNs,
+    CallP50Us,
+    CastsPerS,
+    BurstsPerS,
+}
+
+impl Meter {
+    async fn run<T: Target>(self, target: T, count: u64) -> Result<f64, T::Error> {
+        match self {
+            Meter::CallNs => meter::call_ns(&target, count).await,
+            Meter::CallP50Us => meter::call_p50_us(&target, count).await,
+            Meter::CastsPerS => meter::casts_per_s(&target, count).await,
+            Meter::BurstsPerS => meter::bursts_per_s(&target, count).await,
+        }
     }
 }
 

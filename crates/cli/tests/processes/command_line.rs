@@ -1,10 +1,12 @@
 //! The binary as a new user meets it: wrong flags, missing files, a taken port, Ctrl-C.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::machine::has_multicast;
 
 fn whimbrel(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_whimbrel")).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -228,24 +230,6 @@ fn nodes_die_with_a_demo_that_is_killed() {
         assert!(Instant::now() < until, "a node outlived the demo");
         std::thread::yield_now();
     }
-}
-
-/// Whether this machine carries multicast on that interface, found out without what is tested here.
-fn has_multicast(test: &str, interface: Ipv4Addr) -> bool {
-    let carries = || -> std::io::Result<()> {
-        let group = Ipv4Addr::new(233, 252, 1, 32);
-        let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        receiver.set_read_timeout(Some(Duration::from_secs(5)))?;
-        receiver.join_multicast_v4(&group, &interface)?;
-        let sender = UdpSocket::bind((interface, 0))?;
-        sender.send_to(b"probe", (group, receiver.local_addr()?.port()))?;
-        receiver.recv(&mut [0; 8]).map(|_| ())
-    };
-    carries()
-        .map_err(|error| {
-            let _ = writeln!(std::io::stderr(), "skipped: {test}: no multicast on {interface}: {error}");
-        })
-        .is_ok()
 }
 
 /// A process that does not outlive its test.

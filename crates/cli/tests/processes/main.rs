@@ -4,6 +4,8 @@
 mod command_line;
 mod demo;
 mod kill;
+#[path = "../../../whimbrel/tests/it/machine.rs"]
+mod machine;
 mod nodes;
 #[path = "../../src/os.rs"]
 #[allow(dead_code, missing_docs)]

@@ -14,6 +14,8 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of records in one control message that fills a copy.
 pub const FILL_BYTES_MAX: usize = 256 * 1024;
+/// Messages about slots and names that go to a member in one control message.
+pub const TURN_MESSAGES_MAX: usize = 256;
 /// Views of the chain that a member keeps.
 pub const CHAIN_VIEWS_MAX: usize = 64;
 /// Bytes of a view: with what stands around it, it fits a frame.
@@ -26,6 +28,10 @@ pub const LABELS_MAX: usize = 16;
 pub const TOMBSTONES_MAX: usize = 10_000;
 /// Requests that wait at an owner for one slot to open or one name to start.
 pub const SLOT_WAITERS_MAX: usize = 4_096;
+/// Requests that wait at an owner, for all its slots.
+pub const WAITERS_MAX: usize = 65_536;
+/// Bytes of arguments of these.
+pub const WAITERS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests of one node that wait for an answer.
 pub const REQUESTS_MAX: usize = 65_536;
 /// Bytes of arguments of these.
@@ -88,13 +94,20 @@ pub struct Limits {
     pub requests: usize,
     /// Requests that wait at an owner for one slot; default [`SLOT_WAITERS_MAX`].
     pub slot_waiters: usize,
+    /// Requests that wait at an owner for all its slots; default [`WAITERS_MAX`].
+    pub waiters: usize,
     /// Tombstones of one slot; default [`TOMBSTONES_MAX`]. All members must agree.
     pub tombstones: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: REQUESTS_MAX, slot_waiters: SLOT_WAITERS_MAX, tombstones: TOMBSTONES_MAX }
+        Self {
+            requests: REQUESTS_MAX,
+            slot_waiters: SLOT_WAITERS_MAX,
+            waiters: WAITERS_MAX,
+            tombstones: TOMBSTONES_MAX,
+        }
     }
 }
 

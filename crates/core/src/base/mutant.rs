@@ -46,6 +46,8 @@ pub enum Mutant {
     InitHoldsSlot,
     /// A view with another number of members deals all slots anew.
     SlotsDealtAnew,
+    /// A host takes processes of a kind beyond its limit.
+    PlacesUnbounded,
     /// The source of a move goes on by itself although it has sent the image.
     ResumedByItself,
     /// An attempt to move that was called off can still be committed.
@@ -60,7 +62,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 26] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -81,6 +83,7 @@ impl Mutant {
         Mutant::ControlLast,
         Mutant::InitHoldsSlot,
         Mutant::SlotsDealtAnew,
+        Mutant::PlacesUnbounded,
         Mutant::ResumedByItself,
         Mutant::CommitAfterAbort,
         Mutant::MailboxLeftBehind,

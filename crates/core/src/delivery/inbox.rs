@@ -11,7 +11,7 @@ use super::gate::{Gate, GateState, GateTable, GateVerdict};
 use super::held::{Held, Kept};
 use super::mailbox::{Mailbox, MailboxLimits};
 use super::packet::{Expires, Packet, Parcel, Room, Signal};
-use crate::base::{ErrorCode, Few, Incarnation, Mutant, Mutants, Time, Token};
+use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// A list of signals with the node each is for.
@@ -71,21 +71,37 @@ pub struct InboxCounts {
     pub gaps: u32,
 }
 
+/// What few inboxes ever have, and there are very many.
+#[derive(Debug)]
+struct Rare<M> {
+    /// From the process to itself, ahead of the mailbox.
+    notices: VecDeque<M>,
+    /// Routes that were refused for lack of room.
+    refused: Vec<(Incarnation, u64)>,
+    /// The lowest number that a sealed gate did not decide, per route.
+    turned_away: Vec<(Incarnation, u64, u64)>,
+    duplicates: u32,
+    stale: u32,
+    gaps: u32,
+}
+
+impl<M> Default for Rare<M> {
+    fn default() -> Self {
+        let (notices, refused, turned_away) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { notices, refused, turned_away, duplicates: 0, stale: 0, gaps: 0 }
+    }
+}
+
 /// Gate, mailbox and held packets of one process.
 #[derive(Debug)]
 pub struct Inbox<M> {
     gate: Gate,
     token: Token,
-    /// From the process to itself, ahead of the mailbox.
-    #[allow(clippy::box_collection, reason = "most inboxes never have one, and there are very many")]
-    notices: Option<Box<VecDeque<M>>>,
     mailbox: Mailbox<M>,
     held: Held<M>,
-    /// Routes that were refused for lack of room.
-    refused: Few<(Incarnation, u64)>,
-    /// The lowest number that a sealed gate did not decide, per route.
-    turned_away: Few<(Incarnation, u64, u64)>,
-    counts: InboxCounts,
+    rare: Option<Box<Rare<M>>>,
+    admitted: u32,
+    refusals: u32,
     mutants: Mutants,
 }
 
@@ -96,7 +112,7 @@ impl<M: Parcel> Inbox<M> {
     /// A message can not leave this node.
     pub fn image(&mut self) -> Result<InboxImage<M>, ErrorCode> {
         debug_assert!(self.is_sealed(), "what is not sealed still changes");
-        let notices = self.notices.iter_mut().flat_map(|notices| notices.iter_mut());
+        let notices = self.rare.iter_mut().flat_map(|rare| &mut rare.notices);
         let notices = notices.map(Parcel::copy).collect::<Result<_, _>>()?;
         let messages = self.mailbox.copies()?;
         Ok(InboxImage { table: self.gate.table(), notices, messages })
@@ -139,7 +155,7 @@ impl<M: Parcel> Inbox<M> {
         inbox.token = token;
         inbox.gate.adopt(image.table)?;
         if !image.notices.is_empty() {
-            inbox.notices = Some(Box::new(image.notices.into()));
+            inbox.rare().notices = image.notices.into();
         }
         if !mutants.has(Mutant::MailboxLeftBehind) {
             image.messages.into_iter().for_each(|message| inbox.mailbox.push(message));
@@ -154,12 +170,11 @@ impl<M: Expires> Inbox<M> {
         Self {
             gate: Gate::new(token, mutants),
             token,
-            notices: None,
             mailbox: Mailbox::new(limits),
             held: Held::default(),
-            refused: Few::default(),
-            turned_away: Few::default(),
-            counts: InboxCounts::default(),
+            admitted: 0,
+            refusals: 0,
+            rare: None,
             mutants,
         }
     }
@@ -201,11 +216,18 @@ impl<M: Expires> Inbox<M> {
 
     /// What happened here so far.
     pub fn counts(&self) -> InboxCounts {
-        self.counts
+        let rare = self.rare.as_deref();
+        let (duplicates, stale, gaps) =
+            rare.map_or((0, 0, 0), |rare| (rare.duplicates, rare.stale, rare.gaps));
+        InboxCounts { admitted: self.admitted, refused: self.refusals, duplicates, stale, gaps }
+    }
+
+    fn rare(&mut self) -> &mut Rare<M> {
+        self.rare.get_or_insert_default()
     }
 
     fn notices(&self) -> usize {
-        self.notices.as_ref().map_or(0, |notices| notices.len())
+        self.rare.as_ref().map_or(0, |rare| rare.notices.len())
     }
 
     /// The process found nothing and sleeps: a mailbox that may stay empty for long holds next to no memory.
@@ -257,7 +279,7 @@ impl<M: Expires> Inbox<M> {
 
     /// All messages that wait, in order: what is left when the inbox is gone.
     pub fn into_messages(mut self) -> Vec<M> {
-        self.notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect()
+        self.rare.into_iter().flat_map(|rare| rare.notices).chain(self.mailbox.take()).collect()
     }
 
     /// A message from this node.
@@ -268,14 +290,14 @@ impl<M: Expires> Inbox<M> {
         let code = match self.gate.state() {
             GateState::Open | GateState::Suspended if self.has_room() => {
                 self.mailbox.push(message);
-                self.counts.admitted = self.counts.admitted.wrapping_add(1);
+                self.admitted = self.admitted.wrapping_add(1);
                 return Ok(());
             }
             GateState::Open | GateState::Suspended => ErrorCode::Overloaded,
             GateState::Sealed => ErrorCode::Moving,
             GateState::Closed(code) => code,
         };
-        self.counts.refused = self.counts.refused.wrapping_add(1);
+        self.refusals = self.refusals.wrapping_add(1);
         Err(InboxRefused { message, code })
     }
 
@@ -290,7 +312,7 @@ impl<M: Expires> Inbox<M> {
         if self.notices() >= self.mailbox.limits().messages {
             return Err(InboxRefused { message, code: ErrorCode::Overloaded });
         }
-        self.notices.get_or_insert_default().push_back(message);
+        self.rare().notices.push_back(message);
         Ok(())
     }
 
@@ -313,14 +335,16 @@ impl<M: Expires> Inbox<M> {
                 admission
             }
             GateVerdict::Duplicate => {
-                self.counts.duplicates = self.counts.duplicates.wrapping_add(1);
+                let duplicates = &mut self.rare().duplicates;
+                *duplicates = duplicates.wrapping_add(1);
                 let code = self.gate.refusal(from, seq);
                 let admitted = self.admitted(from, epoch, seq);
                 signals.push((from, code.map_or(admitted, |code| Signal::Refused { epoch, seq, code })));
                 Admission::Duplicate
             }
             GateVerdict::StaleEpoch => {
-                self.counts.stale = self.counts.stale.wrapping_add(1);
+                let stale = &mut self.rare().stale;
+                *stale = stale.wrapping_add(1);
                 Admission::Dropped
             }
             GateVerdict::WrongGate => {
@@ -328,7 +352,8 @@ impl<M: Expires> Inbox<M> {
                 Admission::WrongGate
             }
             GateVerdict::Gap => {
-                self.counts.gaps = self.counts.gaps.wrapping_add(1);
+                let gaps = &mut self.rare().gaps;
+                *gaps = gaps.wrapping_add(1);
                 self.gate.note(from);
                 match room {
                     Room::Some => match self.held.hold(from, epoch, seq, message, now) {
@@ -359,7 +384,7 @@ impl<M: Expires> Inbox<M> {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
                 self.mailbox.push(message);
-                self.counts.admitted = self.counts.admitted.wrapping_add(1);
+                self.admitted = self.admitted.wrapping_add(1);
                 Homecoming::Admitted
             }
             GateVerdict::Duplicate => match self.gate.refusal(me, seq) {
@@ -377,13 +402,13 @@ impl<M: Expires> Inbox<M> {
         if self.is_empty() || !self.gate.may_dispatch(clock) {
             return None;
         }
-        let notice = self.notices.as_mut().and_then(|notices| notices.pop_front());
+        let notice = self.rare.as_mut().and_then(|rare| rare.notices.pop_front());
         notice.or_else(|| self.mailbox.pop())
     }
 
     /// Whether senders that were refused are to be told that there is room again.
     pub(super) fn owes_room(&self) -> bool {
-        !self.refused.is_empty() && self.mailbox.is_half_empty()
+        self.rare.as_ref().is_some_and(|rare| !rare.refused.is_empty()) && self.mailbox.is_half_empty()
     }
 
     /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
@@ -397,8 +422,8 @@ impl<M: Expires> Inbox<M> {
 
     /// Takes out all that waits, in order.
     pub(super) fn take_unread(&mut self) -> Vec<M> {
-        let notices = self.notices.take();
-        notices.into_iter().flat_map(|notices| *notices).chain(self.mailbox.take()).collect()
+        let notices = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.notices)).unwrap_or_default();
+        notices.into_iter().chain(self.mailbox.take()).collect()
     }
 
     /// Admits and answers nothing until [`Inbox::unseal`]: the process is being moved.
@@ -417,7 +442,7 @@ impl<M: Expires> Inbox<M> {
     /// The inbox leaves this node: senders of packets that were not decided are told so.
     pub(super) fn leave(&mut self, signals: &mut Signals) {
         self.tell_room(signals);
-        let turned_away = self.turned_away.take();
+        let turned_away = self.take_turned_away();
         for (from, epoch, seq) in turned_away.into_iter().chain(self.held.drain()) {
             signals.push((from, Signal::NotHere { epoch, seq }));
         }
@@ -428,8 +453,10 @@ impl<M: Expires> Inbox<M> {
         self.gate.forget_except(view);
         let gate = &self.gate;
         self.held.retain(|from| gate.expects(from));
-        self.refused.retain(|(from, _)| view.contains(*from));
-        self.turned_away.retain(|(from, _, _)| view.contains(*from));
+        if let Some(rare) = &mut self.rare {
+            rare.refused.retain(|(from, _)| view.contains(*from));
+            rare.turned_away.retain(|(from, _, _)| view.contains(*from));
+        }
     }
 
     /// Asks for packets that are missing for too long.
@@ -464,9 +491,10 @@ impl<M: Expires> Inbox<M> {
             Err(InboxRefused { code, .. }) => {
                 self.gate.refuse(from, epoch, seq, code);
                 signals.push((from, Signal::Refused { epoch, seq, code }));
-                if code == ErrorCode::Overloaded && !self.refused.contains(&(from, epoch)) {
-                    self.refused.retain(|(known, _)| *known != from);
-                    self.refused.push((from, epoch));
+                let refused = &mut self.rare().refused;
+                if code == ErrorCode::Overloaded && !refused.contains(&(from, epoch)) {
+                    refused.retain(|(known, _)| *known != from);
+                    refused.push((from, epoch));
                 }
                 Admission::Refused(code)
             }
@@ -485,7 +513,7 @@ impl<M: Expires> Inbox<M> {
     fn push_from_afar(&mut self, message: M, room: Room) -> Result<(), InboxRefused<M>> {
         match (self.gate.state(), room) {
             (GateState::Open | GateState::Suspended, Room::None) => {
-                self.counts.refused += 1;
+                self.refusals = self.refusals.wrapping_add(1);
                 Err(InboxRefused { message, code: ErrorCode::Overloaded })
             }
             _ => self.push_local(message),
@@ -501,23 +529,29 @@ impl<M: Expires> Inbox<M> {
     }
 
     fn turn_away(&mut self, from: Incarnation, epoch: u64, seq: u64) {
-        match self.turned_away.iter_mut().find(|(known, _, _)| *known == from) {
+        let turned_away = &mut self.rare().turned_away;
+        match turned_away.iter_mut().find(|(known, _, _)| *known == from) {
             Some(entry) if entry.1 < epoch => *entry = (from, epoch, seq),
             Some(entry) if entry.1 == epoch => entry.2 = entry.2.min(seq),
             Some(_) => {}
-            None => self.turned_away.push((from, epoch, seq)),
+            None => turned_away.push((from, epoch, seq)),
         }
     }
 
     /// The gate decides again: what it turned away is to be sent again.
     fn recall(&mut self, signals: &mut Signals) {
-        for (from, epoch, seq) in self.turned_away.take() {
+        for (from, epoch, seq) in self.take_turned_away() {
             signals.push((from, Signal::Missing { epoch, seq }));
         }
     }
 
     pub(super) fn tell_room(&mut self, signals: &mut Signals) {
-        signals.extend(self.refused.take().into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
+        let refused = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.refused)).unwrap_or_default();
+        signals.extend(refused.into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
+    }
+
+    fn take_turned_away(&mut self) -> Vec<(Incarnation, u64, u64)> {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.turned_away)).unwrap_or_default()
     }
 }
 

@@ -4,22 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::message::Message;
-use super::record::{Placement, Record, RecordState, RestartPolicy};
+use super::record::{Located, Placement, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::REQUESTS_BYTES_MAX;
 use crate::base::{Executed, Few, Incarnation, Mutant, Mutants, Name, RequestId, Time};
+use crate::placement::slot_of;
+use crate::view::ViewId;
 
 #[derive(Debug)]
 struct Asked {
     name: Name,
     ask: Ask,
     due: Time,
+    /// The view in which it was first sent.
+    asked_in: Option<ViewId>,
     /// The owners it was sent to: any of them may still have it.
     sent_to: Few<Incarnation>,
     /// How often it was sent.
     copies: u32,
-    again_at: Time,
+    /// None until it is looked at for the first time.
+    again_at: Option<Time>,
 }
 
 /// The requests of this node that have no answer yet.
@@ -53,21 +58,18 @@ impl Asks {
         [due, self.repeats.first()].into_iter().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Whether this request waits for an answer.
-    pub(super) fn is_open(&self, request: RequestId) -> bool {
-        self.open.contains_key(&request)
-    }
-
-    /// Whether this owner was asked.
-    pub(super) fn was_sent_to(&self, request: RequestId, owner: Incarnation) -> bool {
-        self.open.get(&request).is_some_and(|asked| asked.sent_to.contains(&owner))
+    /// Whether this owner may answer: it was asked, or nobody waits for the answer any more.
+    pub(super) fn may_answer(&self, request: RequestId, owner: Incarnation) -> bool {
+        self.open.get(&request).is_none_or(|asked| asked.sent_to.contains(&owner))
     }
 
     fn take(&mut self, request: RequestId) -> Option<Asked> {
         let asked = self.open.remove(&request)?;
         self.bytes -= asked.ask.bytes();
         self.deadlines.remove(&(asked.due, request));
-        self.repeats.remove(&(asked.again_at, request));
+        if let Some(again_at) = asked.again_at {
+            self.repeats.remove(&(again_at, request));
+        }
         Some(asked)
     }
 }
@@ -82,7 +84,8 @@ impl Directory {
             return;
         }
         let due = now + deadline;
-        let asked = Asked { name, ask, due, sent_to: Few::default(), copies: 0, again_at: now + REPEAT };
+        let asked =
+            Asked { name, ask, due, asked_in: None, sent_to: Few::default(), copies: 0, again_at: None };
         self.asks.bytes = bytes;
         self.asks.open.insert(request, asked);
         self.asks.deadlines.insert((due, request));
@@ -91,25 +94,29 @@ impl Directory {
     }
 
     fn ask(&mut self, request: RequestId, now: Time) {
-        let Some(name) = self.asks.open.get(&request).map(|asked| asked.name.clone()) else { return };
+        let Asks { open, repeats, .. } = &mut self.asks;
+        let Some(asked) = open.get_mut(&request) else { return };
         // A request of an earlier life of this node could not be answered, so nobody may carry it out.
-        let owner = self.owner_of(&name).filter(|_| request.caller == self.me);
+        let line = self.line.as_ref().filter(|_| request.caller == self.me);
+        let owner = line.and_then(|line| line.owner_of(slot_of(&asked.name, self.settings.slots)));
+        let view = line.map(|line| line.view().id);
         let unlinked = owner.is_some_and(|owner| self.unlinked.contains(&owner));
-        let Some(asked) = self.asks.open.get_mut(&request) else { return };
         if unlinked && !asked.ask.changes() {
             // What waits for the answer ends rather than to wait for a new view.
-            self.asks.take(request);
+            let Some(Asked { name, .. }) = self.asks.take(request) else { return };
             return self.tell(Output::Answer { request, name, answer: Answer::Unlinked });
         }
-        self.asks.repeats.remove(&(asked.again_at, request));
-        asked.again_at = now + REPEAT;
-        self.asks.repeats.insert((asked.again_at, request));
+        if let Some(before) = asked.again_at.replace(now + REPEAT) {
+            repeats.remove(&(before, request));
+        }
+        repeats.insert((now + REPEAT, request));
         if let Some(owner) = owner {
             if !asked.sent_to.contains(&owner) {
                 asked.sent_to.push(owner);
             }
             asked.copies += 1;
-            let ask = asked.ask.clone();
+            asked.asked_in = asked.asked_in.or(view);
+            let (name, ask) = (asked.name.clone(), asked.ask.clone());
             self.send(owner, Message::Request { request, name, ask });
         }
     }
@@ -153,35 +160,28 @@ impl Directory {
                 self.send(*owner, Message::Forget(vec![(name.clone(), request)]));
             }
         }
-        let is_refusal = matches!(answer, Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined);
         let elsewhere = asked.sent_to.iter().any(|owner| *owner != from);
-        if is_refusal && elsewhere && asked.ask.changes() {
-            // An owner that was asked before may still carry it out, in its own line: this is no certain No.
+        let may_be_done = match answer {
+            Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined => elsewhere,
+            // There was a record of it, on every replica: one that a view has left out since may have it still.
+            Answer::AtCapacity => asked.asked_in != self.view().map(|view| view.id),
+            _ => false,
+        };
+        if may_be_done && asked.ask.changes() {
+            // It may still be carried out, by another owner in its own line: this is no certain No.
             let answer = Answer::Deadline(Executed::Unknown);
             self.tell(Output::Answer { request, name, answer });
             return;
         }
         if let (Ask::Register { .. }, Answer::Started { located, .. }) = (&asked.ask, &answer) {
+            let (host, Located { kind, token, gate, .. }) = (self.me, located.clone());
             let record = Record {
-                name: name.clone(),
-                kind: located.kind.clone(),
-                args: Default::default(),
                 policy: RestartPolicy::Temporary,
                 placement: Placement::Local,
-                host: self.me,
-                token: located.token,
-                gate: located.gate,
-                request,
+                gate,
                 state: RecordState::Registered,
-                restart_ages_ms: Few::default(),
-                back_off_ms: 0,
-                stopped_before: Few::default(),
-                stopping_by: Few::default(),
                 has_run: true,
-                age_ms: 0,
-                node_deaths_ms: Few::default(),
-                suspicion: Default::default(),
-                moving: None,
+                ..Record::first(name.clone(), kind, host, token, request)
             };
             self.host_registered(record);
         }

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 
 use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
-use super::record::{Record, StartOutcome, Tombstone};
+use super::record::{Record, StartOutcome, Tombstone, millis};
 use super::repair::row;
 use crate::base::limits::FILL_BYTES_MAX;
 use crate::base::{Name, SlotId, Time, Token};
@@ -44,6 +44,13 @@ pub(super) struct Entry {
     pub(super) at: Time,
 }
 
+impl Entry {
+    /// The record with its ages as of now.
+    pub(super) fn record_now(&self, now: Time) -> Record {
+        self.record.aged(millis(now.since(self.at)))
+    }
+}
+
 impl Named for Entry {
     fn name(&self) -> &Name {
         &self.record.name
@@ -75,9 +82,12 @@ impl Copy {
     pub(super) fn apply(&mut self, change: Change, tombstones_max: usize, now: Time) {
         match change {
             Change::Put(record) => {
-                self.tombstones.remove(&record.name);
+                if !self.tombstones.is_empty() {
+                    self.tombstones.remove(&record.name);
+                }
                 self.put(record, now);
             }
+            Change::Runs(name, token) => self.set_running(&name, token, now),
             Change::Remove(name, tombstone) => {
                 self.take(&name);
                 self.removals.push_back((now, name.clone()));
@@ -87,11 +97,24 @@ impl Copy {
         }
     }
 
-    fn put(&mut self, record: Record, now: Time) {
+    fn put(&mut self, record: Arc<Record>, now: Time) {
         self.digest = self.digest.wrapping_add(row(&record));
-        if let Some(before) = self.entries.insert(Entry { record: Arc::new(record), at: now }) {
+        if let Some(before) = self.entries.insert(Entry { record, at: now }) {
             self.digest = self.digest.wrapping_sub(row(&before.record));
         }
+    }
+
+    /// The row is as the owner's, which numbered this write: it has this life, unless a bug lost it.
+    fn set_running(&mut self, name: &Name, token: Token, now: Time) {
+        let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.record.token == token) else {
+            return;
+        };
+        self.digest = self.digest.wrapping_sub(row(&entry.record));
+        let record = Arc::make_mut(&mut entry.record);
+        record.grow_older(millis(now.since(entry.at)));
+        record.set_running();
+        self.digest = self.digest.wrapping_add(row(record));
+        entry.at = now;
     }
 
     fn take(&mut self, name: &Name) -> bool {
@@ -194,8 +217,7 @@ impl Copy {
             room(&mut fills, record.size());
             if let Some(fill) = fills.last_mut() {
                 // Ages count from when a replica applies them: those of the receiver from now on.
-                let since = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
-                fill.records.push(record.aged(since));
+                fill.records.push(entry.record_now(now));
             }
         }
         for (name, (tombstone, _)) in &self.tombstones {
@@ -217,7 +239,7 @@ impl Copy {
         }
         let Some(staging) = &mut self.staging else { return false };
         for record in fill.records {
-            staging.put(record, now);
+            staging.put(Arc::new(record), now);
         }
         for (name, tombstone) in fill.tombstones {
             staging.removals.push_back((now, name.clone()));

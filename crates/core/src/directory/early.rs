@@ -4,7 +4,7 @@
 //! sender gets a part of the room only, and all of them together no more than is lost when it runs over: everything
 //! here is said again by whoever needs an answer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::message::Message;
 use crate::base::Incarnation;
@@ -23,7 +23,6 @@ pub(super) struct Early {
     pub(super) from: Incarnation,
     pub(super) view: ViewId,
     pub(super) message: Message,
-    bytes: usize,
 }
 
 /// All of them, in the order in which they came.
@@ -31,24 +30,36 @@ pub(super) struct Early {
 pub(super) struct EarlyMessages {
     messages: VecDeque<Early>,
     bytes: usize,
+    /// What is there of each sender.
+    shares: BTreeMap<Incarnation, Share>,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    messages: usize,
+    bytes: usize,
 }
 
 impl EarlyMessages {
     /// Keeps one, unless there is no room for it.
     pub(super) fn push(&mut self, from: Incarnation, view: ViewId, message: Message) {
         let bytes = encoded_bytes(&message);
-        let own = self.messages.iter().filter(|early| early.from == from);
-        let (own_messages, own_bytes) = own.fold((1, bytes), |(n, sum), early| (n + 1, sum + early.bytes));
-        let has_room = self.messages.len() < EARLY_MAX && self.bytes + bytes <= BYTES_MAX;
-        if has_room && own_messages <= EARLY_MAX / SHARES && own_bytes <= BYTES_MAX / SHARES {
+        if self.messages.len() >= EARLY_MAX || self.bytes + bytes > BYTES_MAX {
+            return;
+        }
+        let own = self.shares.entry(from).or_default();
+        if own.messages < EARLY_MAX / SHARES && own.bytes + bytes <= BYTES_MAX / SHARES {
+            own.messages += 1;
+            own.bytes += bytes;
             self.bytes += bytes;
-            self.messages.push_back(Early { from, view, message, bytes });
+            self.messages.push_back(Early { from, view, message });
         }
     }
 
     /// Takes all out.
     pub(super) fn take(&mut self) -> VecDeque<Early> {
         self.bytes = 0;
+        self.shares.clear();
         std::mem::take(&mut self.messages)
     }
 
@@ -91,5 +102,7 @@ mod tests {
         let last = early.take().pop_back();
         assert_eq!(last.map(|early| early.from), Some(life(3)));
         assert_eq!(early.bytes, 0);
+        early.push(life(1), view, message(1));
+        assert_eq!(early.messages.len(), 1, "its part is free again");
     }
 }

@@ -8,6 +8,9 @@
 //!                       └───────────── Grant of the next life ─────┘
 //! ```
 //!
+//! What has no room here, by the limit of its kind, or was to follow a life that is not here, is *absent*: it is reported
+//! and remembered until the owner discards it, so that a late copy of its grant begins nothing.
+//!
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
@@ -17,11 +20,11 @@ use std::sync::Arc;
 use super::by_name::{ByName, Named};
 use super::by_slot::BySlot;
 use super::message::{Message, News};
-use super::record::{Record, RecordState};
+use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -31,19 +34,40 @@ enum Phase {
     Launching,
     Running,
     Ended,
+    /// It never began here, and the owner has yet to say that it knows.
+    Absent,
+}
+
+impl Phase {
+    const fn is_alive(self) -> bool {
+        matches!(self, Phase::Launching | Phase::Running)
+    }
 }
 
 #[derive(Debug)]
 struct Hosted {
     /// The same that the copy of this node holds, if it is a replica: there may be very many.
     record: Arc<Record>,
+    /// When it came, in whole seconds of this node's clock: ages in it count from then.
+    since_s: u32,
     phase: Phase,
-    /// What the owner has not acknowledged.
-    unreported: Option<Box<News>>,
+    /// It was told to end: its end is not its own doing.
+    told: bool,
+    /// The owner has not acknowledged what became of it.
+    unreported: bool,
     /// It came from another line and waits for an owner there.
     offered: bool,
+    /// What few have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What a host knows beside of what has ended, or is about to.
+#[derive(Debug, Default)]
+struct Rare {
+    /// How it ended. Kept once it is acknowledged, since the next owner may not have heard of it.
+    end: Option<News>,
     /// A life that is to follow once the present one has ended.
-    next: Option<Box<Record>>,
+    next: Option<Arc<Record>>,
 }
 
 impl Named for Hosted {
@@ -53,14 +77,41 @@ impl Named for Hosted {
 }
 
 impl Hosted {
-    fn new(record: Arc<Record>, phase: Phase) -> Self {
-        Self { record, phase, unreported: None, offered: false, next: None }
+    fn new(record: Arc<Record>, phase: Phase, now: Time) -> Self {
+        let since_s = seconds(now);
+        Self { record, since_s, phase, told: false, unreported: false, offered: false, rare: None }
     }
 
-    /// What the owner has yet to hear of a life that has ended.
-    fn unreported_or(&self, reason: ExitReason) -> News {
-        self.unreported.as_deref().cloned().unwrap_or(News::Exited(reason))
+    /// Whether it counts against the limit of its kind. What has ended does, until it is discarded: so a restart in
+    /// its place always has room.
+    fn takes_place(&self) -> bool {
+        self.phase != Phase::Absent && self.record.state != RecordState::Registered
     }
+
+    /// What an owner is to hear of it; nothing while `init` has not returned.
+    fn news(&self) -> Option<News> {
+        match self.phase {
+            Phase::Launching => None,
+            Phase::Running => Some(News::Running),
+            Phase::Ended | Phase::Absent => self.rare.as_ref()?.end.clone(),
+        }
+    }
+
+    /// It has ended, and `own` says how if nobody told it to.
+    fn end(&mut self, reason: ExitReason, own: fn(ExitReason) -> News) {
+        let news = if self.told { News::Ended } else { own };
+        self.phase = Phase::Ended;
+        self.rare.get_or_insert_default().end = Some(news(reason.capped()));
+    }
+
+    /// The record with its ages as of now.
+    fn record_now(&self, now: Time) -> Record {
+        self.record.aged(seconds(now).saturating_sub(self.since_s).saturating_mul(1_000))
+    }
+}
+
+fn seconds(time: Time) -> u32 {
+    u32::try_from(time.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// All instances of this node.
@@ -68,7 +119,10 @@ impl Hosted {
 pub(super) struct Host {
     /// By slot: an owner asks for those of its slots. No slot is here without a name.
     slots: BySlot<ByName<Hosted>>,
-    orphans: BTreeMap<Name, Record>,
+    /// Kinds of which only so many may be here.
+    places: BTreeMap<Kind, Places>,
+    /// Records that nobody runs, and when each had the ages that it has.
+    orphans: BTreeMap<Name, (Record, Time)>,
     /// Lives that were brought here from another node, at rest: they run when the owner says so.
     arrivals: BTreeMap<Name, Token>,
     report_at: Option<Time>,
@@ -76,7 +130,38 @@ pub(super) struct Host {
     leaving: bool,
 }
 
+/// What this node has of a kind that has a limit.
+#[derive(Debug)]
+struct Places {
+    taken: usize,
+    most: usize,
+}
+
 impl Host {
+    /// Nothing runs yet. Of the kinds that are given, at most so many processes will.
+    pub(super) fn new(capacity: BTreeMap<Kind, usize>) -> Self {
+        let places = capacity.into_iter().map(|(kind, most)| (kind, Places { taken: 0, most })).collect();
+        Self { places, ..Self::default() }
+    }
+
+    /// Of each kind with a limit: how many are here, and how many may be.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.places.values().map(|places| (places.taken, places.most))
+    }
+
+    fn has_room(&self, kind: &Kind) -> bool {
+        self.places.get(kind).is_none_or(|places| places.taken < places.most)
+    }
+
+    /// Counts what came here, or is gone.
+    fn count(&mut self, hosted: &Hosted, change: impl Fn(&mut usize)) {
+        if hosted.takes_place()
+            && let Some(places) = self.places.get_mut(&hosted.record.kind)
+        {
+            change(&mut places.taken);
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.orphans.is_empty()
     }
@@ -105,13 +190,17 @@ impl Host {
         self.slots.get_mut(&slot)?.get_mut(name)
     }
 
-    /// Records of the names in this slot.
-    pub(super) fn records_of(&self, slot: SlotId) -> impl Iterator<Item = &Record> {
-        self.slots.get(&slot).into_iter().flat_map(ByName::values).map(|hosted| &*hosted.record)
+    /// Records of the names in this slot. What never began here is claimed by nobody.
+    pub(super) fn records_of(&self, slot: SlotId, now: Time) -> impl Iterator<Item = Record> {
+        let hosted = self.slots.get(&slot).into_iter().flat_map(ByName::values);
+        hosted.filter(|hosted| hosted.phase != Phase::Absent).map(move |hosted| hosted.record_now(now))
     }
 
     fn insert(&mut self, slot: SlotId, hosted: Hosted) {
-        self.slots.or_default(slot).insert(hosted);
+        self.count(&hosted, |taken| *taken += 1);
+        if let Some(before) = self.slots.or_default(slot).insert(hosted) {
+            self.count(&before, |taken| *taken -= 1);
+        }
     }
 
     fn remove(&mut self, slot: SlotId, name: &Name) -> Option<Hosted> {
@@ -119,6 +208,9 @@ impl Host {
         let removed = names.remove(name);
         if names.is_empty() {
             self.slots.remove(&slot);
+        }
+        if let Some(removed) = &removed {
+            self.count(removed, |taken| *taken -= 1);
         }
         removed
     }
@@ -128,9 +220,10 @@ impl Host {
         self.orphans.len()
     }
 
-    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record) {
+    /// Keeps a record whose ages are as of this time.
+    pub(super) fn keep_orphan(&mut self, slot: SlotId, record: Record, at: Time) {
         if self.orphans.len() < ORPHANS_MAX && self.get(slot, &record.name).is_none() {
-            self.orphans.insert(record.name.clone(), record);
+            self.orphans.insert(record.name.clone(), (record, at));
         }
     }
 }
@@ -154,7 +247,7 @@ impl Directory {
         let lives: Vec<(Name, Token)> = self
             .host
             .all()
-            .filter(|(_, hosted)| hosted.phase != Phase::Ended)
+            .filter(|(_, hosted)| hosted.phase.is_alive())
             .map(|(name, hosted)| (name.clone(), hosted.record.token))
             .collect();
         for (name, token) in lives {
@@ -164,7 +257,7 @@ impl Directory {
 
     /// Whether the node leaves and nothing runs here any more.
     pub fn has_left(&self) -> bool {
-        self.host.leaving && self.host.all().all(|(_, hosted)| hosted.phase == Phase::Ended)
+        self.host.leaving && self.host.all().all(|(_, hosted)| !hosted.phase.is_alive())
     }
 
     /// `init` of a launched life returned.
@@ -177,13 +270,12 @@ impl Directory {
             Ok(()) => {
                 hosted.phase = Phase::Running;
                 let record = Arc::make_mut(&mut hosted.record);
-                record.state = RecordState::Running;
-                record.has_run = true;
-                self.news(name, News::Running, now);
+                record.set_running();
+                self.report(name, now);
             }
             Err(reason) => {
-                hosted.phase = Phase::Ended;
-                self.news(name, News::InitFailed(reason.capped()), now);
+                hosted.end(reason, News::InitFailed);
+                self.report(name, now);
                 self.launch_next(name, now);
             }
         }
@@ -193,42 +285,46 @@ impl Directory {
     /// An instance ended.
     pub fn handle_exited(&mut self, name: &Name, token: Token, reason: ExitReason, now: Time) {
         let Some(hosted) = self.hosted_life(name, token) else { return };
-        if hosted.phase == Phase::Ended {
+        if !hosted.phase.is_alive() {
             return;
         }
-        hosted.phase = Phase::Ended;
-        if std::mem::take(&mut hosted.offered) {
-            self.offer_what_is_left(name, &reason);
+        let starts_again = hosted.record.policy.restarts_after(&reason);
+        hosted.end(reason, News::Exited);
+        if std::mem::take(&mut hosted.offered) && starts_again {
+            self.offer_what_is_left(name, now);
         }
-        self.news(name, News::Exited(reason.capped()), now);
+        self.report(name, now);
         self.launch_next(name, now);
         self.finish(now);
     }
 
     /// It ended while it was offered, and the owner may or may not have adopted it. If it has, the report of the end
     /// reaches a record; if not, the record itself is offered.
-    fn offer_what_is_left(&mut self, name: &Name, reason: &ExitReason) {
-        let Some(Hosted { record, .. }) = self.host.get(self.slot_of(name), name) else { return };
-        let starts_again = record.policy.restarts_after(reason);
+    fn offer_what_is_left(&mut self, name: &Name, now: Time) {
+        let Some(hosted) = self.host.get(self.slot_of(name), name) else { return };
         let full = self.host.orphans.len() >= ORPHANS_MAX;
-        if starts_again && record.state != RecordState::Registered && !self.host.leaving && !full {
-            let record = Record::clone(record);
-            self.host.orphans.insert(name.clone(), record);
+        if hosted.record.state != RecordState::Registered && !self.host.leaving && !full {
+            let record = hosted.record_now(now);
+            self.host.orphans.insert(name.clone(), (record, now));
         }
     }
 
     /// A process of this node was given a name by the owner.
     pub(super) fn host_registered(&mut self, record: Record) {
-        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::new(record), Phase::Running));
+        // It is never started again, so its ages tell nothing.
+        let hosted = Hosted::new(Arc::new(record), Phase::Running, Time::ZERO);
+        self.host.insert(self.slot_of(&hosted.record.name), hosted);
     }
 
-    fn news(&mut self, name: &Name, news: News, now: Time) {
+    /// Tells the owner what became of a life, until it is acknowledged.
+    fn report(&mut self, name: &Name, now: Time) {
         if self.host.leaving {
             return;
         }
         let Some(hosted) = self.hosted_as(name) else { return };
+        let Some(news) = hosted.news() else { return };
         let token = hosted.record.token;
-        hosted.unreported = Some(Box::new(news.clone()));
+        hosted.unreported = true;
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
             self.send(owner, Message::Report { name: name.clone(), token, news });
@@ -243,14 +339,14 @@ impl Directory {
         let slot = self.slot_of(name);
         let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
         if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
-            hosted.unreported = None;
+            hosted.unreported = false;
             if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
                 hosted.record = Arc::clone(&entry.record);
             }
         }
     }
 
-    pub(super) fn on_grant(&mut self, from: Incarnation, record: Record, now: Time) {
+    pub(super) fn on_grant(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
         if self.host.leaving || record.host != self.me || self.owner_of(&record.name) != Some(from) {
             return;
         }
@@ -259,55 +355,61 @@ impl Directory {
             return self.on_grant_of_new_name(record, now);
         };
         if hosted.record.token == record.token {
-            let news = match hosted.phase {
-                Phase::Launching => return,
-                Phase::Running => News::Running,
-                Phase::Ended => hosted.unreported_or(ExitReason::Killed),
-            };
-            return self.news(&name, news, now);
+            return self.report(&name, now);
         }
         if hosted.record.token > record.token || hosted.offered {
             // An offered life is waiting for its judgement: the owner may well let it go on.
             return;
         }
-        if hosted.phase == Phase::Ended {
+        if hosted.phase.is_alive() {
             let token = hosted.record.token;
-            if self.host.arrivals.get(&name) == Some(&record.token) {
-                self.host.remove(self.slot_of(&name), &name);
-                self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
-                return self.on_grant_of_new_name(record, now);
-            }
-            self.follow(record, now);
-        } else {
-            let token = hosted.record.token;
-            hosted.next = Some(Box::new(record));
+            hosted.rare.get_or_insert_default().next = Some(record);
+            hosted.told = true;
             self.tell(Output::Terminate { name, token, reason: ExitReason::ConflictLost });
+        } else {
+            self.follow(record, now);
         }
     }
 
-    fn on_grant_of_new_name(&mut self, record: Record, now: Time) {
-        let name = record.name.clone();
-        if record.is_fresh() {
-            return self.launch(record, Launch::Fresh);
-        }
-        if self.host.arrivals.get(&name) == Some(&record.token) {
+    fn on_grant_of_new_name(&mut self, record: Arc<Record>, now: Time) {
+        if self.host.arrivals.get(&record.name) == Some(&record.token) {
             return self.run_arrival(record, now);
         }
-        // It was to follow a life that is not here any more.
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::new(record), Phase::Ended));
-        self.news(&name, News::Exited(ExitReason::NodeLost), now);
+        if !record.is_fresh() {
+            // It was to follow a life that is not here any more.
+            return self.absent(record, News::Gone(ExitReason::NodeLost), now);
+        }
+        let crowded = self.settings.mutants.has(Mutant::PlacesUnbounded);
+        if self.host.has_room(&record.kind) || crowded {
+            return self.launch(record, Launch::Fresh, now);
+        }
+        self.absent(record, News::Full, now);
+    }
+
+    fn absent(&mut self, record: Arc<Record>, why: News, now: Time) {
+        let name = record.name.clone();
+        let mut hosted = Hosted::new(record, Phase::Absent, now);
+        hosted.rare.get_or_insert_default().end = Some(why);
+        self.host.insert(self.slot_of(&name), hosted);
+        self.report(&name, now);
     }
 
     /// The process that another node brought here runs from now on.
-    fn run_arrival(&mut self, mut record: Record, now: Time) {
+    fn run_arrival(&mut self, mut record: Arc<Record>, now: Time) {
         let (name, attempt) = (record.name.clone(), record.token);
         self.host.arrivals.remove(&name);
-        record.state = RecordState::Running;
-        let record = Arc::new(record);
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::clone(&record), Phase::Running));
+        Arc::make_mut(&mut record).state = RecordState::Running;
+        self.host.insert(self.slot_of(&name), Hosted::new(Arc::clone(&record), Phase::Running, now));
         self.tell(Output::Granted { name: name.clone(), attempt });
         self.tell(Output::Launch { record, launch: Launch::Arrived });
-        self.news(&name, News::Running, now);
+        self.report(&name, now);
+    }
+
+    /// Whether one more process of this kind may come, beside so many that are on their way.
+    pub fn has_room_for(&self, kind: &Kind, arriving: usize) -> bool {
+        let places = self.host.places.get(kind);
+        places.is_none_or(|places| places.taken + arriving < places.most)
+            || self.settings.mutants.has(Mutant::PlacesUnbounded)
     }
 
     /// A process of another node is here, at rest.
@@ -328,7 +430,7 @@ impl Directory {
     }
 
     /// The owner wants a process of this node moved.
-    pub(super) fn on_move(&mut self, from: Incarnation, record: Record) {
+    pub(super) fn on_move(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
         if self.host.leaving || record.host != self.me {
             return;
         }
@@ -343,8 +445,8 @@ impl Directory {
             let (gate, why) = (record.gate, Hindrance::Ended);
             return self.send(from, Message::CallOff { name, token, gate, attempt, why });
         };
-        let record = Arc::new(record);
         hosted.record = Arc::clone(&record);
+        hosted.since_s = seconds(now);
         self.tell(Output::Move { record });
     }
 
@@ -390,13 +492,15 @@ impl Directory {
     }
 
     /// The life before has ended here; this one follows it.
-    fn follow(&mut self, record: Record, now: Time) {
+    fn follow(&mut self, record: Arc<Record>, now: Time) {
         let Some(last) = self.hosted_as(&record.name) else {
             return self.on_grant_of_new_name(record, now);
         };
         let previous = last.record.token;
-        if record.gate == last.record.gate {
-            return self.launch(record, Launch::InPlace { previous });
+        let is_next = record.gate == last.record.gate && last.phase == Phase::Ended;
+        // One that was brought here brings its own mailbox.
+        if is_next && self.host.arrivals.get(&record.name) != Some(&record.token) {
+            return self.launch(record, Launch::InPlace { previous }, now);
         }
         let name = record.name.clone();
         self.tell(Output::Discard { name: name.clone(), token: previous, code: ErrorCode::Stopped });
@@ -404,22 +508,22 @@ impl Directory {
         self.on_grant_of_new_name(record, now);
     }
 
-    fn launch(&mut self, record: Record, launch: Launch) {
-        let record = Arc::new(record);
-        self.host.insert(self.slot_of(&record.name), Hosted::new(Arc::clone(&record), Phase::Launching));
+    fn launch(&mut self, record: Arc<Record>, launch: Launch, now: Time) {
+        let hosted = Hosted::new(Arc::clone(&record), Phase::Launching, now);
+        self.host.insert(self.slot_of(&record.name), hosted);
         self.tell(Output::Launch { record, launch });
     }
 
     fn launch_next(&mut self, name: &Name, now: Time) {
-        let next = self.hosted_as(name).and_then(|hosted| hosted.next.take());
+        let next = self.hosted_as(name).and_then(|hosted| hosted.rare.as_mut()?.next.take());
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
             if self.host.arrivals.get(name) == Some(&record.token) {
-                return self.run_arrival(*record, now);
+                return self.run_arrival(record, now);
             }
             if record.is_fresh() {
-                self.launch(*record, Launch::Fresh);
+                self.on_grant_of_new_name(record, now);
             }
         }
     }
@@ -441,18 +545,18 @@ impl Directory {
         hosted.offered = false;
         let token = hosted.record.token;
         match hosted.phase {
-            Phase::Launching | Phase::Running => self.tell(Output::Terminate { name, token, reason }),
-            Phase::Ended => {
-                let news = hosted.unreported_or(reason);
-                self.news(&name, news, now);
+            Phase::Launching | Phase::Running => {
+                hosted.told = true;
+                self.tell(Output::Terminate { name, token, reason });
             }
+            Phase::Ended | Phase::Absent => self.report(&name, now),
         }
     }
 
     pub(super) fn on_discard(&mut self, name: Name, token: Token, code: ErrorCode) {
         let Some(hosted) = self.hosted_life(&name, token) else { return };
         let registered = hosted.record.state == RecordState::Registered;
-        if hosted.phase == Phase::Ended || registered {
+        if !hosted.phase.is_alive() || registered {
             self.host.remove(self.slot_of(&name), &name);
             self.tell(Output::Discard { name, token, code });
         }
@@ -470,7 +574,7 @@ impl Directory {
             hosted.offered = false;
             self.tell(Output::Kept { name: name.clone() });
         }
-        if self.host.orphans.get(name).is_some_and(|record| record.token <= token) {
+        if self.host.orphans.get(name).is_some_and(|(record, _)| record.token <= token) {
             self.host.orphans.remove(name);
         }
     }
@@ -480,32 +584,30 @@ impl Directory {
         if new_line {
             let me = self.me;
             for hosted in self.host.all_mut() {
-                hosted.offered = hosted.phase != Phase::Ended;
+                hosted.offered = hosted.phase.is_alive();
                 if hosted.offered {
                     Arc::make_mut(&mut hosted.record).host = me;
                 }
             }
-            self.offer_ended_as_orphans();
+            self.offer_ended_as_orphans(now);
         }
         for hosted in self.host.all_mut() {
-            if hosted.phase == Phase::Ended && hosted.unreported.is_none() {
-                hosted.unreported = Some(Box::new(News::Exited(ExitReason::Killed)));
-            }
+            hosted.unreported |= !hosted.phase.is_alive();
         }
         self.host.report_at = Some(now);
         self.report_again(now);
     }
 
     /// What has ended here runs nowhere: its record is offered, to be started again; its mailbox ends.
-    fn offer_ended_as_orphans(&mut self) {
+    fn offer_ended_as_orphans(&mut self, now: Time) {
         let ended: Vec<Name> =
-            self.host.all().filter(|(_, h)| h.phase == Phase::Ended).map(|(n, _)| n.clone()).collect();
+            self.host.all().filter(|(_, h)| !h.phase.is_alive()).map(|(n, _)| n.clone()).collect();
         for name in ended {
             let slot = self.slot_of(&name);
-            let Some(Hosted { record, .. }) = self.host.remove(slot, &name) else { continue };
-            let token = record.token;
-            if !matches!(record.state, RecordState::Starting | RecordState::Registered) {
-                self.host.keep_orphan(slot, Arc::unwrap_or_clone(record));
+            let Some(hosted) = self.host.remove(slot, &name) else { continue };
+            let token = hosted.record.token;
+            if !matches!(hosted.record.state, RecordState::Starting | RecordState::Registered) {
+                self.host.keep_orphan(slot, hosted.record_now(now), now);
             }
             self.tell(Output::Discard { name, token, code: ErrorCode::Stopped });
         }
@@ -517,7 +619,7 @@ impl Directory {
         for slot in slots.iter().collect::<BTreeSet<_>>() {
             for hosted in self.host.slots.get(slot).into_iter().flat_map(ByName::values) {
                 // What is offered is judged as an offer.
-                let judged = hosted.phase != Phase::Ended && !hosted.offered;
+                let judged = hosted.phase.is_alive() && !hosted.offered;
                 lives.push((hosted.record.name.clone(), hosted.record.token, judged));
             }
             told.push(*slot);
@@ -533,7 +635,7 @@ impl Directory {
 
     pub(super) fn on_ask_offer(&mut self, name: &Name, token: Token, now: Time) {
         if let Some(hosted) = self.hosted_life(name, token) {
-            hosted.offered = hosted.phase != Phase::Ended;
+            hosted.offered = hosted.phase.is_alive();
             self.host.report_at = Some(now);
             self.report_again(now);
         }
@@ -550,16 +652,15 @@ impl Directory {
         for (name, hosted) in self.host.all() {
             let token = hosted.record.token;
             if hosted.offered {
-                let running = true;
-                messages
-                    .push((name.clone(), Message::Offer { record: Record::clone(&hosted.record), running }));
-            } else if let Some(news) = &hosted.unreported {
-                let (name, news) = (name.clone(), News::clone(news));
-                messages.push((name.clone(), Message::Report { name, token, news }));
+                let record = Arc::new(hosted.record_now(now));
+                messages.push((name.clone(), Message::Offer { record, running: true }));
+            } else if let Some(news) = hosted.news().filter(|_| hosted.unreported) {
+                messages.push((name.clone(), Message::Report { name: name.clone(), token, news }));
             }
         }
-        for (name, record) in &self.host.orphans {
-            messages.push((name.clone(), Message::Offer { record: record.clone(), running: false }));
+        for (name, (record, at)) in &self.host.orphans {
+            let record = Arc::new(record.aged(millis(now.since(*at))));
+            messages.push((name.clone(), Message::Offer { record, running: false }));
         }
         self.host.report_at = (!messages.is_empty()).then_some(now + REPEAT);
         for (name, message) in messages {

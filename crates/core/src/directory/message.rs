@@ -1,10 +1,13 @@
 //! What nodes say to each other about slots and names. The table of all messages stands in `wire::control`.
 
+use std::sync::Arc;
+
 use minicbor::{Decode, Encode};
 
 use super::copy::Mark;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
+use crate::base::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::base::{Decision, ErrorCode, ExitReason, Hindrance, Name, RequestId, SlotId, Token};
 use crate::view::ViewId;
 
@@ -13,10 +16,17 @@ use crate::view::ViewId;
 pub enum Change {
     /// The name's record is now this.
     #[n(0)]
-    Put(#[n(0)] Record),
+    Put(
+        #[n(0)]
+        #[cbor(with = "crate::base::shared")]
+        Arc<Record>,
+    ),
     /// The name is free; its last life was this.
     #[n(1)]
     Remove(#[n(0)] Name, #[n(1)] Tombstone),
+    /// `init` of this life, which the record has as starting or restarting, returned Ok: now it runs.
+    #[n(2)]
+    Runs(#[n(0)] Name, #[n(1)] Token),
 }
 
 impl Change {
@@ -24,7 +34,7 @@ impl Change {
     pub fn name(&self) -> &Name {
         match self {
             Change::Put(record) => &record.name,
-            Change::Remove(name, _) => name,
+            Change::Remove(name, _) | Change::Runs(name, _) => name,
         }
     }
 }
@@ -48,7 +58,7 @@ impl SlotWrite {
     pub(super) fn bytes(&self) -> usize {
         match &self.change {
             Change::Put(record) => record.size(),
-            Change::Remove(name, _) => name.as_str().len() + 64,
+            Change::Remove(name, _) | Change::Runs(name, _) => name.as_str().len() + 64,
         }
     }
 }
@@ -120,9 +130,16 @@ pub enum News {
     /// It ended.
     #[n(2)]
     Exited(#[n(0)] ExitReason),
-    /// The host was told to end it, and has no such life.
+    /// The host was told to end it, or to let another follow it, and has no such life.
     #[n(3)]
     Gone(#[n(0)] ExitReason),
+    /// It was told to end, and has; with whatever last words. No failure of its own, which [`News::InitFailed`] and
+    /// [`News::Exited`] are: a reason alone does not tell, since processes choose theirs.
+    #[n(4)]
+    Ended(#[n(0)] ExitReason),
+    /// It never began: the host has as many processes of its kind as it may.
+    #[n(5)]
+    Full,
 }
 
 /// One message of the directory. Commands for a slot are valid only in the view of their envelope.
@@ -202,7 +219,11 @@ pub enum Message {
     },
     /// Run this life.
     #[n(14)]
-    Grant(#[n(0)] Record),
+    Grant(
+        #[n(0)]
+        #[cbor(with = "crate::base::shared")]
+        Arc<Record>,
+    ),
     /// End this life.
     #[n(15)]
     End {
@@ -270,7 +291,8 @@ pub enum Message {
     Offer {
         /// The record.
         #[n(0)]
-        record: Record,
+        #[cbor(with = "crate::base::shared")]
+        record: Arc<Record>,
         /// Whether the sender runs its instance.
         #[n(1)]
         running: bool,
@@ -339,7 +361,7 @@ pub enum Message {
     Digests(#[n(0)] Vec<Digest>),
     /// Move this life, as its record says.
     #[n(29)]
-    Move(#[n(0)] Record),
+    Move(#[cbor(n(0), with = "crate::base::shared")] Arc<Record>),
     /// Everything is at the target of this attempt: commit it.
     #[n(30)]
     Commit {
@@ -421,4 +443,52 @@ pub enum Message {
         #[n(1)]
         attempt: Token,
     },
+}
+
+/// About how many bytes a message of which no part has a length of its own takes on the wire, beside names and texts.
+const FIXED_BYTES: usize = 128;
+
+impl Message {
+    /// About how many bytes it takes on the wire, and no fewer than that by far; none if it is to go alone: it may be
+    /// large, and there are few of its sort.
+    pub(crate) fn bytes_in_turn(&self) -> Option<usize> {
+        let with = |name: &Name| name.as_str().len() + FIXED_BYTES;
+        Some(match self {
+            Message::Write(writes) => writes.iter().map(SlotWrite::bytes).sum(),
+            Message::Written(acks) => acks.len() * FIXED_BYTES / 8,
+            Message::Request { name, ask, .. } => with(name) + ask.bytes() + 2 * NAME_BYTES_MAX,
+            Message::Answer { name, .. } | Message::Report { name, .. } | Message::End { name, .. } => {
+                with(name) + TEXT_BYTES_MAX
+            }
+            Message::Discard { name, .. }
+            | Message::Retoken { name, .. }
+            | Message::Reported { name, .. }
+            | Message::Offered { name, .. }
+            | Message::AskOffer { name, .. }
+            | Message::Commit { name, .. }
+            | Message::CallOff { name, .. }
+            | Message::Decided { name, .. }
+            | Message::AskHolds { name, .. }
+            | Message::Holds { name, .. }
+            | Message::Dismiss { name, .. } => with(name),
+            Message::Grant(record) | Message::Move(record) | Message::Offer { record, .. } => {
+                record.size() + NAME_BYTES_MAX
+            }
+            Message::Forget(requests) => requests.iter().map(|(name, _)| with(name)).sum(),
+            Message::Gather(_)
+            | Message::Gathered(_)
+            | Message::Load(_)
+            | Message::Fill(_)
+            | Message::Open(_)
+            | Message::Opened(_)
+            | Message::Unlike(_)
+            | Message::Settled(_)
+            | Message::AskHosted(_)
+            | Message::Hosted { .. }
+            | Message::ListAsk { .. }
+            | Message::ListAnswer { .. }
+            | Message::Hosting { .. }
+            | Message::Digests(_) => return None,
+        })
+    }
 }

@@ -10,6 +10,7 @@
 //! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
 
 mod asks;
+mod batch;
 mod by_name;
 mod by_slot;
 mod copy;
@@ -25,6 +26,7 @@ mod repair;
 mod reports;
 mod request;
 mod restart;
+mod room;
 mod slots;
 mod suspects;
 #[cfg(test)]
@@ -48,12 +50,13 @@ use std::time::Duration;
 
 use crate::base::limits::{Limits, MEMBERS_MAX};
 use crate::base::{
-    Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Mutant, Mutants, Name, RequestId, Rng, SlotId,
-    Time, Token,
+    Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Mutants, Name, RequestId, Rng,
+    SlotId, Time, Token,
 };
 use crate::placement::{Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
+use batch::Batch;
 use by_slot::BySlot;
 use copy::Copy;
 use early::EarlyMessages;
@@ -61,7 +64,9 @@ use host::Host;
 use listing::Listings;
 use moves::Moves;
 use names::Answered;
-use slots::{Batch, Owned};
+use room::FullHosts;
+use slots::Owned;
+use waiters::Waiting;
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
@@ -81,6 +86,8 @@ pub struct Settings {
     pub rebalance: Rebalance,
     /// How large its tables may become.
     pub limits: Limits,
+    /// How many processes of these kinds this node hosts at most; of others as many as are placed on it.
+    pub capacity: BTreeMap<Kind, usize>,
     /// The planted bug, if any.
     pub mutants: Mutants,
 }
@@ -156,6 +163,10 @@ impl Line {
     fn view(&self) -> &Arc<View> {
         self.chain.current()
     }
+
+    fn owner_of(&self, slot: SlotId) -> Option<Incarnation> {
+        self.table.get(usize::from(slot.0))?.owner()
+    }
 }
 
 /// The directory part of one node.
@@ -166,6 +177,8 @@ pub struct Directory {
     line: Option<Line>,
     copies: BySlot<Copy>,
     owned: BySlot<Owned>,
+    /// What waits in all of them.
+    waiting: Waiting,
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
     retry_at: Option<Time>,
@@ -182,6 +195,8 @@ pub struct Directory {
     /// Names of owned slots that are being tried on a node, and until when.
     trials: BTreeMap<Name, Time>,
     moves: Moves,
+    /// Hosts that had no room, as this owner was told.
+    full: FullHosts,
     /// Since when this node has known each member as one.
     members_since: BTreeMap<Incarnation, Time>,
     /// Members that said goodbye; as many as a view can hold.
@@ -200,7 +215,8 @@ pub struct Directory {
 
 impl Directory {
     /// The directory of a node that has just started.
-    pub fn new(me: Incarnation, settings: Settings, rng: Rng) -> Self {
+    pub fn new(me: Incarnation, mut settings: Settings, rng: Rng) -> Self {
+        let capacity = std::mem::take(&mut settings.capacity);
         Self {
             me,
             asks: Asks::new(settings.mutants),
@@ -209,6 +225,7 @@ impl Directory {
             line: None,
             copies: BySlot::default(),
             owned: BySlot::default(),
+            waiting: Waiting::default(),
             unsettled: BTreeSet::new(),
             retry_at: None,
             repair_at: None,
@@ -218,9 +235,10 @@ impl Directory {
             back_offs: BTreeSet::new(),
             trials: BTreeMap::new(),
             moves: Moves::default(),
+            full: FullHosts::default(),
             members_since: BTreeMap::new(),
             leavers: BTreeSet::new(),
-            host: Host::default(),
+            host: Host::new(capacity),
             listings: Listings::default(),
             answered: Answered::default(),
             batch: Batch::default(),
@@ -243,6 +261,7 @@ impl Directory {
         self.line = None;
         self.copies.clear();
         self.owned.clear();
+        self.waiting = Waiting::default();
         self.unsettled.clear();
         self.driving.clear();
         self.census.clear();
@@ -251,6 +270,7 @@ impl Directory {
         self.back_offs.clear();
         self.trials.clear();
         self.moves.clear();
+        self.full.clear();
         self.members_since.clear();
         self.early.clear();
         self.unlinked.clear();
@@ -269,6 +289,7 @@ impl Directory {
         let view = Arc::clone(chain.current());
         let mut table = Replicas::table(&view, self.settings.slots, self.settings.replicas);
         self.unlinked.retain(|member| view.contains(*member));
+        self.full.follow_view(&view);
         self.members_since.retain(|member, _| view.contains(*member));
         for member in view.incarnations() {
             self.members_since.entry(member).or_insert(now);
@@ -309,6 +330,14 @@ impl Directory {
     /// A message of a member, sent in this view.
     pub fn handle_message(&mut self, from: Incarnation, view: Option<ViewId>, message: Message, now: Time) {
         self.sort_in(from, view, message, now);
+        self.finish(now);
+    }
+
+    /// As [`Directory::handle_message`], of several that came together: each is judged and handled by itself.
+    pub fn handle_turn(&mut self, from: Incarnation, view: Option<ViewId>, turn: Vec<Message>, now: Time) {
+        for message in turn {
+            self.sort_in(from, view, message, now);
+        }
         self.finish(now);
     }
 
@@ -379,8 +408,7 @@ impl Directory {
     }
 
     fn owner_of(&self, name: &Name) -> Option<Incarnation> {
-        let line = self.line.as_ref()?;
-        line.table.get(usize::from(self.slot_of(name).0))?.owner()
+        self.line.as_ref()?.owner_of(self.slot_of(name))
     }
 
     fn send(&mut self, to: Incarnation, message: Message) {
@@ -445,7 +473,7 @@ impl Directory {
             Message::Write(writes) => self.on_write(from, writes, now),
             Message::Digests(digests) => self.on_digests(from, &digests),
             Message::Written(acks) => self.on_written(from, &acks, now),
-            Message::AskHosted(slots) => self.on_ask_hosted(from, slots),
+            Message::AskHosted(slots) => self.on_ask_hosted(from, slots, now),
             Message::Hosted { slots, records, last } => self.on_hosted(from, &slots, records, last, now),
             Message::Request { request, name, ask } => self.on_request(request, name, ask, now),
             Message::Forget(requests) => self.on_forget(&requests),
@@ -456,11 +484,13 @@ impl Directory {
             Message::Retoken { name, old, new } => self.on_retoken(name, old, new),
             Message::Report { name, token, news } => self.on_report(from, name, token, news, now),
             Message::Reported { name, token } => self.on_reported(from, &name, token),
-            Message::Offer { record, running } => self.on_offer(from, record, running, now),
+            Message::Offer { record, running } => {
+                self.on_offer(from, Arc::unwrap_or_clone(record), running, now);
+            }
             Message::Hosting { slots, lives } => self.on_hosting(from, &slots, lives, now),
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),
-            Message::Move(record) => self.on_move(from, record),
+            Message::Move(record) => self.on_move(from, record, now),
             Message::Commit { name, gate, attempt, .. } => self.on_commit(from, name, gate, attempt, now),
             Message::CallOff { name, gate, attempt, why, .. } => {
                 self.on_call_off(from, name, gate, attempt, why, now);

@@ -107,7 +107,7 @@ impl Directory {
         while self.moves.open.len() < MOVES_OWNED_MAX {
             let Some(name) = self.moves.queue.pop_front() else { return };
             let slot = self.slot_of(&name);
-            let Some(record) = self.record(&name).filter(|_| self.serves(slot)).cloned() else { continue };
+            let Some(record) = self.record_now(&name, now).filter(|_| self.serves(slot)) else { continue };
             if let Some(target) = self.belongs_elsewhere(slot, &record)
                 && !self.is_unwritten(slot, &name)
             {
@@ -128,16 +128,15 @@ impl Directory {
         if !may_move(record) {
             return None;
         }
-        let target = self.place(slot, &record.kind, &record.placement, Some(record.host))?;
+        let target = self.belongs_to(slot, record)?;
         (target != record.host).then_some(target)
     }
 
     fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
         let attempt = self.next_token(slot, record.token);
-        record = record.aged(self.since_written(slot, &record.name, now));
         record.moving = Some(Box::new(Moving { target, attempt }));
-        let after = vec![After::Move(Box::new(record.clone()))];
-        self.write(slot, Change::Put(record), after, now);
+        let after = vec![After::Move(record.clone().into())];
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// The source has brought everything to the target.
@@ -154,8 +153,8 @@ impl Directory {
             // It asks again.
             return;
         }
-        let open = |record: &&Record| record.is_moving_as(attempt) && record.host == from;
-        match self.record(&name).filter(open).cloned() {
+        let open = |record: &Record| record.is_moving_as(attempt) && record.host == from;
+        match self.record_now(&name, now).filter(open) {
             Some(record) => self.commit(slot, record, now),
             None => self.tell_decided(from, name, gate, attempt),
         }
@@ -175,8 +174,8 @@ impl Directory {
         if !self.serves(slot) || self.is_unwritten(slot, &name) {
             return;
         }
-        let open = |record: &&Record| record.is_moving_as(attempt) && record.host == from;
-        match self.record(&name).filter(open).cloned() {
+        let open = |record: &Record| record.is_moving_as(attempt) && record.host == from;
+        match self.record_now(&name, now).filter(open) {
             Some(record) => self.abort(slot, record, why, now),
             None => self.tell_decided(from, name, gate, attempt),
         }
@@ -188,7 +187,7 @@ impl Directory {
         if !self.serves(slot) || self.is_unwritten(slot, &name) {
             return;
         }
-        let record = self.record(&name).cloned();
+        let record = self.record_now(&name, now);
         let is_target = |moving: &Moving| moving.attempt == attempt && moving.target == from;
         match record {
             Some(record) if record.moving.as_deref().is_some_and(is_target) => {
@@ -224,18 +223,17 @@ impl Directory {
         }
         let source = record.host;
         let name = record.name.clone();
-        record = record.aged(self.since_written(slot, &name, now));
         record.host = target;
         record.token = attempt;
         record.state = RecordState::Restarting;
         self.moves.tries.remove(&name);
         self.event(DirectoryEvent::Moved { name: name.clone(), from: source, to: target });
-        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        let mut after = vec![After::Grant(record.clone().into())];
         if self.is_member(source) {
             after.push(After::Decided(source, name.clone(), attempt, Decision::Committed));
         }
         after.push(After::Wake(name));
-        self.write(slot, Change::Put(record), after, now);
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// Nothing comes of the open attempt.
@@ -246,7 +244,6 @@ impl Directory {
         if self.settings.mutants.has(Mutant::CommitAfterAbort) {
             record.moving = Some(Box::new(Moving { target, attempt }));
         }
-        record = record.aged(self.since_written(slot, &name, now));
         self.event(DirectoryEvent::MoveCalledOff { name: name.clone(), why });
         for (request, _) in self.take_movers(slot, &name) {
             self.answer(request, name.clone(), Answer::Hindered(why));
@@ -262,7 +259,7 @@ impl Directory {
             after.push(After::Dismiss(target, name.clone(), attempt));
         }
         after.push(After::Wake(name));
-        self.write(slot, Change::Put(record), after, now);
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// Somebody wants a process moved.
@@ -274,7 +271,7 @@ impl Directory {
         to: NodeName,
         now: Time,
     ) {
-        let Some(record) = self.record(&name).cloned() else {
+        let Some(record) = self.record_now(&name, now) else {
             return self.answer(request, name, Answer::NotFound);
         };
         let target =
@@ -295,7 +292,7 @@ impl Directory {
             RecordState::Running if record.moving.is_some() => {}
             RecordState::Running if record.host == target => return self.answer(request, name, Answer::Done),
             RecordState::Running if may_move(&record) => {
-                if !self.has_room_to_wait(slot, &name) {
+                if !self.has_room_to_wait(slot, &name, &Ask::Move { to: to.clone() }) {
                     return self.answer(request, name, Answer::Overloaded);
                 }
                 self.begin_move(slot, record, target, now);

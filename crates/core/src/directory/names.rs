@@ -13,10 +13,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, StartOutcome, gate_of};
+use super::record::{Placement, Record, RecordState, RestartPolicy, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
@@ -26,8 +25,6 @@ use crate::base::limits::ANSWERS_MAX;
 use crate::base::{
     ErrorCode, ExitReason, Few, Hindrance, Incarnation, Mutant, Name, RequestId, SlotId, Time,
 };
-use crate::placement::place_by_hash;
-use crate::view::MemberInfo;
 
 /// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
 /// answer was given gets the same one, and is not carried out again.
@@ -35,6 +32,9 @@ use crate::view::MemberInfo;
 pub(super) struct Answered {
     answers: BTreeMap<RequestId, Answer>,
     order: VecDeque<RequestId>,
+    /// The highest number that was answered, of everybody who has an answer here: most requests are above it, and are
+    /// not looked for.
+    highest: BTreeMap<Incarnation, u64>,
 }
 
 impl Answered {
@@ -42,26 +42,39 @@ impl Answered {
         self.order.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn callers(&self) -> usize {
+        self.highest.len()
+    }
+
     pub(super) fn of(&self, request: RequestId) -> Option<&Answer> {
-        self.answers.get(&request)
+        let highest = self.highest.get(&request.caller)?;
+        if request.number <= *highest { self.answers.get(&request) } else { None }
     }
 
     pub(super) fn keep(&mut self, request: RequestId, answer: &Answer) {
-        if matches!(answer, Answer::Located(_)) || self.answers.contains_key(&request) {
+        if matches!(answer, Answer::Located(_)) || self.of(request).is_some() {
             return;
         }
         self.answers.insert(request, answer.clone());
         self.order.push_back(request);
+        let highest = self.highest.entry(request.caller).or_default();
+        *highest = request.number.max(*highest);
         if self.order.len() > ANSWERS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.answers.remove(&oldest);
         }
+        if self.highest.len() > 2 * ANSWERS_MAX {
+            // Of lives that have no answer here any more.
+            let answers = &self.answers;
+            let of = |caller: Incarnation| {
+                RequestId { caller, number: 0 }..=RequestId { caller, number: u64::MAX }
+            };
+            self.highest.retain(|caller, _| answers.range(of(*caller)).next().is_some());
+        }
     }
 }
-
-/// How soon a name without a possible host is looked at again.
-const NO_HOST_RETRY: Duration = Duration::from_secs(1);
 
 impl Directory {
     pub(super) fn on_request(&mut self, request: RequestId, name: Name, ask: Ask, now: Time) {
@@ -107,6 +120,10 @@ impl Directory {
             RecordState::Restarting if own || record.is_fresh() => {
                 self.wait(slot, request, name, ask);
             }
+            // It has not run yet, and waits for a node that it can run on.
+            RecordState::BackingOff if own && (record.waits_for_host || !record.has_run) => {
+                self.wait(slot, request, name, ask);
+            }
             RecordState::Quarantined => self.answer(request, name, Answer::Quarantined),
             // The name is on its way out: whoever asks now may have it when it is free.
             RecordState::Stopping => self.wait(slot, request, name, ask),
@@ -128,7 +145,7 @@ impl Directory {
         if let Some(other) = others.into_iter().find(|member| *member != record.host) {
             record.host = other;
             record.gate = gate_of(record.token, other);
-            self.send(other, Message::Grant(record));
+            self.send(other, Message::Grant(record.into()));
         }
     }
 
@@ -138,6 +155,16 @@ impl Directory {
     }
 
     fn start(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask, now: Time) {
+        let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
+        if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
+            // It was started by this very request, and has ended since.
+            let answer = tombstone.outcome.answer(self.copies_demanded());
+            return self.answer(request, name, answer);
+        }
+        if !self.has_room_to_wait(slot, &name, &ask) {
+            return self.answer(request, name, Answer::Overloaded);
+        }
+        let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
         let (kind, args, policy, placement, registered) = match ask {
             Ask::Start { kind, args, policy, placement } => (kind, args, policy, placement, false),
             Ask::Register { kind } => {
@@ -145,23 +172,10 @@ impl Directory {
             }
             Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release | Ask::Move { .. } => return,
         };
-        let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
-        if let Some(tombstone) = tombstone.filter(|tombstone| tombstone.started_by == request) {
-            // It was started by this very request, and has ended since.
-            let answer = match tombstone.outcome.clone() {
-                StartOutcome::Ran(located) => Answer::Started { located, copies: self.copies_demanded() },
-                StartOutcome::Failed(reason) => Answer::InitFailed(reason),
-            };
-            return self.answer(request, name, answer);
-        }
-        if !self.has_room_to_wait(slot, &name) {
-            return self.answer(request, name, Answer::Overloaded);
-        }
-        let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
         let host = if registered {
             Some(request.caller)
         } else {
-            self.place(slot, &kind, &placement, Some(request.caller))
+            self.place_start(slot, &kind, &placement, request.caller, now)
         };
         let Some(host) = host.filter(|host| self.is_member(*host)) else {
             return self.answer(request, name, Answer::NoHost(kind));
@@ -169,60 +183,24 @@ impl Directory {
         let last = self.copies.get(&slot).map(|copy| copy.last_token(&name)).unwrap_or_default();
         let token = self.next_token(slot, last);
         let state = if registered { RecordState::Registered } else { RecordState::Starting };
-        let record = Record {
-            name: name.clone(),
-            kind,
+        let record = Arc::new(Record {
             args,
             policy,
             placement,
-            host,
-            token,
-            gate: gate_of(token, host),
-            request,
             state,
-            restart_ages_ms: Few::default(),
-            back_off_ms: 0,
             stopped_before: stopped_before.into(),
-            stopping_by: Few::default(),
             has_run: registered,
-            age_ms: 0,
-            node_deaths_ms: Few::default(),
-            suspicion: Suspicion::None,
-            moving: None,
-        };
+            ..Record::first(name.clone(), kind, host, token, request)
+        });
         let after = if registered {
             let answer = Answer::Started { located: record.located(), copies: self.copies_demanded() };
             vec![After::Answer(request, name, answer)]
         } else {
             // The answer comes when the host has reported: until then the caller waits like all others.
             self.wait(slot, request, name, start_ask(&record));
-            vec![After::Grant(Box::new(record.clone()))]
+            vec![After::Grant(Arc::clone(&record))]
         };
         self.write(slot, Change::Put(record), after, now);
-    }
-
-    /// The member that a process is placed on: none when nobody, or not the one it is pinned to, can host it.
-    pub(super) fn place(
-        &self,
-        slot: SlotId,
-        kind: &Name,
-        placement: &Placement,
-        asker: Option<Incarnation>,
-    ) -> Option<Incarnation> {
-        let view = self.view()?;
-        let hosting = |member: &&MemberInfo| member.hosts(kind);
-        let named = match placement {
-            Placement::Hash => None,
-            Placement::Local => asker.and_then(|asker| view.member(asker)).filter(hosting),
-            Placement::Pinned(node) => {
-                let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
-                return pinned.map(|member| member.incarnation);
-            }
-        };
-        match named {
-            Some(member) => Some(member.incarnation),
-            None => place_by_hash(slot, kind, view),
-        }
     }
 
     fn on_locate(&mut self, slot: SlotId, request: RequestId, name: Name) {
@@ -231,7 +209,7 @@ impl Directory {
             RecordState::Running
             | RecordState::Registered
             | RecordState::Stopping
-            | RecordState::BackingOff => self.is_member(record.host),
+            | RecordState::BackingOff => self.is_member(record.host) && !record.waits_for_host,
             RecordState::Restarting => !record.is_fresh() && self.is_member(record.host),
             RecordState::Starting => false,
             RecordState::Quarantined => return self.answer(request, name, Answer::Quarantined),
@@ -245,7 +223,7 @@ impl Directory {
     }
 
     fn on_stop(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
-        let Some(record) = self.record(&name) else {
+        let Some(mut record) = self.record_now(&name, now) else {
             let tombstone = self.copies.get(&slot).and_then(|copy| copy.tombstone(&name));
             let own = tombstone.is_some_and(|tombstone| tombstone.stopped_by.contains(&request));
             return self.answer(request, name, if own { Answer::Done } else { Answer::NotFound });
@@ -253,8 +231,7 @@ impl Directory {
         if record.stopped_before.contains(&request) {
             return self.answer(request, name, Answer::Done);
         }
-        let mut record = record.clone();
-        if !self.has_room_to_wait(slot, &name) {
+        if !self.has_room_to_wait(slot, &name, &Ask::Stop) {
             return self.refuse_to_wait(slot, request, name);
         }
         let (host, token) = (record.host, record.token);
@@ -275,9 +252,9 @@ impl Directory {
         if record.state != RecordState::Stopping {
             record.state = RecordState::Stopping;
             let end = After::End(host, name, token, ExitReason::Shutdown);
-            self.write(slot, Change::Put(record), vec![end], now);
+            self.write(slot, Change::Put(record.into()), vec![end], now);
         } else if is_new {
-            self.write(slot, Change::Put(record), Vec::new(), now);
+            self.write(slot, Change::Put(record.into()), Vec::new(), now);
         }
     }
 
@@ -295,12 +272,13 @@ impl Directory {
     }
 
     fn on_release(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
-        let Some(record) = self.record(&name) else { return self.answer(request, name, Answer::NotFound) };
+        let Some(mut record) = self.record_now(&name, now) else {
+            return self.answer(request, name, Answer::NotFound);
+        };
         if record.state == RecordState::Quarantined {
-            let mut record = record.clone();
             record.restart_ages_ms = Few::default();
             self.clear_suspect(&mut record);
-            self.restart_fresh(slot, record, &ExitReason::Quarantined, now);
+            self.restart_fresh(slot, record, &ExitReason::Quarantined, Vec::new(), now);
         }
         self.answer(request, name, Answer::Done);
     }
@@ -316,12 +294,10 @@ impl Directory {
         };
         let open: Vec<_> = copy.entries.values().filter(|entry| !settled(&entry.record)).cloned().collect();
         for entry in open {
-            let record = Arc::unwrap_or_clone(entry.record);
+            let record = entry.record_now(now);
             match record.state {
                 RecordState::BackingOff => {
-                    let waited = u32::try_from(now.since(entry.at).as_millis()).unwrap_or(u32::MAX);
-                    let left = record.back_off_ms.saturating_sub(waited);
-                    let due = now + std::time::Duration::from_millis(u64::from(left));
+                    let due = now + std::time::Duration::from_millis(u64::from(record.back_off_ms));
                     self.back_offs.insert((due, record.name));
                 }
                 RecordState::Quarantined => {}
@@ -344,7 +320,7 @@ impl Directory {
         match record.state {
             RecordState::Running if record.moving.is_some() => self.drive_move(record),
             RecordState::Starting | RecordState::Restarting => {
-                self.send(record.host, Message::Grant(record));
+                self.send(record.host, Message::Grant(record.into()));
             }
             RecordState::Stopping => {
                 let reason = ExitReason::Shutdown;
@@ -360,7 +336,7 @@ impl Directory {
     fn drive_move(&mut self, record: Record) {
         let Some(moving) = record.moving.as_deref().cloned() else { return };
         if self.is_member(record.host) {
-            return self.send(record.host, Message::Move(record));
+            return self.send(record.host, Message::Move(record.into()));
         }
         // Its source is gone: perhaps all of it had left by then.
         let (name, attempt) = (record.name, moving.attempt);
@@ -387,27 +363,30 @@ impl Directory {
     }
 
     pub(super) fn restart_elsewhere(&mut self, slot: SlotId, record: Record, now: Time) {
-        self.restart_fresh(slot, record, &ExitReason::NodeLost, now);
+        self.restart_fresh(slot, record, &ExitReason::NodeLost, Vec::new(), now);
     }
 
     /// A new life with a new gate, placed anew: nothing of the last one is left.
-    pub(super) fn restart_fresh(&mut self, slot: SlotId, record: Record, reason: &ExitReason, now: Time) {
-        let asker = self.is_member(record.host).then_some(record.host);
-        let Some(host) = self.place(slot, &record.kind, &record.placement, asker) else {
-            if record.state == RecordState::BackingOff {
-                // Still nobody: that needs no write.
-                self.back_offs.insert((now + NO_HOST_RETRY, record.name));
-                return;
-            }
-            let retry_ms = u32::try_from(NO_HOST_RETRY.as_millis()).unwrap_or(u32::MAX);
-            return self.back_off(slot, record, retry_ms, Vec::new(), now);
-        };
-        self.restart_at(slot, record, host, reason, now);
+    pub(super) fn restart_fresh(
+        &mut self,
+        slot: SlotId,
+        record: Record,
+        reason: &ExitReason,
+        after: Vec<After>,
+        now: Time,
+    ) {
+        // Where it was asked for, if that node lives, or where it was.
+        let asker = if record.waits_for_host { record.request.caller } else { record.host };
+        let asker = Some(asker).filter(|asker| self.is_member(*asker));
+        match self.place_again(&record, asker, now) {
+            Some(host) => self.restart_at(slot, record, host, reason, after, now),
+            None => self.wait_for_host(slot, record, after, now),
+        }
     }
 
-    /// As [`Self::restart_fresh`], of a suspect whose host was chosen.
+    /// As [`Self::restart_fresh`], where the host was chosen.
     pub(super) fn restart_on(&mut self, slot: SlotId, record: Record, host: Incarnation, now: Time) {
-        self.restart_at(slot, record, host, &ExitReason::NodeLost, now);
+        self.restart_at(slot, record, host, &ExitReason::NodeLost, Vec::new(), now);
     }
 
     fn restart_at(
@@ -416,9 +395,14 @@ impl Directory {
         mut record: Record,
         host: Incarnation,
         reason: &ExitReason,
+        mut after: Vec<After>,
         now: Time,
     ) {
+        let (last, last_token) = (record.host, record.token);
+        let goes_on = record.state == RecordState::Restarting && self.is_member(last);
+        let told = record.waits_for_host || goes_on;
         record.host = host;
+        record.waits_for_host = false;
         record.age_ms = 0;
         record.token = if self.settings.mutants.has(Mutant::TokenNotRaised) {
             record.token
@@ -429,14 +413,22 @@ impl Directory {
         record.moving = None;
         record.state = RecordState::Restarting;
         record.back_off_ms = 0;
-        let (name, token) = (record.name.clone(), record.token);
-        self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
-        let mut after = vec![After::Grant(Box::new(record.clone()))];
+        if !told {
+            let (name, token) = (record.name.clone(), record.token);
+            self.event(DirectoryEvent::Restarted { name, token, reason: reason.clone() });
+        }
+        let record = Arc::new(record);
+        if last != host && self.is_member(last) {
+            // It has nothing to follow there.
+            after.push(After::Discard(last, record.name.clone(), last_token, ErrorCode::Stopped));
+        }
+        after.push(After::Grant(Arc::clone(&record)));
         if self.settings.mutants.has(Mutant::RestartOnTwoNodes) {
             let other = self.view().and_then(|view| view.incarnations().find(|member| *member != host));
             if let Some(other) = other {
                 let gate = gate_of(record.token, other);
-                after.push(After::Grant(Box::new(Record { host: other, gate, ..record.clone() })));
+                let granted = Record { host: other, gate, ..Record::clone(&record) };
+                after.push(After::Grant(granted.into()));
             }
         }
         self.write(slot, Change::Put(record), after, now);
@@ -456,7 +448,7 @@ impl Directory {
         let name = record.name.clone();
         self.back_offs.insert((due, name.clone()));
         after.push(After::Wake(name));
-        self.write(slot, Change::Put(record), after, now);
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// Back-offs that are over: in place where the mailbox waits, elsewhere when that host is gone.
@@ -467,14 +459,14 @@ impl Directory {
             }
             self.back_offs.pop_first();
             let slot = self.slot_of(&name);
-            let Some(record) = self.record(&name).filter(|r| r.state == RecordState::BackingOff) else {
-                continue;
-            };
-            let record = record.clone();
-            if self.is_member(record.host) {
+            let waiting = |record: &Record| record.state == RecordState::BackingOff;
+            let Some(record) = self.record_now(&name, now).filter(waiting) else { continue };
+            if self.is_member(record.host) && !record.waits_for_host {
                 self.restart_in_place(slot, record, Vec::new(), now);
             } else if record.suspicion != Suspicion::None {
                 self.try_suspect(record.name, now);
+            } else if record.waits_for_host {
+                self.restart_elsewhere(slot, record, now);
             } else {
                 self.node_lost(slot, record, now);
             }
@@ -496,7 +488,8 @@ impl Directory {
         record.moving = None;
         record.age_ms = 0;
         record.back_off_ms = 0;
-        after.push(After::Grant(Box::new(record.clone())));
+        let record = Arc::new(record);
+        after.push(After::Grant(Arc::clone(&record)));
         self.write(slot, Change::Put(record), after, now);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::message::{Change, Message};
-use super::record::{Record, RecordState};
+use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::LOSERS_MAX;
@@ -20,7 +20,7 @@ impl Directory {
             // It is offered again.
             return;
         }
-        let Some(record) = self.record(&name).cloned() else {
+        let Some(record) = self.record_now(&name, now) else {
             return self.on_offer_of_free_name(slot, from, offered, running, now);
         };
         if !running {
@@ -37,7 +37,8 @@ impl Directory {
             // The next life was granted to the very node that still runs this one: this one goes on.
             return self.adopt_above(slot, from, offered, record.token, now);
         }
-        let waits_for_host = record.state == RecordState::BackingOff && !self.is_member(record.host);
+        let has_host = self.is_member(record.host) && !record.waits_for_host;
+        let waits_for_host = record.state == RecordState::BackingOff && !has_host;
         if is_same_life && (record.host == from || waits_for_host) {
             return self.adopt(slot, from, offered, now);
         }
@@ -100,24 +101,28 @@ impl Directory {
             Some(_) | None => {}
         }
         offered.moving = None;
-        // Its host may still be on its way to this line: it is waited for before anything is started.
-        let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
-        offered.state = RecordState::BackingOff;
-        offered.back_off_ms = u32::try_from(convergence.as_millis()).unwrap_or(u32::MAX);
-        self.back_offs.insert((now + convergence, name.clone()));
+        if offered.state != RecordState::Quarantined {
+            // Its host may still be on its way to this line: it is waited for before anything is started.
+            let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
+            offered.state = RecordState::BackingOff;
+            offered.waits_for_host = false;
+            offered.back_off_ms = millis(convergence);
+            self.back_offs.insert((now + convergence, name.clone()));
+        }
         let after = vec![After::Offered(from, name, token)];
-        self.write(slot, Change::Put(offered), after, now);
+        self.write(slot, Change::Put(offered.into()), after, now);
     }
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
         offered.host = host;
         offered.moving = None;
+        offered.waits_for_host = false;
         // When it began is not known here; it ran before the offer came.
         offered.age_ms = u32::MAX;
         self.clear_suspect(&mut offered);
         let (name, token) = (offered.name.clone(), offered.token);
         let after = vec![After::Offered(host, name.clone(), token), After::Wake(name)];
-        self.write(slot, Change::Put(offered), after, now);
+        self.write(slot, Change::Put(offered.into()), after, now);
     }
 
     /// The offered life goes on, under a token above every other of its name.
@@ -127,13 +132,14 @@ impl Directory {
         self.clear_suspect(&mut offered);
         offered.moving = None;
         offered.host = host;
+        offered.waits_for_host = false;
         offered.token = self.next_token(slot, old.max(other));
         let after = vec![
             After::Retoken(host, name.clone(), old, offered.token),
             After::Offered(host, name.clone(), old),
             After::Wake(name),
         ];
-        self.write(slot, Change::Put(offered), after, now);
+        self.write(slot, Change::Put(offered.into()), after, now);
     }
 
     /// Two lives of one name: the lower token stays, then the smaller incarnation.
@@ -148,11 +154,11 @@ impl Directory {
         self.end_loser(from, name.clone(), offered.token, now);
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
         if record.state == RecordState::Running && record.token < offered.token {
-            let mut winner = record.aged(self.since_written(slot, &name, now));
+            let mut winner = record.clone();
             winner.moving = None;
             winner.token = self.next_token(slot, offered.token);
             let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
-            self.write(slot, Change::Put(winner), after, now);
+            self.write(slot, Change::Put(winner.into()), after, now);
         }
     }
 
@@ -192,7 +198,7 @@ impl Directory {
             // What was written since the slot opened may be younger than what the host said.
             let entries = copy.entries.values().filter(|entry| entry.at < opened_at);
             let lost: Vec<Record> =
-                entries.map(|entry| &*entry.record).filter(|record| is_lost(record)).cloned().collect();
+                entries.filter(|entry| is_lost(&entry.record)).map(|entry| entry.record_now(now)).collect();
             for record in lost {
                 self.end_loser(from, record.name.clone(), record.token, now);
                 self.node_lost(*slot, record, now);

@@ -1,7 +1,10 @@
 //! A record: all that the cluster knows about one name.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
+use super::request::Answer;
 use super::suspects::Suspicion;
 use crate::base::hash::mix;
 use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, NodeName, RequestId, Token};
@@ -125,8 +128,8 @@ pub struct Record {
     /// What it is doing.
     #[n(9)]
     pub state: RecordState,
-    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Moves and node
-    /// deaths do not count.
+    /// Ages of its recent restarts at the time of this write, in milliseconds, youngest last. Those after ends that were
+    /// not its own doing do not count: moves, node deaths, lives that were told to end.
     #[n(10)]
     pub restart_ages_ms: Few<u32>,
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
@@ -154,8 +157,13 @@ pub struct Record {
     #[n(22)]
     #[cbor(default)]
     pub suspicion: Suspicion,
-    /// The attempt to move it that is under way; only while it runs.
+    /// Whether it waits for a node that can take it: all that host its kind are full, or nobody does. Only while it is
+    /// backing off; the host it names has nothing of it.
     #[n(23)]
+    #[cbor(default)]
+    pub waits_for_host: bool,
+    /// The attempt to move it that is under way; only while it runs.
+    #[n(24)]
     pub moving: Option<Box<Moving>>,
 }
 
@@ -197,6 +205,20 @@ pub enum StartOutcome {
     /// It never ran.
     #[n(1)]
     Failed(#[n(0)] ExitReason),
+    /// Nobody had room for it, so it never began.
+    #[n(2)]
+    AtCapacity,
+}
+
+impl StartOutcome {
+    /// What its start is answered, by an owner that keeps so many copies.
+    pub(super) fn answer(&self, copies: u8) -> Answer {
+        match self.clone() {
+            StartOutcome::Ran(located) => Answer::Started { located, copies },
+            StartOutcome::Failed(reason) => Answer::InitFailed(reason),
+            StartOutcome::AtCapacity => Answer::AtCapacity,
+        }
+    }
 }
 
 /// Where a process can be reached.
@@ -224,21 +246,55 @@ pub(super) fn gate_of(token: Token, host: Incarnation) -> Token {
     Token::from_u64(mix(token.as_u64() ^ mix(host.nonce)).max(1))
 }
 
+/// An age, or a time to wait, as a record has it.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
 impl Record {
+    /// A name that nothing has happened to yet: about to start here under this token, permanent, placed by hash,
+    /// without arguments.
+    pub fn first(name: Name, kind: Kind, host: Incarnation, token: Token, request: RequestId) -> Self {
+        Self {
+            name,
+            kind,
+            args: Bytes::default(),
+            policy: RestartPolicy::default(),
+            placement: Placement::default(),
+            host,
+            token,
+            gate: gate_of(token, host),
+            request,
+            state: RecordState::Starting,
+            restart_ages_ms: Few::default(),
+            back_off_ms: 0,
+            stopped_before: Few::default(),
+            stopping_by: Few::default(),
+            has_run: false,
+            age_ms: 0,
+            node_deaths_ms: Few::default(),
+            suspicion: Suspicion::None,
+            waits_for_host: false,
+            moving: None,
+        }
+    }
+
     /// Whether its life begins with a gate of its own, rather than with that of the life before.
     pub(super) fn is_fresh(&self) -> bool {
         self.gate == gate_of(self.token, self.host)
     }
 
+    /// `init` of its present life returned Ok.
+    pub(super) fn set_running(&mut self) {
+        self.state = RecordState::Running;
+        self.has_run = true;
+        self.age_ms = 0;
+    }
+
     /// Its ages as of now, so much after it was written.
     pub(super) fn aged(&self, since_ms: u32) -> Self {
         let mut aged = self.clone();
-        for age in
-            aged.restart_ages_ms.iter_mut().chain(aged.node_deaths_ms.iter_mut()).chain([&mut aged.age_ms])
-        {
-            *age = age.saturating_add(since_ms);
-        }
-        aged.back_off_ms = aged.back_off_ms.saturating_sub(since_ms);
+        aged.grow_older(since_ms);
         aged
     }
 
@@ -250,6 +306,15 @@ impl Record {
     /// Whether this attempt to move it is under way.
     pub(super) fn is_moving_as(&self, attempt: Token) -> bool {
         self.moving.as_ref().is_some_and(|moving| moving.attempt == attempt)
+    }
+
+    /// So much time has passed.
+    pub(super) fn grow_older(&mut self, by_ms: u32) {
+        let ages = self.restart_ages_ms.iter_mut().chain(self.node_deaths_ms.iter_mut());
+        for age in ages.chain([&mut self.age_ms]) {
+            *age = age.saturating_add(by_ms);
+        }
+        self.back_off_ms = self.back_off_ms.saturating_sub(by_ms);
     }
 
     /// About how many bytes it takes on the wire.

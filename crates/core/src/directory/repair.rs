@@ -100,40 +100,20 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::copy::{Copy, Mark};
     use super::super::message::{Change, FillFor};
-    use super::super::record::{Placement, RecordState, RestartPolicy, StartOutcome, Tombstone};
+    use super::super::record::{RecordState, StartOutcome, Tombstone};
     use super::*;
-    use crate::base::Few;
     use crate::base::{ExitReason, Name, RequestId, SlotId, Token};
 
     fn record(name: &str, token: u64) -> Record {
         let host = Incarnation { started_ms: 1, nonce: 7 };
-        Record {
-            name: Name::new(name).unwrap(),
-            kind: Name::new("counter").unwrap(),
-            args: Default::default(),
-            policy: RestartPolicy::Permanent,
-            placement: Placement::Hash,
-            host,
-            token: Token::from_u64(token),
-            gate: Token::from_u64(token),
-            request: RequestId { caller: host, number: 1 },
-            state: RecordState::Starting,
-            restart_ages_ms: Few::default(),
-            back_off_ms: 0,
-            stopped_before: Few::default(),
-            stopping_by: Few::default(),
-            has_run: false,
-            age_ms: 0,
-            node_deaths_ms: Few::default(),
-            suspicion: Default::default(),
-            moving: None,
-        }
+        let (name, kind) = (Name::new(name).unwrap(), Name::new("counter").unwrap());
+        Record::first(name, kind, host, Token::from_u64(token), RequestId { caller: host, number: 1 })
     }
 
     fn copy(rows: &[(&str, u64)]) -> Copy {
         let mut copy = Copy::default();
         for (name, token) in rows {
-            copy.apply(Change::Put(record(name, *token)), 10, Time::ZERO);
+            copy.apply(Change::Put(record(name, *token).into()), 10, Time::ZERO);
         }
         copy
     }
@@ -161,7 +141,7 @@ mod tests {
         let mut changed = record("b", 2);
         changed.state = RecordState::Running;
         let mut other_state = copy(&[("a", 1)]);
-        other_state.apply(Change::Put(changed), 10, Time::ZERO);
+        other_state.apply(Change::Put(changed.into()), 10, Time::ZERO);
         let mut lost = copy(&[("a", 1), ("b", 2)]);
         assert!(lost.lose_row(&Name::new("b").unwrap()));
         for other in [copy(&[("a", 1), ("b", 3)]), other_state, lost] {

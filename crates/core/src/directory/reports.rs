@@ -1,9 +1,9 @@
 //! What hosts report of their instances, and what the owner makes of it.
 
 use super::message::{Change, Message, News};
-use super::record::{Record, RecordState, StartOutcome, Tombstone};
+use super::record::{Record, RecordState, StartOutcome, Tombstone, millis};
 use super::request::Answer;
-use super::restart::{AfterExit, after_exit};
+use super::restart::{AfterExit, EndedBy, after_exit};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
@@ -19,23 +19,36 @@ impl Directory {
             // The host repeats it.
             return;
         }
-        let ended = matches!(news, News::Exited(_));
-        let is_meant = |record: &&Record| {
+        let ended = matches!(news, News::Exited(_) | News::Ended(_));
+        let is_meant = |record: &Record| {
             // A host runs one life of a name: if a lower one ended where this one should run, the word that it
             // had got a higher token was lost.
             let runs = matches!(record.state, RecordState::Running | RecordState::Stopping);
             record.host == from && (record.token == token || (ended && runs && token < record.token))
         };
-        let Some(record) = self.record(&name).filter(is_meant).cloned() else {
+        if news == News::Running {
+            // As most often: nothing is changed but the state, so the record is not copied.
+            return match self.shared_record(&name).filter(|record| is_meant(record)).cloned() {
+                Some(record) => self.on_running(slot, &record, from, now),
+                None => self.on_stale_report(from, name, token, &news, now),
+            };
+        }
+        let Some(record) = self.record_now(&name, now).filter(is_meant) else {
             return self.on_stale_report(from, name, token, &news, now);
         };
         match news {
-            News::Running => self.on_running(slot, record, from, now),
+            News::Running => self.on_running(slot, &record, from, now),
             News::InitFailed(reason) if record.state == RecordState::Starting => {
                 self.on_init_failed(slot, &record, reason, now);
             }
-            News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => {
-                self.on_exited(slot, record, reason, now);
+            News::InitFailed(reason) | News::Exited(reason) => {
+                self.on_exited(slot, record, reason, EndedBy::Itself, now);
+            }
+            News::Full if record.state != RecordState::Stopping => self.on_full(slot, record, now),
+            // It was to be stopped, and there was nothing to stop.
+            News::Full => self.on_exited(slot, record, ExitReason::Shutdown, EndedBy::Others, now),
+            News::Gone(reason) | News::Ended(reason) => {
+                self.on_exited(slot, record, reason, EndedBy::Others, now);
             }
         }
     }
@@ -44,7 +57,7 @@ impl Directory {
     fn on_stale_report(&mut self, from: Incarnation, name: Name, token: Token, news: &News, now: Time) {
         match news {
             News::Running => self.end_loser(from, name.clone(), token, now),
-            News::InitFailed(_) | News::Exited(_) | News::Gone(_) => {
+            News::InitFailed(_) | News::Exited(_) | News::Gone(_) | News::Ended(_) | News::Full => {
                 if self.losers.get(&(name.clone(), token)) == Some(&from) {
                     self.losers.remove(&(name.clone(), token));
                 }
@@ -58,18 +71,15 @@ impl Directory {
         self.send(from, Message::Reported { name, token });
     }
 
-    fn on_running(&mut self, slot: SlotId, mut record: Record, from: Incarnation, now: Time) {
+    fn on_running(&mut self, slot: SlotId, record: &Record, from: Incarnation, now: Time) {
         let (name, token) = (record.name.clone(), record.token);
         if !matches!(record.state, RecordState::Starting | RecordState::Restarting) {
             return self.send(from, Message::Reported { name, token });
         }
-        record.state = RecordState::Running;
-        record.has_run = true;
-        record.age_ms = 0;
         self.suspect_runs(&name, now);
-        let after = vec![After::Reported(from, name.clone(), token), After::Wake(name)];
-        self.queue_move(slot, &record);
-        self.write(slot, Change::Put(record), after, now);
+        let after = vec![After::Reported(from, name.clone(), token), After::Wake(name.clone())];
+        self.queue_move(slot, record);
+        self.write(slot, Change::Runs(name, token), after, now);
     }
 
     /// The first start of a name failed: no record is left, its caller gets the reason.
@@ -82,7 +92,7 @@ impl Directory {
         self.remove(slot, record, reason, after, now);
     }
 
-    fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, now: Time) {
+    fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, by: EndedBy, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         if record.moving.take().is_some() {
             self.move_failed(slot, &name);
@@ -105,16 +115,11 @@ impl Directory {
             // Its node lives though the process ended: whatever it does, it does not kill nodes.
             self.clear_suspect(&mut record);
         }
-        if matches!(reason, ExitReason::NodeLost | ExitReason::ConflictLost) {
-            // The host has nothing left of the life that it was to follow; or the life was ended for another one's
-            // sake that is none any more. Neither is a failure of the process.
-            return self.node_lost(slot, record, now);
-        }
-        let ages = self.recent_restarts(slot, &record, now);
         let intensity = self.settings.restart;
-        let decision = after_exit(record.policy, &reason, ages.len(), &intensity, &mut self.rng);
-        record.restart_ages_ms = ages.into();
-        match decision {
+        let window = millis(intensity.window);
+        record.restart_ages_ms.retain(|age| *age <= window);
+        let recent = record.restart_ages_ms.len();
+        match after_exit(record.policy, &reason, by, recent, &intensity, &mut self.rng) {
             AfterExit::Remove => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);
                 self.remove(slot, &record, reason, vec![reported, discard], now);
@@ -124,21 +129,20 @@ impl Directory {
                 self.event(DirectoryEvent::Quarantined(name.clone()));
                 let discard = After::Discard(host, name.clone(), token, ErrorCode::Quarantined);
                 let after = vec![reported, discard, After::Wake(name)];
-                self.write(slot, Change::Put(record), after, now);
+                self.write(slot, Change::Put(record.into()), after, now);
             }
-            AfterExit::Restart(delay) => {
+            AfterExit::Anew => {
+                // What it left, if anything, is discarded before a next life comes to the same host.
+                let discard = After::Discard(host, name, token, ErrorCode::Stopped);
+                self.restart_fresh(slot, record, &reason, vec![reported, discard], now);
+            }
+            AfterExit::InPlace(delay) => {
                 record.restart_ages_ms.push(0);
-                if reason == ExitReason::Shutdown {
-                    // It was told to end, and answered its mailbox: there is nothing to take over.
-                    self.restart_fresh(slot, record, &reason, now);
-                    return self.send(host, Message::Reported { name, token });
-                }
                 self.event(DirectoryEvent::Restarted { name, token, reason });
                 if delay.is_zero() {
                     self.restart_in_place(slot, record, vec![reported], now);
                 } else {
-                    let delay_ms = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
-                    self.back_off(slot, record, delay_ms, vec![reported], now);
+                    self.back_off(slot, record, millis(delay), vec![reported], now);
                 }
             }
         }
@@ -151,6 +155,18 @@ impl Directory {
         slot: SlotId,
         record: &Record,
         reason: ExitReason,
+        after: Vec<After>,
+        now: Time,
+    ) {
+        self.remove_as(slot, record, StartOutcome::Failed(reason), after, now);
+    }
+
+    /// As [`Self::remove`], with what the start of a process that never ran came to.
+    pub(super) fn remove_as(
+        &mut self,
+        slot: SlotId,
+        record: &Record,
+        unless_ran: StartOutcome,
         mut after: Vec<After>,
         now: Time,
     ) {
@@ -161,27 +177,14 @@ impl Directory {
         let known = record.stopping_by.iter().filter(|stop| !stopped_by.contains(stop)).copied();
         stopped_by = known.chain(stopped_by.iter().copied()).take(STOPS_MAX).collect();
         let started_by = record.request;
-        let (outcome, told) = if record.has_run {
-            let located = record.located();
-            let copies = self.copies_demanded();
-            (StartOutcome::Ran(located.clone()), Answer::Started { located, copies })
-        } else {
-            (StartOutcome::Failed(reason.clone()), Answer::InitFailed(reason))
-        };
+        let outcome = if record.has_run { StartOutcome::Ran(record.located()) } else { unless_ran };
         // A starter that still waits must not start the name again when it is woken.
         if self.forget_waiter(slot, &name, started_by) || !record.has_run {
+            let told = outcome.answer(self.copies_demanded());
             after.push(After::Answer(started_by, name.clone(), told));
         }
         after.push(After::Wake(name.clone()));
         let tombstone = Tombstone { token: record.token, stopped_by, started_by, outcome };
         self.write(slot, Change::Remove(name, tombstone), after, now);
-    }
-
-    /// Ages of the restarts within the window, as of now.
-    fn recent_restarts(&self, slot: SlotId, record: &Record, now: Time) -> Vec<u32> {
-        let since = self.since_written(slot, &record.name, now);
-        let window = u32::try_from(self.settings.restart.window.as_millis()).unwrap_or(u32::MAX);
-        let ages = record.restart_ages_ms.iter().map(|age| age.saturating_add(since));
-        ages.filter(|age| *age <= window).collect()
     }
 }

@@ -115,8 +115,11 @@ pub enum Answer {
     /// Locate: there is no link with the owner, who alone knows. Never sent.
     #[n(10)]
     Unlinked,
-    /// Move: it runs on where it was.
+    /// Start: no node that may host it has room for one more of its kind; this one was not executed.
     #[n(11)]
+    AtCapacity,
+    /// Move: it runs on where it was.
+    #[n(12)]
     Hindered(#[n(0)] Hindrance),
 }
 

@@ -29,21 +29,34 @@ impl Default for RestartIntensity {
     }
 }
 
+/// Whose doing an end was. Only the host knows: a process may give any reason for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// Its own: it failed, or returned.
+    Itself,
+    /// It was told to end, or its host has nothing left of it.
+    Others,
+}
+
 /// What becomes of a name whose process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AfterExit {
     /// The name is free.
     Remove,
-    /// It starts again after this delay, zero for at once.
-    Restart(Duration),
+    /// It takes over the mailbox of the last life after this delay, zero for at once. This counts.
+    InPlace(Duration),
+    /// It starts at once with nothing of the last life, wherever its place is. This does not count: what others do to
+    /// a process brings it no nearer to quarantine.
+    Anew,
     /// It waits for `release`.
     Quarantine,
 }
 
-/// Decides by policy, reason and the restarts within the window.
+/// Decides by policy, reason and the counted restarts within the window.
 pub(super) fn after_exit(
     policy: RestartPolicy,
     reason: &ExitReason,
+    by: EndedBy,
     recent_restarts: usize,
     intensity: &RestartIntensity,
     rng: &mut Rng,
@@ -51,10 +64,11 @@ pub(super) fn after_exit(
     if !policy.restarts_after(reason) {
         return AfterExit::Remove;
     }
-    if recent_restarts >= intensity.restarts_max as usize {
-        return AfterExit::Quarantine;
+    match by {
+        EndedBy::Others => AfterExit::Anew,
+        EndedBy::Itself if recent_restarts >= intensity.restarts_max as usize => AfterExit::Quarantine,
+        EndedBy::Itself => AfterExit::InPlace(delay(recent_restarts, intensity, rng)),
     }
-    AfterExit::Restart(delay(recent_restarts, intensity, rng))
 }
 
 fn delay(recent_restarts: usize, intensity: &RestartIntensity, rng: &mut Rng) -> Duration {
@@ -69,15 +83,15 @@ fn delay(recent_restarts: usize, intensity: &RestartIntensity, rng: &mut Rng) ->
 mod tests {
     use super::*;
 
-    fn decide(policy: RestartPolicy, reason: &ExitReason, recent: usize) -> AfterExit {
-        after_exit(policy, reason, recent, &RestartIntensity::default(), &mut Rng::new(1))
+    fn decide(policy: RestartPolicy, reason: &ExitReason, by: EndedBy, recent: usize) -> AfterExit {
+        after_exit(policy, reason, by, recent, &RestartIntensity::default(), &mut Rng::new(1))
     }
 
     #[test]
     fn policy_decides_whether_an_end_is_followed_by_a_start() {
-        use AfterExit::{Remove, Restart};
+        use AfterExit::{InPlace, Remove};
         let crash = ExitReason::Panic(String::from("x"));
-        let at_once = Restart(Duration::ZERO);
+        let at_once = InPlace(Duration::ZERO);
         let table = [
             (RestartPolicy::Permanent, ExitReason::Normal, at_once),
             (RestartPolicy::Permanent, crash.clone(), at_once),
@@ -87,20 +101,41 @@ mod tests {
             (RestartPolicy::Temporary, crash, Remove),
         ];
         for (policy, reason, expected) in table {
-            assert_eq!(decide(policy, &reason, 0), expected, "{policy:?} after {reason}");
+            assert_eq!(decide(policy, &reason, EndedBy::Itself, 0), expected, "{policy:?} after {reason}");
         }
     }
 
     #[test]
+    fn an_end_that_others_made_is_never_quarantine_and_one_of_its_own_counts_whatever_reason_it_gives() {
+        use AfterExit::{Anew, InPlace, Quarantine, Remove};
+        let at_once = InPlace(Duration::ZERO);
+        for reason in [ExitReason::Killed, ExitReason::NodeLost, ExitReason::ConflictLost] {
+            for policy in [RestartPolicy::Permanent, RestartPolicy::Transient] {
+                assert_eq!(decide(policy, &reason, EndedBy::Others, 5), Anew, "{policy:?} after {reason}");
+                assert_eq!(decide(policy, &reason, EndedBy::Itself, 0), at_once, "{policy:?} after {reason}");
+                assert_eq!(
+                    decide(policy, &reason, EndedBy::Itself, 5),
+                    Quarantine,
+                    "{policy:?} after {reason}"
+                );
+            }
+            assert_eq!(decide(RestartPolicy::Temporary, &reason, EndedBy::Others, 0), Remove);
+        }
+        assert_eq!(decide(RestartPolicy::Permanent, &ExitReason::Shutdown, EndedBy::Others, 5), Anew);
+        assert_eq!(decide(RestartPolicy::Transient, &ExitReason::Shutdown, EndedBy::Others, 5), Remove);
+    }
+
+    #[test]
     fn restarts_are_spaced_and_the_sixth_failure_is_quarantine() {
-        let crash = ExitReason::Killed;
+        let crash = ExitReason::Panic(String::from("x"));
+        let decide = |recent| decide(RestartPolicy::Permanent, &crash, EndedBy::Itself, recent);
         let bounds = [(0, 0, 0), (1, 100, 110), (2, 200, 220), (3, 400, 440), (4, 800, 880)];
         for (recent, at_least, at_most) in bounds {
-            let AfterExit::Restart(delay) = decide(RestartPolicy::Permanent, &crash, recent) else {
+            let AfterExit::InPlace(delay) = decide(recent) else {
                 panic!("no restart after {recent}");
             };
             assert!((at_least..=at_most).contains(&delay.as_millis()), "{recent}: {delay:?}");
         }
-        assert_eq!(decide(RestartPolicy::Permanent, &crash, 5), AfterExit::Quarantine);
+        assert_eq!(decide(5), AfterExit::Quarantine);
     }
 }

@@ -18,12 +18,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::copy::{Copy, Mark};
-use super::message::{Change, Digest, Fill, FillFor, Message, SlotWrite};
+use super::batch::Batch;
+use super::copy::{Copy, Entry, Mark};
+use super::message::{Change, Fill, FillFor, Message};
 use super::record::{Record, RecordState};
-use super::repair::DIGESTS_PER_MESSAGE;
-use super::waiters::Waiter;
-use super::writes::{Pending, split_writes};
+use super::waiters::{Waiter, Waiting};
+use super::writes::Pending;
 use super::{Directory, DirectoryEvent, Output, REPEAT};
 use crate::base::{Decision, Incarnation, Mutant, Name, SlotId, Time, Token};
 use crate::placement::Replicas;
@@ -77,76 +77,14 @@ impl Owned {
     }
 }
 
-/// Messages of many slots to the same member, sent as one.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    gather: BTreeMap<Incarnation, Vec<(SlotId, ViewId)>>,
-    load: BTreeMap<Incarnation, Vec<SlotId>>,
-    open: BTreeMap<Incarnation, Vec<(SlotId, Mark)>>,
-    opened: BTreeMap<Incarnation, Vec<SlotId>>,
-    settled: Vec<SlotId>,
-    pub(super) write: BTreeMap<Incarnation, Vec<SlotWrite>>,
-    pub(super) written: BTreeMap<Incarnation, Vec<(SlotId, u64)>>,
-    pub(super) digests: BTreeMap<Incarnation, Vec<Digest>>,
-    ask_hosted: Vec<SlotId>,
-}
-
 /// Records in one message of a recovery: with arguments of at most 64 KiB it stays under the frame limit.
 const RECORDS_PER_MESSAGE: usize = 12;
 
 impl Directory {
-    /// Says what was collected, but for writes and their acknowledgements.
-    pub(super) fn flush_batch(&mut self) {
-        let Batch { write, written, .. } = &mut self.batch;
-        let (write, written) = (std::mem::take(write), std::mem::take(written));
-        let batch = std::mem::replace(&mut self.batch, Batch { write, written, ..Batch::default() });
-        for (to, slots) in batch.gather {
-            self.send(to, Message::Gather(slots));
-        }
-        for (to, slots) in batch.load {
-            self.send(to, Message::Load(slots));
-        }
-        for (to, slots) in batch.open {
-            self.send(to, Message::Open(slots));
-        }
-        for (to, slots) in batch.opened {
-            self.send(to, Message::Opened(slots));
-        }
-        // Behind the writes that they sum up: those go first when a turn is over.
-        for (to, digests) in batch.digests {
-            for digests in digests.chunks(DIGESTS_PER_MESSAGE) {
-                self.send(to, Message::Digests(digests.to_vec()));
-            }
-        }
-        (self.batch.settled, self.batch.ask_hosted) = (batch.settled, batch.ask_hosted);
-        if self.unsettled.is_empty() && !self.batch.settled.is_empty() {
-            let settled = self.open_census();
-            for member in self.members_me_last() {
-                self.send(member, Message::Settled(settled.clone()));
-            }
-        }
-        if !self.batch.ask_hosted.is_empty() && !self.gathers() {
-            self.ask_hosted();
-        }
-    }
-
-    /// Says the writes and acknowledgements of all inputs since the last time, in one message to each peer. Whatever
-    /// follows from a write waits for its acknowledgement, so nothing overtakes it.
-    pub fn flush_writes(&mut self) {
-        for (to, writes) in std::mem::take(&mut self.batch.write) {
-            for writes in split_writes(writes) {
-                self.send(to, Message::Write(writes));
-            }
-        }
-        for (to, acks) in std::mem::take(&mut self.batch.written) {
-            self.send(to, Message::Written(acks));
-        }
-    }
-
     /// Asks all members what they host of the slots without a copy. Not slot by slot: former replicas answer one by
     /// one, and each question goes to all members and is answered by all. When the last slot has found its copy or found
     /// that there is none, or with the next repetition.
-    fn ask_hosted(&mut self) {
+    pub(super) fn ask_hosted(&mut self) {
         let slots = std::mem::take(&mut self.batch.ask_hosted);
         self.event(DirectoryEvent::Recovering { slots: slots.len() });
         for member in self.members_me_last() {
@@ -154,7 +92,7 @@ impl Directory {
         }
     }
 
-    fn gathers(&self) -> bool {
+    pub(super) fn gathers(&self) -> bool {
         let phases = self.unsettled.iter().filter_map(|slot| self.owned.get(slot)).map(|owned| &owned.phase);
         phases.into_iter().any(|phase| matches!(phase, Phase::Gather { .. }))
     }
@@ -162,7 +100,7 @@ impl Directory {
     /// Slots that began to serve: what members host of them is to be learnt. Not at once, since slots open in as many
     /// steps as there are backups, and each word of it goes to all members and is answered by all: when the last one
     /// serves, or with the next repetition.
-    fn open_census(&mut self) -> Vec<SlotId> {
+    pub(super) fn open_census(&mut self) -> Vec<SlotId> {
         let settled = std::mem::take(&mut self.batch.settled);
         for member in self.members_me_last() {
             self.census.entry(member).or_default().extend(&settled);
@@ -170,7 +108,7 @@ impl Directory {
         settled
     }
 
-    fn members_me_last(&self) -> Vec<Incarnation> {
+    pub(super) fn members_me_last(&self) -> Vec<Incarnation> {
         let members = self.view().into_iter().flat_map(|view| view.incarnations());
         members.filter(|member| *member != self.me).chain(self.view().map(|_| self.me)).collect()
     }
@@ -178,6 +116,7 @@ impl Directory {
     /// A view was installed: whatever was going on in the last one is over, every owned slot starts at Gather.
     pub(super) fn take_over(&mut self, now: Time) {
         self.owned.clear();
+        self.waiting = Waiting::default();
         self.unsettled.clear();
         self.back_offs.clear();
         self.trials.clear();
@@ -501,16 +440,16 @@ impl Directory {
         let found = std::mem::take(found);
         let mut copy = Copy::default();
         for record in found.into_values() {
-            copy.apply(Change::Put(record), self.settings.limits.tombstones, now);
+            copy.apply(Change::Put(record.into()), self.settings.limits.tombstones, now);
         }
         self.copies.insert(slot, copy);
         self.open(slot, now);
     }
 
-    pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>) {
+    pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>, now: Time) {
         let each_once: BTreeSet<SlotId> = slots.iter().copied().collect();
         let records: Vec<Record> =
-            each_once.into_iter().flat_map(|slot| self.host.records_of(slot)).cloned().collect();
+            each_once.into_iter().flat_map(|slot| self.host.records_of(slot, now)).collect();
         let mut parts: Vec<Vec<Record>> =
             records.chunks(RECORDS_PER_MESSAGE).map(<[Record]>::to_vec).collect();
         let last = parts.pop().unwrap_or_default();
@@ -574,9 +513,23 @@ impl Directory {
 
     /// The state of a record in an owned, serving slot.
     pub(super) fn record(&self, name: &Name) -> Option<&Record> {
+        self.entry(name).map(|entry| &*entry.record)
+    }
+
+    /// As [`Self::record`], to be kept without a copy.
+    pub(super) fn shared_record(&self, name: &Name) -> Option<&Arc<Record>> {
+        self.entry(name).map(|entry| &entry.record)
+    }
+
+    /// The same as of now, to be changed and written: a write sets out from ages that are right when it is made.
+    pub(super) fn record_now(&self, name: &Name, now: Time) -> Option<Record> {
+        self.entry(name).map(|entry| entry.record_now(now))
+    }
+
+    fn entry(&self, name: &Name) -> Option<&Entry> {
         let slot = self.slot_of(name);
         self.owned.get(&slot).filter(|owned| owned.serves())?;
-        self.copies.get(&slot)?.entries.get(name).map(|entry| &*entry.record)
+        self.copies.get(&slot)?.entries.get(name)
     }
 
     /// Records of a lost line that nobody may host any more; kept to be offered to the next one.
@@ -585,7 +538,7 @@ impl Directory {
         for (slot, copy) in copies.into_iter().filter(|(_, copy)| copy.mark.opened.is_some()) {
             for entry in copy.entries.into_values() {
                 if !matches!(entry.record.state, RecordState::Registered | RecordState::Stopping) {
-                    self.host.keep_orphan(slot, Arc::unwrap_or_clone(entry.record));
+                    self.host.keep_orphan(slot, Arc::unwrap_or_clone(entry.record), entry.at);
                 }
             }
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 
 use super::message::Change;
-use super::record::{Record, RecordState};
+use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::{Few, Incarnation, Name, SlotId, Time};
@@ -72,22 +72,18 @@ enum Verdict {
     Guilty,
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 impl Directory {
     /// The host of this permanent or transient record is gone, or was gone already.
     pub(super) fn lost_with_node(&mut self, slot: SlotId, mut record: Record, now: Time) {
         let was_suspect = record.suspicion != Suspicion::None;
-        match self.judge_death(slot, &mut record, now) {
+        match self.judge_death(&mut record) {
             Verdict::Trusted => self.restart_elsewhere(slot, record, now),
             Verdict::Guilty => {
                 let name = record.name.clone();
                 record.state = RecordState::Quarantined;
                 record.suspicion = Suspicion::None;
                 self.event(DirectoryEvent::Quarantined(name.clone()));
-                self.write(slot, Change::Put(record), vec![After::Wake(name)], now);
+                self.write(slot, Change::Put(record.into()), vec![After::Wake(name)], now);
             }
             Verdict::Suspect => {
                 if !was_suspect {
@@ -98,15 +94,13 @@ impl Directory {
         }
     }
 
-    fn judge_death(&self, slot: SlotId, record: &mut Record, now: Time) -> Verdict {
+    fn judge_death(&self, record: &mut Record) -> Verdict {
         let ran =
             matches!(record.state, RecordState::Starting | RecordState::Restarting | RecordState::Running);
         if ran && !self.is_member(record.host) && !self.leavers.contains(&record.host) {
-            let since = self.since_written(slot, &record.name, now);
             let window = millis(DEATHS_WINDOW);
-            record.node_deaths_ms.iter_mut().for_each(|age| *age = age.saturating_add(since));
             record.node_deaths_ms.retain(|age| *age <= window);
-            if record.age_ms.saturating_add(since) < millis(YOUNG) {
+            if record.age_ms < millis(YOUNG) {
                 record.node_deaths_ms.push(0);
             }
             let alone = self.view().is_some_and(|view| view.members.len() == 1);
@@ -129,12 +123,6 @@ impl Directory {
                 Verdict::Suspect
             }
         }
-    }
-
-    /// Milliseconds since this replica applied the record of a name: its ages count from then.
-    pub(super) fn since_written(&self, slot: SlotId, name: &Name, now: Time) -> u32 {
-        let written = self.copies.get(&slot).and_then(|copy| copy.entries.get(name)).map(|entry| entry.at);
-        written.map_or(0, |at| millis(now.since(at)))
     }
 
     /// A suspect's turn may have come. It is looked at again until it is tried.
@@ -167,7 +155,7 @@ impl Directory {
             return Vec::new();
         };
         if host != self.me {
-            return vec![(own.clone(), host)];
+            return self.record_now(&own.name, now).map(|own| (own, host)).into_iter().collect();
         }
         let mut names: Vec<&Name> = self.back_offs.iter().map(|(_, name)| name).chain([name]).collect();
         names.sort_unstable();
@@ -182,13 +170,14 @@ impl Directory {
             _ => first,
         };
         let size = waiting.iter().map(most).min().unwrap_or(1).max(1);
-        waiting.into_iter().take(size as usize).map(|record| (record.clone(), self.me)).collect()
+        let group = waiting.into_iter().take(size as usize);
+        group.filter_map(|record| Some((self.record_now(&record.name, now)?, self.me))).collect()
     }
 
     /// Where a suspect may be tried now: here, unless this node does not host the kind or the record names a node.
     fn trial_host<'a>(&self, record: &'a Record, now: Time) -> Option<(&'a Record, Incarnation)> {
         let view = self.view()?;
-        let placed = self.place(self.slot_of(&record.name), &record.kind, &record.placement, None)?;
+        let placed = self.place_again(record, None, now)?;
         let here = view.member(self.me).is_some_and(|me| me.hosts(&record.kind));
         let host = if here && !record.placement.names_a_node() { self.me } else { placed };
         let steady = self.members_since.get(&host).is_some_and(|since| now.since(*since) >= STEADY);
@@ -227,11 +216,10 @@ impl Directory {
         for name in due {
             self.trials.remove(&name);
             let slot = self.slot_of(&name);
-            let Some(mut record) = self.record(&name).cloned() else { continue };
+            let Some(mut record) = self.record_now(&name, now) else { continue };
             if self.is_member(record.host) && record.suspicion != Suspicion::None {
-                record.age_ms = record.age_ms.saturating_add(self.since_written(slot, &name, now));
                 self.clear_suspect(&mut record);
-                self.write(slot, Change::Put(record), Vec::new(), now);
+                self.write(slot, Change::Put(record.into()), Vec::new(), now);
             }
         }
     }

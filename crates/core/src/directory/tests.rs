@@ -5,13 +5,20 @@ use super::copy::Copy;
 use super::host::Host;
 use super::names::Answered;
 use super::offers::LOSERS_PER_HOST_MAX;
-use super::record::StartOutcome;
+use super::record::{StartOutcome, gate_of};
+use super::reports::STOPS_MAX;
+use super::slots::Phase;
 use super::*;
 use crate::base::Bytes;
-use crate::base::limits::{ANSWERS_MAX, Limits, ORPHANS_MAX, TOMBSTONES_MAX};
+use crate::base::limits::{
+    ANSWERS_MAX, ARGS_BYTES_MAX, Limits, ORPHANS_MAX, TOMBSTONES_MAX, WAITERS_BYTES_MAX,
+};
 use crate::view::MemberInfo;
 
+mod restarts;
+
 const ME: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
+const OTHER: Incarnation = Incarnation { started_ms: 2, nonce: 2 };
 
 fn name(number: usize) -> Name {
     Name::new(&format!("name {number}")).unwrap()
@@ -20,31 +27,18 @@ fn name(number: usize) -> Name {
 fn record(number: usize, args: &Bytes) -> Record {
     let request = RequestId { caller: ME, number: 1 };
     Record {
-        name: name(number),
-        kind: name(0),
         args: args.clone(),
-        policy: RestartPolicy::Permanent,
-        placement: Placement::Hash,
-        host: ME,
-        token: Token::from_u64(number as u64 + 1),
         gate: Token::from_u64(1),
-        request,
         state: RecordState::Running,
-        restart_ages_ms: Vec::new().into(),
-        back_off_ms: 0,
-        stopped_before: Vec::new().into(),
-        stopping_by: Vec::new().into(),
         has_run: true,
-        age_ms: 0,
-        node_deaths_ms: Vec::new().into(),
-        suspicion: Default::default(),
-        moving: None,
+        ..Record::first(name(number), name(0), ME, Token::from_u64(number as u64 + 1), request)
     }
 }
 
-fn directory() -> Directory {
+fn directory(capacity: BTreeMap<Kind, usize>) -> Directory {
     let settings = Settings {
         limits: Limits::default(),
+        capacity,
         slots: 16,
         replicas: 2,
         detection: Duration::from_secs(2),
@@ -57,7 +51,11 @@ fn directory() -> Directory {
 
 /// A directory in a view of its own node alone, in which it owns every slot.
 fn alone() -> Directory {
-    let mut directory = directory();
+    alone_with(BTreeMap::new())
+}
+
+fn alone_with(capacity: BTreeMap<Kind, usize>) -> Directory {
+    let mut directory = directory(capacity);
     let member = MemberInfo {
         labels: Default::default(),
         name: name(0),
@@ -75,6 +73,35 @@ fn alone() -> Directory {
 }
 
 #[test]
+fn retries_of_the_first_stops_of_a_life_are_recognised() {
+    let mut directory = alone();
+    let (first, args) = (record(1, &Bytes::default()), Bytes::default());
+    let slot = directory.slot_of(&first.name);
+    directory.write(slot, Change::Put(record(1, &args).into()), Vec::new(), Time::ZERO);
+    let stop = |number| RequestId { caller: OTHER, number };
+    let answers = |directory: &mut Directory, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            directory.on_request(stop(number), first.name.clone(), Ask::Stop, Time::ZERO);
+        }
+        let outputs = std::iter::from_fn(|| directory.poll_output());
+        let answers = outputs.filter_map(|output| match output {
+            Output::Send(OTHER, Message::Answer { answer, .. }) => Some(answer),
+            _ => None,
+        });
+        answers.collect::<Vec<_>>()
+    };
+    let stops = STOPS_MAX as u64 + 2;
+    assert_eq!(answers(&mut directory, 0..stops), [], "they wait until it has ended");
+    let ended = News::Exited(ExitReason::Shutdown);
+    directory.on_report(ME, first.name.clone(), first.token, ended, Time::ZERO);
+    assert_eq!(answers(&mut directory, 0..0), vec![Answer::Done; STOPS_MAX + 2]);
+    // The owner of later knows no more than the tombstone.
+    directory.answered = Answered::default();
+    assert_eq!(answers(&mut directory, 0..STOPS_MAX as u64), vec![Answer::Done; STOPS_MAX]);
+    assert_eq!(answers(&mut directory, STOPS_MAX as u64..stops), [Answer::NotFound, Answer::NotFound]);
+}
+
+#[test]
 fn old_tombstones_are_summed_up_in_the_watermark() {
     let mut copy = Copy::default();
     for number in 0..=TOMBSTONES_MAX {
@@ -89,6 +116,45 @@ fn old_tombstones_are_summed_up_in_the_watermark() {
 }
 
 #[test]
+fn so_many_requests_wait_at_an_owner_and_no_more_bytes_of_arguments() {
+    // Nobody has answered for the slots yet, so every request waits.
+    let waiting = |limits: Limits, args: usize, requests: usize| {
+        let mut directory = alone();
+        directory.settings.limits = limits;
+        directory.owned.values_mut().for_each(|owned| owned.phase = Phase::Load { from: ME });
+        let ask = Ask::Start {
+            kind: name(0),
+            args: Bytes::from(vec![0; args]),
+            policy: RestartPolicy::Permanent,
+            placement: Placement::Hash,
+        };
+        let mut refused = 0;
+        for number in 0..requests {
+            let request = RequestId { caller: OTHER, number: number as u64 };
+            directory.on_request(request, name(number), ask.clone(), Time::ZERO);
+            let outputs = std::iter::from_fn(|| directory.poll_output());
+            refused += outputs
+                .filter(|output| {
+                    matches!(output, Output::Send(OTHER, Message::Answer { answer: Answer::Overloaded, .. }))
+                })
+                .count();
+        }
+        assert!(directory.copies.values().all(|copy| copy.entries.is_empty()), "nothing is written");
+        assert_eq!(directory.waiting.len(), requests - refused);
+        // Whoever is forgotten makes room.
+        let forgotten: Vec<_> = (0..requests as u64)
+            .map(|number| (name(number as usize), RequestId { caller: OTHER, number }))
+            .collect();
+        directory.on_forget(&forgotten);
+        assert_eq!((directory.waiting.len(), directory.waiting.bytes()), (0, 0));
+        refused
+    };
+    let few = Limits { waiters: 40, ..Limits::default() };
+    assert_eq!(waiting(few, 0, 50), 10);
+    assert_eq!(waiting(Limits::default(), ARGS_BYTES_MAX, 1_030), 1_030 - WAITERS_BYTES_MAX / ARGS_BYTES_MAX);
+}
+
+#[test]
 fn an_owner_remembers_its_last_answers() {
     let mut answered = Answered::default();
     let request = |number| RequestId { caller: ME, number };
@@ -97,13 +163,48 @@ fn an_owner_remembers_its_last_answers() {
     }
     assert!(answered.of(request(0)).is_none());
     assert_eq!(answered.of(request(1)), Some(&Answer::Done));
+    // A lower number that was answered later; and of every caller that has asked once, none is left for ever.
+    let other = |nonce, number| RequestId { caller: Incarnation { started_ms: 2, nonce }, number };
+    answered.keep(other(1, 9), &Answer::Done);
+    answered.keep(other(1, 7), &Answer::NotFound);
+    assert_eq!(answered.of(other(1, 7)), Some(&Answer::NotFound));
+    assert_eq!((answered.of(other(1, 8)), answered.of(other(1, 10))), (None, None));
+    for nonce in 0..5 * ANSWERS_MAX as u64 {
+        answered.keep(other(nonce, 3), &Answer::Done);
+        assert_eq!(answered.of(other(nonce, 3)), Some(&Answer::Done));
+        assert!(answered.callers() <= 2 * ANSWERS_MAX);
+    }
+}
+
+#[test]
+fn a_late_copy_of_a_grant_that_was_refused_begins_nothing() {
+    let mut directory = alone_with(BTreeMap::from([(name(0), 1)]));
+    let fresh = |number: usize| {
+        let record = record(number, &Bytes::default());
+        Record { gate: gate_of(record.token, ME), state: RecordState::Starting, ..record }
+    };
+    let launches = |directory: &mut Directory, number: usize| {
+        directory.on_grant(ME, fresh(number).into(), Time::ZERO);
+        let outputs = std::iter::from_fn(|| directory.poll_output());
+        outputs.filter(|output| matches!(output, Output::Launch { .. })).count()
+    };
+    assert_eq!(launches(&mut directory, 1), 1);
+    assert_eq!(launches(&mut directory, 2), 0, "there is room for one");
+    // The word of it is lost with its session.
+    directory.loopback.clear();
+    let first = fresh(1);
+    directory.handle_exited(&first.name, first.token, ExitReason::Normal, Time::ZERO);
+    directory.on_discard(first.name, first.token, ErrorCode::Stopped);
+    assert_eq!(launches(&mut directory, 2), 0, "its owner was told that there is no room");
+    directory.on_discard(name(2), fresh(2).token, ErrorCode::Stopped);
+    assert_eq!(launches(&mut directory, 3), 1);
 }
 
 #[test]
 fn records_of_a_lost_line_are_kept_up_to_a_number() {
     let mut host = Host::default();
     let args = Bytes::default();
-    (0..ORPHANS_MAX + 5).for_each(|number| host.keep_orphan(SlotId(0), record(number, &args)));
+    (0..ORPHANS_MAX + 5).for_each(|number| host.keep_orphan(SlotId(0), record(number, &args), Time::ZERO));
     assert_eq!(host.orphans(), ORPHANS_MAX);
 }
 

@@ -73,7 +73,7 @@ impl Directory {
                 demand(requests.iter().all(|(_, request)| request.caller == from), NOT_CALLER)
             }
             Message::Answer { request, answer, .. } => {
-                demand(!self.asks.is_open(*request) || self.asks.was_sent_to(*request, from), NOT_ASKED)?;
+                demand(self.asks.may_answer(*request, from), NOT_ASKED)?;
                 check_answer(answer)
             }
             Message::Grant(record) | Message::Move(record) => {
@@ -93,8 +93,11 @@ impl Directory {
                 check_token(*new)
             }
             Message::Report { news, .. } => match news {
-                News::Running => Ok(()),
-                News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) => check_reason(reason),
+                News::Running | News::Full => Ok(()),
+                News::InitFailed(reason)
+                | News::Exited(reason)
+                | News::Gone(reason)
+                | News::Ended(reason) => check_reason(reason),
             },
             Message::Offer { record, .. } => check_offered(record),
             Message::Gathered(_)
@@ -131,6 +134,7 @@ impl Directory {
         match change {
             Change::Put(record) => check_record(record),
             Change::Remove(_, tombstone) => check_tombstone(tombstone),
+            Change::Runs(_, token) => check_token(*token),
         }
     }
 
@@ -182,6 +186,7 @@ fn check_tombstone(tombstone: &Tombstone) -> Warrant {
     match &tombstone.outcome {
         StartOutcome::Ran(located) => check_token(located.token),
         StartOutcome::Failed(reason) => check_reason(reason),
+        StartOutcome::AtCapacity => Ok(()),
     }
 }
 
@@ -198,6 +203,7 @@ fn check_answer(answer: &Answer) -> Warrant {
         | Answer::Deadline(_)
         | Answer::Unlinked
         | Answer::Hindered(_)
+        | Answer::AtCapacity
         | Answer::Overloaded => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 //! the whole content: what was on a lost session is lost (`docs/protocol.md` section 4).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::message::{Change, Message, SlotWrite};
 use super::record::{Record, RecordState};
@@ -19,13 +20,13 @@ use crate::base::{
 #[derive(Debug)]
 pub(super) enum After {
     Answer(RequestId, Name, Answer),
-    Grant(Box<Record>),
+    Grant(Arc<Record>),
     Reported(Incarnation, Name, Token),
     Discard(Incarnation, Name, Token, ErrorCode),
     End(Incarnation, Name, Token, ExitReason),
     Retoken(Incarnation, Name, Token, Token),
     Offered(Incarnation, Name, Token),
-    Move(Box<Record>),
+    Move(Arc<Record>),
     Decided(Incarnation, Name, Token, Decision),
     Dismiss(Incarnation, Name, Token),
     /// Those who wait for this name are looked at again.
@@ -65,8 +66,9 @@ impl Directory {
         // What does not run does not move: whatever was under way is over with this write.
         if let Change::Put(record) = &mut change
             && record.state != RecordState::Running
+            && record.moving.is_some()
         {
-            record.moving = None;
+            Arc::make_mut(record).moving = None;
         }
         let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else {
             return;
@@ -75,14 +77,16 @@ impl Directory {
         let seq = copy.mark.seq;
         for backup in owned.acked.keys() {
             let write = SlotWrite { slot, seq, change: change.clone() };
+            self.batch.write_bytes += write.bytes();
             self.batch.write.entry(*backup).or_default().push(write);
         }
+        let is_much = self.batch.write_bytes > FILL_BYTES_MAX;
         let name = change.name().clone();
         match &change {
             Change::Put(record) if record.is_driven() => {
                 self.driving.insert(record.name.clone(), now);
             }
-            Change::Put(_) | Change::Remove(..) => {
+            Change::Put(_) | Change::Remove(..) | Change::Runs(..) => {
                 self.driving.remove(change.name());
             }
         }
@@ -105,6 +109,10 @@ impl Directory {
         owned.pending.push_back(Pending { seq, name, since: now, after });
         self.retry_at.get_or_insert(now + REPEAT);
         self.settle(slot, now);
+        if is_much {
+            // However much a turn has to write, little of it waits for its end.
+            self.flush_writes();
+        }
     }
 
     /// Whether the last word on this name is not on every replica yet: nobody is told of it before.
@@ -170,7 +178,7 @@ impl Directory {
     fn run_after(&mut self, slot: SlotId, after: After, now: Time) {
         match after {
             After::Answer(request, name, answer) => self.answer(request, name, answer),
-            After::Grant(record) => self.send(record.host, Message::Grant(*record)),
+            After::Grant(record) => self.send(record.host, Message::Grant(record)),
             After::Reported(host, name, token) => self.send(host, Message::Reported { name, token }),
             After::Discard(host, name, token, code) => {
                 self.send(host, Message::Discard { name, token, code });
@@ -178,7 +186,7 @@ impl Directory {
             After::End(host, name, token, reason) => self.send(host, Message::End { name, token, reason }),
             After::Retoken(host, name, old, new) => self.send(host, Message::Retoken { name, old, new }),
             After::Offered(host, name, token) => self.send(host, Message::Offered { name, token }),
-            After::Move(record) => self.send(record.host, Message::Move(*record)),
+            After::Move(record) => self.send(record.host, Message::Move(record)),
             After::Decided(source, name, attempt, decision) => {
                 self.send(source, Message::Decided { name, attempt, decision });
             }

@@ -184,6 +184,11 @@ impl Handoff {
         self.outbound.get(name).is_some_and(|outbound| outbound.order.token == token)
     }
 
+    /// Processes of this kind that are on their way here.
+    pub fn arriving(&self, kind: &Kind) -> usize {
+        self.inbound.values().filter(|inbound| inbound.passage.kind == *kind).count()
+    }
+
     /// How full its tables are.
     pub fn usage(&self) -> Vec<Usage> {
         vec![

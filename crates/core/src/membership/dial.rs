@@ -32,13 +32,14 @@ struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Dial {
     targets: BTreeMap<Address, Target>,
-    discovery_answered: bool,
+    /// When every source of discovery had answered once.
+    answered: Option<Time>,
 }
 
 impl Dial {
     /// Every source of discovery has answered: a line may be founded once all addresses were tried.
-    pub(super) fn discovery_answered(&mut self) {
-        self.discovery_answered = true;
+    pub(super) fn discovery_answered(&mut self, now: Time) {
+        self.answered.get_or_insert(now);
     }
 
     /// How many addresses are dialled.
@@ -127,15 +128,15 @@ impl Dial {
         self.targets.keys().all(|address| address == own)
     }
 
-    /// Whether every discovered address but `own` was tried since the search began.
-    pub(super) fn all_tried(&self, own: &Address, now: Time) -> bool {
-        self.discovery_answered
-            && self.targets.iter().all(|(address, target)| {
-                !target.discovered
-                    || address == own
-                    || target.tried
-                    || target.dialled.is_some_and(|at| now.since(at) >= TRY_TIMEOUT)
-            })
+    /// If every discovered address but `own` was tried since the search began: since when all of discovery has answered.
+    pub(super) fn all_tried(&self, own: &Address, now: Time) -> Option<Time> {
+        let tried = self.targets.iter().all(|(address, target)| {
+            !target.discovered
+                || address == own
+                || target.tried
+                || target.dialled.is_some_and(|at| now.since(at) >= TRY_TIMEOUT)
+        });
+        self.answered.filter(|_| tried)
     }
 
     /// Addresses to dial now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::detector::Detector;
 use super::pairs::Pairs;
-use super::seek::Seeking;
+use super::seek::{Fetching, Seeking};
 use super::{LineInfo, Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::bytes::encoded_bytes;
 use crate::base::limits::{STRANGERS_MAX, VIEW_BYTES_MAX};
@@ -68,16 +68,18 @@ impl Membership {
             return self.refuse(from, why);
         }
         let contains_me = view.contains(self.me.incarnation);
-        let Stage::Member(line) = &self.stage else {
-            if contains_me {
-                if view.parent.is_some() {
+        let line = match &self.stage {
+            Stage::Member(line) => line,
+            Stage::Seeking(_) if !contains_me => return,
+            Stage::Seeking(_) if view.parent.is_none() => return self.install(&Arc::new(view), now),
+            Stage::Seeking(seeking) => {
+                let comes = |part: &Fetching| part.from == from && now.time.since(part.at) < REPEAT;
+                if !seeking.fetching.as_ref().is_some_and(comes) {
                     // The owner of a slot must know the views before this one.
                     self.send(from, Message::ChainAsk(None));
-                } else {
-                    self.install(&Arc::new(view), now);
                 }
+                return;
             }
-            return;
         };
         let current = line.chain.current();
         if current.id == view.id {
@@ -101,44 +103,70 @@ impl Membership {
         let after_known = after.and_then(|id| line.chain.after(id));
         let connected = after_known.is_some();
         let views = match (after, after_known) {
-            (_, Some(views)) => views.iter().map(|view| (**view).clone()).collect(),
-            (Some(_), None) => vec![(**line.chain.current()).clone()],
-            (None, None) => youngest_that_fit(&line.chain),
+            (_, Some(views)) => views,
+            (Some(_), None) => vec![Arc::clone(line.chain.current())],
+            (None, None) => line.chain.oldest_first().cloned().collect(),
         };
-        self.send(from, Message::Chain { connected, views });
+        let (views, more) = oldest_that_fit(&views);
+        self.send(from, Message::Chain { connected, views, more });
     }
 
-    pub(super) fn on_chain(&mut self, from: Incarnation, connected: bool, views: Vec<View>, now: Now) {
+    pub(super) fn on_chain(
+        &mut self,
+        from: Incarnation,
+        connected: bool,
+        views: Vec<View>,
+        more: bool,
+        now: Now,
+    ) {
         if let Some(why) = views.iter().find_map(|view| view.check().err()) {
             return self.refuse(from, why);
         }
         match &self.stage {
-            Stage::Seeking(_) => self.enter_by_chain(views, now),
-            Stage::Member(_) if connected => self.follow(from, views, now),
+            Stage::Seeking(_) => self.enter_by_chain(from, connected, views, more, now),
+            Stage::Member(_) if connected => self.follow(from, views, more, now),
             Stage::Member(_) => self.met(from, &views, now),
         }
     }
 
-    /// A joiner takes over the whole chain that leads to the view it is in.
-    fn enter_by_chain(&mut self, views: Vec<View>, now: Now) {
-        if !views.last().is_some_and(|last| last.contains(self.me.incarnation)) {
-            return;
-        }
+    /// A joiner takes over the whole chain that leads to the view it is in, in parts if it is long.
+    fn enter_by_chain(&mut self, from: Incarnation, connected: bool, views: Vec<View>, more: bool, now: Now) {
+        let Stage::Seeking(seeking) = &mut self.stage else { return };
+        let fetched = seeking.fetching.take().filter(|fetching| fetching.from == from);
         let mut views = views.into_iter().map(Arc::new);
         let Some(first) = views.next() else { return };
-        let mut chain = Chain::new(first);
+        let mut chain = match fetched {
+            Some(mut fetched) if connected => {
+                if !fetched.chain.push(first) {
+                    return;
+                }
+                fetched.chain
+            }
+            // What came so far is forgotten there. The view that this node is in will be said again.
+            Some(_) if views.len() == 0 && first.parent.is_some() => return,
+            _ => Chain::new(first),
+        };
         for view in views {
             if !chain.push(view) {
                 return;
             }
+        }
+        if more {
+            let last = chain.current().id;
+            seeking.fetching = Some(Fetching { from, chain, at: now.time });
+            return self.send(from, Message::ChainAsk(Some(last)));
+        }
+        if !chain.current().contains(self.me.incarnation) {
+            return;
         }
         let current = Arc::clone(chain.current());
         self.enter(chain, now);
         self.after_install(&current, None, now);
     }
 
-    /// Installs what a member has beyond ours.
-    fn follow(&mut self, from: Incarnation, views: Vec<View>, now: Now) {
+    /// Installs what a member has beyond ours, and asks on while that leads further.
+    fn follow(&mut self, from: Incarnation, views: Vec<View>, more: bool, now: Now) {
+        let before = self.view().map(|view| view.id);
         for view in views {
             let Stage::Member(line) = &mut self.stage else { return };
             if line.chain.contains(view.id) {
@@ -156,6 +184,10 @@ impl Membership {
         if let Stage::Member(line) = &mut self.stage {
             line.meeting.strangers.remove(&from);
             line.authoring.heard_of_view(from);
+            let current = line.chain.current().id;
+            if more && before != Some(current) {
+                self.send(from, Message::ChainAsk(Some(current)));
+            }
         }
     }
 
@@ -292,11 +324,13 @@ impl Membership {
     /// Wedges everything, drops the view and seeks again under a new incarnation, without a copy.
     pub(super) fn change_lines(&mut self, penalty: Duration, now: Now) {
         self.out.push_back(Output::LineLeft);
-        if let Some(view) = self.view() {
-            let addresses: Vec<_> = view.members.iter().map(|m| Arc::clone(&m.address)).collect();
-            for address in addresses {
-                self.dial.want(&address, now.time);
-            }
+        let former = self.view().into_iter().flat_map(|view| &view.members).map(|member| &member.address);
+        // One that nobody told of others was found by them: where it goes to is known from their sessions alone.
+        let hosts =
+            self.peers.values().filter(|peer| peer.line.flatten().is_some()).map(|peer| &peer.info.address);
+        let addresses: Vec<_> = former.chain(hosts).cloned().collect();
+        for address in addresses {
+            self.dial.want(&address, now.time);
         }
         self.me.incarnation = Incarnation::after(Some(self.me.incarnation), now, &mut self.rng);
         self.peers.clear();
@@ -312,17 +346,18 @@ impl Membership {
     }
 }
 
-/// The youngest views of a chain that fit one message, oldest first: with many members not all of them do.
-fn youngest_that_fit(chain: &Chain) -> Vec<View> {
+/// The first of these views that fit one message, and whether there are more: with many members not all of them do.
+pub(super) fn oldest_that_fit(views: &[Arc<View>]) -> (Vec<View>, bool) {
     let mut bytes = 0;
-    let mut views: Vec<View> = chain
-        .newest_first()
-        .take_while(|view| {
-            bytes += encoded_bytes(&***view);
-            bytes <= VIEW_BYTES_MAX
-        })
-        .map(|view| (**view).clone())
-        .collect();
-    views.reverse();
-    views
+    let fits = |view: &&Arc<View>| {
+        bytes += encoded_bytes(&***view);
+        bytes <= VIEW_BYTES_MAX
+    };
+    // One always does: no view is larger than that.
+    let first = views.iter().take_while(fits).count().max(1);
+    let more = views.len() > first;
+    (views.iter().take(first).map(|view| (**view).clone()).collect(), more)
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ pub enum Message {
     /// The views after this one, or all that you remember.
     #[n(7)]
     ChainAsk(#[n(0)] Option<ViewId>),
-    /// Views, oldest first.
+    /// Views, oldest first: as many as fit one message.
     #[n(8)]
     Chain {
         /// Whether they follow on the view that was asked for.
@@ -72,6 +72,10 @@ pub enum Message {
         /// The views.
         #[n(1)]
         views: Vec<View>,
+        /// The sender has more of them, after the last of these.
+        #[n(2)]
+        #[cbor(default)]
+        more: bool,
     },
     /// May the sender leave its line for yours? Both lines as it sees them.
     #[n(9)]

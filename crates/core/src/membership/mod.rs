@@ -39,7 +39,7 @@ use crate::view::{Chain, MemberInfo, View, ViewId};
 use author::Authoring;
 use detector::Detector;
 use dial::Dial;
-use lines::Meeting;
+use lines::{Meeting, oldest_that_fit};
 use pairs::Pairs;
 use seek::Seeking;
 
@@ -159,7 +159,7 @@ impl Membership {
         let mut dial = Dial::default();
         if !settings.discovery {
             // Nothing is found by it, and that is known.
-            dial.discovered(Vec::new(), now.time);
+            dial.discovery_answered(now.time);
         }
         Self {
             me,
@@ -228,15 +228,23 @@ impl Membership {
 
     /// Addresses that discovery has found.
     pub fn handle_discovered(&mut self, addresses: Vec<Address>, now: Now) {
-        self.dial.discovered(addresses, now.time);
-        self.dial.discovery_answered();
+        self.take_found(addresses, now);
+        self.dial.discovery_answered(now.time);
         self.step(now);
     }
 
     /// Addresses that a part of discovery has found, before all of it has answered.
     pub fn handle_discovered_in_part(&mut self, addresses: Vec<Address>, now: Now) {
-        self.dial.discovered(addresses, now.time);
+        self.take_found(addresses, now);
         self.step(now);
+    }
+
+    fn take_found(&mut self, addresses: Vec<Address>, now: Now) {
+        self.dial.discovered(addresses, now.time);
+        // Some have found this node before their addresses were found here.
+        for peer in self.peers.values() {
+            self.dial.connected(&peer.info.address, true, now.time);
+        }
     }
 
     /// A try of an address gave no session.
@@ -287,8 +295,8 @@ impl Membership {
         }
         let Some(after) = line.chain.after(view) else { return };
         peer.told_at = Some(now.time);
-        let views = after.iter().map(|view| (**view).clone()).collect();
-        self.send(from, Message::Chain { connected: true, views });
+        let (views, more) = oldest_that_fit(&after);
+        self.send(from, Message::Chain { connected: true, views, more });
     }
 
     /// This node was away for long: what it suspects is worth nothing.
@@ -343,7 +351,7 @@ impl Membership {
             Message::Diverged(view) => self.on_diverged(from, view),
             Message::ViewAsk => self.send(from, Message::Greet(self.line_info())),
             Message::ChainAsk(after) => self.on_chain_ask(from, after),
-            Message::Chain { connected, views } => self.on_chain(from, connected, views, now),
+            Message::Chain { connected, views, more } => self.on_chain(from, connected, views, more, now),
             Message::MergeAsk { mine } => self.on_merge_ask(from, mine, now),
             Message::MergeAnswer { come } => self.on_merge_answer(from, come, now),
             Message::Bye => self.on_bye(from, now),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Membership, MembershipEvent, Message, Output, REPEAT, Stage};
 use crate::base::{Incarnation, Mutant, NodeName, Now, Time};
-use crate::view::{COUNTER_MAX, MemberInfo, View, ViewId, counter_at};
+use crate::view::{COUNTER_MAX, Chain, MemberInfo, View, ViewId, counter_at};
 
 /// Answers to one `Join` come from several members: they are told once.
 const TAKEN_PAUSE: Duration = REPEAT;
@@ -16,6 +16,15 @@ const STARTED_MAX: u64 = 10_413_792_000_000;
 /// How often a seeker looks again.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A chain that comes in parts.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    pub(super) from: Incarnation,
+    pub(super) chain: Chain,
+    /// When the last part came.
+    pub(super) at: Time,
+}
+
 /// A node without a line.
 #[derive(Debug)]
 pub(super) struct Seeking {
@@ -24,13 +33,22 @@ pub(super) struct Seeking {
     not_before: Time,
     look_at: Time,
     join_at: Time,
+    /// The chain that leads to the view that it is in, as far as it has come.
+    pub(super) fetching: Option<Fetching>,
     /// Its name is borne by somebody else, since when, and how often that was told.
     taken: Option<(Time, u32)>,
 }
 
 impl Seeking {
     pub(super) fn new(now: Time, penalty: Duration) -> Self {
-        Self { since: now, not_before: now + penalty, look_at: now, join_at: now, taken: None }
+        Self {
+            since: now,
+            not_before: now + penalty,
+            look_at: now,
+            join_at: now,
+            fetching: None,
+            taken: None,
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Time {
@@ -98,22 +116,26 @@ impl Membership {
 
     fn may_found(&self, now: Now) -> bool {
         let Stage::Seeking(seeking) = &self.stage else { return false };
-        // One that was in a line before knows addresses without discovery, and looks for that line first.
+        // One that was in a line before knows addresses without discovery, and looks for that line first: as long as
+        // one with discovery looks.
         if !self.settings.discovery && self.dial.is_empty(&self.me.address) && self.peers.is_empty() {
             return true;
         }
-        if !self.dial.all_tried(&self.me.address, now.time) {
-            return false;
+        let Some(answered) = self.dial.all_tried(&self.me.address, now.time) else { return false };
+        let passed = |since: Time| now.time.since(since) >= self.settings.found_alone_after;
+        if self.peers.is_empty() {
+            return passed(seeking.since);
         }
-        let waited = now.time.since(seeking.since) >= self.settings.found_alone_after;
+        // Who was found late gets its time too: to greet, and to found.
+        let waited = passed(seeking.since.max(answered));
         // A peer that has not greeted yet may have a line; a silent one delays, never blocks.
         if !waited && self.peers.values().any(|peer| peer.line.is_none()) {
             return false;
         }
-        if self.settings.mutants.has(Mutant::JoinsWaitForEachOther) && !self.peers.is_empty() {
+        if self.settings.mutants.has(Mutant::JoinsWaitForEachOther) {
             return false;
         }
-        if self.peers.is_empty() { waited } else { waited || self.is_smallest_founder() }
+        waited || self.is_smallest_founder()
     }
 
     fn is_smallest_founder(&self) -> bool {

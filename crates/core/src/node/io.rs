@@ -1,5 +1,6 @@
 //! What goes into a [`Node`](super::Node) and what comes out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub weight: u32,
     /// Kinds it can host.
     pub kinds: Vec<crate::base::Kind>,
+    /// How many processes of these kinds it hosts at most; of others as many as are placed on it.
+    pub capacity: BTreeMap<crate::base::Kind, usize>,
     /// What its operator says of it; at most 16.
     pub labels: crate::view::Labels,
     /// Slots of the cluster; default 4,096. All members must agree.
@@ -57,6 +60,7 @@ impl Config {
             address,
             weight: 100,
             kinds: Vec::new(),
+            capacity: BTreeMap::new(),
             labels: crate::view::Labels::new(),
             slots: crate::placement::SLOTS,
             replicas: 2,

@@ -11,6 +11,7 @@
 
 mod io;
 mod moves;
+mod outbox;
 
 pub use io::{Config, Effect, Event, Input, LinkLoss};
 
@@ -25,6 +26,7 @@ use crate::handoff::Handoff;
 use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
 use crate::wire::{Body, Control};
+use outbox::Outbox;
 
 /// How old the node's word on having records may be.
 const RECORDS_EVERY: Duration = Duration::from_millis(20);
@@ -41,6 +43,7 @@ pub struct Node {
     left: bool,
     told_left: bool,
     view: Option<Arc<View>>,
+    outbox: Outbox,
     out: VecDeque<Effect>,
 }
 
@@ -90,6 +93,7 @@ impl Node {
             restart: config.restart,
             rebalance: config.rebalance,
             limits: config.limits,
+            capacity: config.capacity,
             mutants: config.mutants,
         };
         let directory = Directory::new(membership.me().incarnation, settings, rng.fork());
@@ -103,6 +107,7 @@ impl Node {
             left: false,
             told_left: false,
             view: None,
+            outbox: Outbox::default(),
             out: VecDeque::new(),
         };
         node.membership.handle_wake(now);
@@ -126,18 +131,33 @@ impl Node {
     }
 
     /// What is to be done next. Feed in all that has happened before the first of these: what many inputs have to say
-    /// to one peer about writes is said in one message, once nothing else is to be done.
+    /// to one member about slots and names is said in one message, once nothing else is to be done. That ends a *turn*.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.out.is_empty() {
-            self.say_writes();
+            self.say_all();
         }
         self.out.pop_front()
     }
 
-    fn say_writes(&mut self) {
+    /// What is to be done though the turn goes on: inputs follow, and have more to say to the same members.
+    pub fn poll_effect_within_turn(&mut self) -> Option<Effect> {
+        self.out.pop_front()
+    }
+
+    /// Says what was collected: the turn is over, or the view is, in which it is to be said.
+    fn say_all(&mut self) {
         self.directory.flush_writes();
         while let Some(output) = self.directory.poll_output() {
             self.on_directory(output);
+        }
+        while let Some((to, body)) = self.outbox.pop() {
+            self.send(to, body);
+        }
+    }
+
+    fn say(&mut self, to: Incarnation, message: directory::Message) {
+        for body in self.outbox.push(to, message).into_iter().flatten() {
+            self.send(to, body);
         }
     }
 
@@ -236,8 +256,9 @@ impl Node {
     }
 
     fn notice_absence(&mut self, now: Now) {
-        let was_due = self.next_deadline().is_some_and(|due| now.time.since(due) > self.detection / 2);
-        if was_due && now.time.since(self.last.time) > self.detection / 2 {
+        let is_away = |since: Time| now.time.since(since) > self.detection / 2;
+        // In this order: most inputs come right after another one.
+        if is_away(self.last.time) && self.next_deadline().is_some_and(is_away) {
             self.membership.handle_away(now);
         }
         self.last = now;
@@ -253,6 +274,12 @@ impl Node {
                 self.membership.handle_heard(from, now);
                 if self.membership.has_session(from) {
                     self.directory.handle_message(from, message.view, body, now.time);
+                }
+            }
+            Body::Turn(turn) => {
+                self.membership.handle_heard(from, now);
+                if self.membership.has_session(from) {
+                    self.directory.handle_turn(from, message.view, turn.into_messages(), now.time);
                 }
             }
             Body::Handoff(body) => {
@@ -295,14 +322,19 @@ impl Node {
     fn on_membership(&mut self, output: membership::Output, now: Now) {
         use membership::Output;
         match output {
-            Output::Send(to, message) => self.send(to, Body::Membership(message)),
+            Output::Send(to, message) => {
+                if let Some(before) = self.outbox.take(to) {
+                    self.send(to, before);
+                }
+                self.send(to, Body::Membership(message));
+            }
             Output::Connect(address) => self.out.push_back(Effect::Connect(address)),
             Output::EndSession(peer) => self.out.push_back(Effect::EndSession(peer)),
             Output::SaidBye(member) => self.directory.handle_bye(member),
             Output::Propose(view) => self.out.push_back(Effect::ProposeView(view)),
             Output::Installed(view) => self.on_installed(view, now),
             Output::LineLeft => {
-                self.say_writes();
+                self.say_all();
                 self.view = None;
                 self.directory.handle_line_left();
                 self.handoff.handle_line_left(now.time);
@@ -342,8 +374,8 @@ impl Node {
     }
 
     fn on_installed(&mut self, view: Arc<View>, now: Now) {
-        // In the view in which they were made.
-        self.say_writes();
+        // In the view in which it was said.
+        self.say_all();
         let before = self.view.replace(Arc::clone(&view));
         let entered = |from: Option<&View>, to: &View| -> Vec<MemberInfo> {
             let known = |m: &&MemberInfo| !from.is_some_and(|from| from.contains(m.incarnation));
@@ -369,7 +401,7 @@ impl Node {
     fn on_directory(&mut self, output: directory::Output) {
         use directory::Output;
         match output {
-            Output::Send(to, message) => self.send(to, Body::Directory(message)),
+            Output::Send(to, message) => self.say(to, message),
             Output::Launch { record, launch } => self.out.push_back(Effect::Launch { record, launch }),
             Output::Terminate { name, token, reason } => self.terminate(name, token, reason),
             Output::Move { record } => self.order_move(&record),

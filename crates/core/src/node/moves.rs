@@ -49,6 +49,9 @@ impl Node {
                 () if !me.kinds.contains(kind) => Some(Hindrance::UnknownKind),
                 () if me.draining || self.left => Some(Hindrance::Leaving),
                 () if self.directory.hosts(name) => Some(Hindrance::Busy),
+                () if !self.directory.has_room_for(kind, self.handoff.arriving(kind)) => {
+                    Some(Hindrance::AtCapacity)
+                }
                 () => None,
             };
             if let Some(why) = why {

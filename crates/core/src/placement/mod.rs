@@ -73,10 +73,11 @@ impl Replicas {
     }
 }
 
-/// The member that a process of `kind` is placed on by `hash`: the first in the slot's ranking that can host it.
-pub fn place_by_hash(slot: SlotId, kind: &Kind, view: &View) -> Option<Incarnation> {
+/// The members that can host processes of `kind`, in the slot's ranking: by `hash` a process is placed on the first of
+/// them that has room.
+pub fn hosts_by_hash(slot: SlotId, kind: &Kind, view: &View) -> impl Iterator<Item = Incarnation> {
     let ranked = ranking(slot, view);
-    ranked.into_iter().map(|at| &view.members[at]).find(|m| m.hosts(kind)).map(|m| m.incarnation)
+    ranked.into_iter().map(|at| &view.members[at]).filter(|m| m.hosts(kind)).map(|m| m.incarnation)
 }
 
 #[cfg(test)]

@@ -57,6 +57,11 @@ impl Chain {
         Some(self.views.iter().skip(at + 1).cloned().collect())
     }
 
+    /// All remembered views, oldest first.
+    pub fn oldest_first(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.views.iter()
+    }
+
     /// All remembered views, newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = &Arc<View>> {
         self.views.iter().rev()

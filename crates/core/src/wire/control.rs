@@ -33,9 +33,14 @@
 //! | `Reserve`, `Reserved`, `Refused` | source -> target -> source | will you take this process |
 //! | `Chunk`, `Taken`, `Installed`, `Cancel` | source -> target -> source | its image; it is there, at rest; nothing comes of it |
 //! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
+//!
+//! From `Gather` on they are about slots and names. Several of those that a turn has for one member go in one `Turn`, in
+//! their order; each is judged and handled as if it had come alone.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
+use crate::base::bytes::encoded;
+use crate::base::limits::TURN_MESSAGES_MAX;
 use crate::view::ViewId;
 use crate::{directory, handoff, membership};
 
@@ -59,18 +64,60 @@ pub enum Body {
     /// Slots and names.
     #[n(1)]
     Directory(#[n(0)] directory::Message),
-    /// Processes on their way.
+    /// Slots and names, several messages.
     #[n(2)]
+    Turn(#[n(0)] Turn),
+    /// Processes on their way.
+    #[n(3)]
     Handoff(#[n(0)] handoff::Message),
+}
+
+/// What a turn has to say to one member about slots and names: at most [`TURN_MESSAGES_MAX`] messages, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn(Vec<directory::Message>);
+
+impl Turn {
+    /// # Panics
+    /// There are more than a receiver takes: whoever collects them counts.
+    pub fn new(messages: Vec<directory::Message>) -> Self {
+        assert!(messages.len() <= TURN_MESSAGES_MAX, "{} messages do not go together", messages.len());
+        Self(messages)
+    }
+
+    /// The messages, in order.
+    pub fn into_messages(self) -> Vec<directory::Message> {
+        self.0
+    }
+}
+
+impl<C> Encode<C> for Turn {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), encode::Error<W::Error>> {
+        self.0.encode(e, c)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Turn {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, decode::Error> {
+        let mut messages = Vec::new();
+        for message in d.array_iter_with(c)? {
+            // Of few bytes a message is made that takes many.
+            if messages.len() == TURN_MESSAGES_MAX {
+                return Err(decode::Error::message("too many messages in one turn"));
+            }
+            messages.push(message?);
+        }
+        Ok(Self(messages))
+    }
 }
 
 impl Control {
     /// The message as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64);
-        // Writing to a Vec can not fail, and no field has a fallible encoder.
-        minicbor::encode(self, &mut bytes).expect("a Vec takes every byte");
-        bytes
+        let messages = match &self.body {
+            Body::Membership(_) | Body::Directory(_) | Body::Handoff(_) => 1,
+            Body::Turn(turn) => turn.0.len(),
+        };
+        encoded(self, 96 * (messages + 1))
     }
 
     /// The message in `bytes`, which must hold nothing else.

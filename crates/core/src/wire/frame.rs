@@ -17,16 +17,17 @@
 //! | `Hello` .. `Refusal` | [`super::hello`] | both | the handshake |
 //! | `Ack` | u64, big endian | receiver of numbered frames -> sender | the link forgets them; also keeps an idle connection alive |
 //! | `Control` | [`super::Control`] | node -> node | input of the node |
-//! | `Message` | [`MessageBody`] | sending node -> host | a message for one name |
+//! | `Message` | [`MessageBody`](super::message::MessageBody) | sending node -> host | a message for one name |
 //! | `Signal` | [`Signal`] | host -> sending node | confirms, refuses or misses messages of one route |
 //! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call, or where it is now |
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 use thiserror::Error;
 
+use super::message::Message;
 use super::names::Names;
 use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::{BadName, Bytes, ErrorCode, Executed, ExitReason, Incarnation, Kind, Name, Token};
+use crate::base::{ErrorCode, Executed, ExitReason, Incarnation, ShortBytes};
 use crate::delivery::Signal;
 
 /// Bytes of the length field.
@@ -68,6 +69,11 @@ impl FrameKind {
     /// Whether the link numbers frames of this kind and keeps them until they are acknowledged.
     pub const fn is_numbered(self) -> bool {
         matches!(self, FrameKind::Control | FrameKind::Message | FrameKind::Signal | FrameKind::Reply)
+    }
+
+    /// Whether frames of this kind are about messages: what the exchange takes, and no input of the node.
+    pub const fn is_of_messages(self) -> bool {
+        matches!(self, FrameKind::Message | FrameKind::Signal | FrameKind::Reply)
     }
 
     const fn from_byte(byte: u8) -> Option<Self> {
@@ -174,17 +180,27 @@ pub fn split(buffer: &[u8], bytes_max: usize) -> Result<Option<RawFrame<'_>>, Fr
 /// # Panics
 /// If `body` is longer than [`BODY_BYTES_MAX`]: whoever made it has checked that.
 pub fn put(buffer: &mut Vec<u8>, kind: FrameKind, number: u64, body: &[u8]) {
-    assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes does not fit a frame", body.len());
-    let number_bytes = if kind.is_numbered() { NUMBER_BYTES } else { 0 };
-    let bytes = 1 + number_bytes + body.len();
-    buffer.reserve(LENGTH_BYTES + bytes);
+    buffer.reserve(OVERHEAD_BYTES_MAX + body.len());
+    put_with(buffer, kind, number, |buffer| buffer.extend_from_slice(body));
+}
+
+/// Appends a frame whose body `put_body` appends.
+///
+/// # Panics
+/// As [`put`].
+pub fn put_with(buffer: &mut Vec<u8>, kind: FrameKind, number: u64, put_body: impl FnOnce(&mut Vec<u8>)) {
+    let at = buffer.len();
+    let mut head = [0; OVERHEAD_BYTES_MAX];
+    head[LENGTH_BYTES] = kind as u8;
+    head[HEAD_BYTES..].copy_from_slice(&number.to_be_bytes());
+    let head_bytes = if kind.is_numbered() { OVERHEAD_BYTES_MAX } else { HEAD_BYTES };
+    buffer.extend_from_slice(&head[..head_bytes]);
+    put_body(buffer);
+    let body = buffer.len() - at - head_bytes;
+    assert!(body <= BODY_BYTES_MAX, "a body of {body} bytes does not fit a frame");
     // Lossless: the assertion bounds it far below 2^32.
-    buffer.extend_from_slice(&(bytes as u32).to_be_bytes());
-    buffer.push(kind as u8);
-    if kind.is_numbered() {
-        buffer.extend_from_slice(&number.to_be_bytes());
-    }
-    buffer.extend_from_slice(body);
+    let length = (buffer.len() - at - LENGTH_BYTES) as u32;
+    buffer[at..at + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The body of an `Ack`.
@@ -197,112 +213,6 @@ pub fn read_ack(body: &[u8]) -> Result<u64, FrameError> {
         error: minicbor::decode::Error::message("not eight bytes"),
     })?;
     Ok(u64::from_be_bytes(bytes))
-}
-
-/// A message on its way to the host of a name, as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct MessageBody<'b> {
-    /// The name it is for.
-    #[b(0)]
-    pub name: &'b str,
-    /// The kind the sender takes that name to be.
-    #[b(1)]
-    pub kind: &'b str,
-    /// The message's name within the kind.
-    #[b(2)]
-    pub message: &'b str,
-    /// The gate it is meant for.
-    #[n(3)]
-    pub gate: Token,
-    /// The route's epoch, unique in the sending incarnation.
-    #[n(4)]
-    pub epoch: u64,
-    /// Its number on that route, from 1.
-    #[n(5)]
-    pub seq: u64,
-    /// The caller's id of the call; none for a cast. The caller is the sending incarnation.
-    #[n(6)]
-    pub call: Option<u64>,
-    /// What was left of the deadline when it was handed to the link, in milliseconds. The way here is not
-    /// counted, since the clocks of two nodes are never compared.
-    #[n(7)]
-    pub remaining_ms: Option<u64>,
-    /// The fencing token of the sending instance; [`Token::NONE`] outside processes.
-    #[n(8)]
-    pub sender: Token,
-    /// Counter of the view the sending node has installed.
-    #[n(9)]
-    pub view: u64,
-    /// How the payload is encoded.
-    #[n(10)]
-    pub codec: u8,
-    /// The encoded message, opaque to everything but its kind.
-    #[cbor(b(11), with = "minicbor::bytes")]
-    pub payload: &'b [u8],
-}
-
-/// A [`MessageBody`] that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of the body")]
-pub struct Message {
-    pub name: Name,
-    pub kind: Kind,
-    pub message: Name,
-    pub gate: Token,
-    pub epoch: u64,
-    pub seq: u64,
-    pub call: Option<u64>,
-    pub remaining_ms: Option<u64>,
-    pub sender: Token,
-    pub view: u64,
-    pub codec: u8,
-    pub payload: Vec<u8>,
-}
-
-impl MessageBody<'_> {
-    /// As bytes. They may be more than [`BODY_BYTES_MAX`]; such a body must not be sent.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let names = self.name.len() + self.kind.len() + self.message.len();
-        encode(self, 96 + names + self.payload.len())
-    }
-
-    fn read(self, names: &mut Names) -> Result<Message, BadName> {
-        let Self { gate, epoch, seq, call, remaining_ms, sender, view, codec, .. } = self;
-        Ok(Message {
-            name: names.get(self.name)?,
-            kind: names.get(self.kind)?,
-            message: names.get(self.message)?,
-            gate,
-            epoch,
-            seq,
-            call,
-            remaining_ms,
-            sender,
-            view,
-            codec,
-            payload: self.payload.to_vec(),
-        })
-    }
-}
-
-impl Message {
-    fn body(&self) -> MessageBody<'_> {
-        let Self { gate, epoch, seq, call, remaining_ms, sender, view, codec, .. } = *self;
-        MessageBody {
-            name: self.name.as_str(),
-            kind: self.kind.as_str(),
-            message: self.message.as_str(),
-            gate,
-            epoch,
-            seq,
-            call,
-            remaining_ms,
-            sender,
-            view,
-            codec,
-            payload: &self.payload,
-        }
-    }
 }
 
 /// The outcome of a call, on its way to the caller.
@@ -327,7 +237,7 @@ pub enum Outcome {
         codec: u8,
         /// The encoded answer.
         #[n(1)]
-        payload: Bytes,
+        payload: ShortBytes,
     },
     /// It did not.
     #[n(1)]
@@ -436,17 +346,15 @@ impl MessageFrame {
     }
 
     /// Its body as bytes. It may turn out longer than [`BODY_BYTES_MAX`]; such a body must not be sent.
-    pub fn to_body(&self) -> Vec<u8> {
+    pub fn to_body(&self) -> ShortBytes {
         match self {
-            MessageFrame::Message(message) => message.body().to_bytes(),
-            MessageFrame::Signal(signal) => encode(&SignalBody::of(signal), 24),
-            MessageFrame::Reply(reply) => {
-                let room = match &reply.outcome {
-                    Outcome::Done { payload, .. } => payload.len(),
-                    Outcome::Failed { .. } | Outcome::Moved { .. } => 64,
-                };
-                encode(reply, 24 + room)
+            MessageFrame::Message(message) => {
+                let mut bytes = Vec::new();
+                message.body().put(&mut bytes);
+                bytes.into()
             }
+            MessageFrame::Signal(signal) => encode_short(&SignalBody::of(signal)),
+            MessageFrame::Reply(reply) => encode_short(reply),
         }
     }
 
@@ -455,13 +363,10 @@ impl MessageFrame {
     /// # Errors
     /// The kind is not of the message lane, or the body is not one whole value of it.
     pub fn from_body(kind: FrameKind, body: &[u8], names: &mut Names) -> Result<Self, FrameError> {
-        let bad_name =
-            |_| FrameError::Body { kind, error: minicbor::decode::Error::message("not a valid name") };
         match kind {
-            FrameKind::Message => decode::<MessageBody<'_>>(kind, body)?
-                .read(names)
-                .map(MessageFrame::Message)
-                .map_err(bad_name),
+            FrameKind::Message => {
+                decode_with(kind, body, |d| Message::read(d, names)).map(MessageFrame::Message)
+            }
             FrameKind::Signal => decode::<SignalBody>(kind, body)?
                 .signal()
                 .map(MessageFrame::Signal)
@@ -479,10 +384,24 @@ pub(super) fn encode<T: Encode<()>>(value: &T, room: usize) -> Vec<u8> {
     bytes
 }
 
+fn encode_short<T: Encode<()>>(value: &T) -> ShortBytes {
+    let mut bytes = ShortBytes::new();
+    minicbor::encode(value, &mut bytes).expect("it takes every byte and no field has a fallible encoder");
+    bytes
+}
+
 /// The one value that `body` holds.
 pub(super) fn decode<'b, T: Decode<'b, ()>>(kind: FrameKind, body: &'b [u8]) -> Result<T, FrameError> {
-    let mut decoder = minicbor::Decoder::new(body);
-    match decoder.decode() {
+    decode_with(kind, body, Decoder::decode)
+}
+
+fn decode_with<'b, T>(
+    kind: FrameKind,
+    body: &'b [u8],
+    read: impl FnOnce(&mut Decoder<'b>) -> Result<T, minicbor::decode::Error>,
+) -> Result<T, FrameError> {
+    let mut decoder = Decoder::new(body);
+    match read(&mut decoder) {
         Ok(value) if decoder.position() == body.len() => Ok(value),
         Ok(_) => {
             Err(FrameError::Body { kind, error: minicbor::decode::Error::message("bytes after the value") })
@@ -494,8 +413,9 @@ pub(super) fn decode<'b, T: Decode<'b, ()>>(kind: FrameKind, body: &'b [u8]) -> 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::message::MessageHead;
     use super::*;
-    use crate::base::Rng;
+    use crate::base::{Name, Rng, Token};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -506,15 +426,17 @@ mod tests {
             name: name("basket:42"),
             kind: name("basket"),
             message: name("add"),
-            gate: Token::new(77, 3).unwrap(),
-            epoch: 9,
-            seq: u64::MAX,
-            call,
-            remaining_ms: call.map(|_| 4_999),
-            sender: Token::NONE,
-            view: 80,
-            codec: 1,
-            payload: payload.to_vec(),
+            head: MessageHead {
+                gate: Token::new(77, 3).unwrap(),
+                epoch: 9,
+                seq: u64::MAX,
+                call,
+                remaining_ms: call.map(|_| 4_999),
+                sender: Token::NONE,
+                view: 80,
+                codec: 1,
+            },
+            payload: payload.into(),
         })
     }
 
@@ -534,7 +456,7 @@ mod tests {
             MessageFrame::Signal(Signal::Admitted { epoch: 5, seq: 6 }),
             MessageFrame::Reply(Reply {
                 call: 1,
-                outcome: Outcome::Done { codec: 0, payload: Bytes::from(&b"42"[..]) },
+                outcome: Outcome::Done { codec: 0, payload: ShortBytes::from(&b"42"[..]) },
             }),
             failed(ErrorCode::WrongKind, Executed::No, Some("counter"), None),
             failed(ErrorCode::Stopped, Executed::Unknown, None, Some(ExitReason::Error("disk".into()))),
@@ -543,7 +465,7 @@ mod tests {
 
     fn framed(frame: &MessageFrame, number: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        put(&mut bytes, frame.kind(), number, &frame.to_body());
+        put(&mut bytes, frame.kind(), number, frame.to_body().as_slice());
         bytes
     }
 
@@ -570,7 +492,7 @@ mod tests {
             for cut in 0..bytes.len() {
                 assert!(split(&bytes[..cut], FRAME_BYTES_MAX).unwrap().is_none(), "{frame:?} cut at {cut}");
             }
-            let body = frame.to_body();
+            let body = frame.to_body().as_slice().to_vec();
             for cut in 0..body.len() {
                 let read = MessageFrame::from_body(frame.kind(), &body[..cut], &mut Names::default());
                 assert!(read.is_err(), "{frame:?} with a body cut at {cut}");
@@ -627,7 +549,7 @@ mod tests {
             &[0xbf],
         ];
         for frame in samples() {
-            let body = frame.to_body();
+            let body = frame.to_body().as_slice().to_vec();
             for at in 0..body.len() {
                 for head in heads {
                     let hostile = [&body[..at], head, &body[at..]].concat();
@@ -661,7 +583,8 @@ mod tests {
             assert!(raw.taken <= bytes.len());
             if let Ok(read) = MessageFrame::from_body(raw.kind, raw.body, &mut Names::default()) {
                 assert_eq!(
-                    MessageFrame::from_body(read.kind(), &read.to_body(), &mut Names::default()).unwrap(),
+                    MessageFrame::from_body(read.kind(), read.to_body().as_slice(), &mut Names::default())
+                        .unwrap(),
                     read
                 );
             }

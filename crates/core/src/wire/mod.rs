@@ -7,9 +7,10 @@ pub mod control;
 pub mod frame;
 pub mod hello;
 pub mod image;
+pub mod message;
 mod names;
 
-pub use control::{Body, Control};
+pub use control::{Body, Control, Turn};
 pub use image::Image;
 pub use names::Names;
 

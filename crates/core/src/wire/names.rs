@@ -1,6 +1,6 @@
 //! Names that came over a connection lately.
 
-use crate::base::{BadName, Name};
+use crate::base::Name;
 
 /// Names kept; a power of two.
 const PLACES: usize = 256;
@@ -19,25 +19,34 @@ impl Names {
     /// The name with this text.
     ///
     /// # Errors
-    /// As [`Name::new`].
-    pub fn get(&mut self, text: &str) -> Result<Name, BadName> {
+    /// The bytes are no text, or one that is no name; see [`Name::new`].
+    pub fn get(&mut self, text: &[u8]) -> Result<Name, NotAName> {
         if self.places.is_empty() {
             self.places.resize(PLACES, None);
         }
         let place = &mut self.places[place(text)];
         match place {
-            Some(name) if name.as_str() == text => Ok(name.clone()),
-            _ => Ok(place.insert(Name::new(text)?).clone()),
+            Some(name) if name.as_str().as_bytes() == text => Ok(name.clone()),
+            _ => {
+                let text = std::str::from_utf8(text).map_err(|_| NotAName)?;
+                Ok(place.insert(Name::new(text).map_err(|_| NotAName)?).clone())
+            }
         }
     }
 }
 
+/// Bytes that are no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAName;
+
 /// By its length and its last bytes, in which names differ most.
-fn place(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let tail = &bytes[bytes.len().saturating_sub(8)..];
-    let tail = tail.iter().fold(bytes.len() as u64, |sum, byte| sum << 7 ^ sum >> 57 ^ u64::from(*byte));
+fn place(text: &[u8]) -> usize {
+    let tail = match text.last_chunk() {
+        Some(tail) => u64::from_le_bytes(*tail),
+        None => text.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+    };
     // Fibonacci hashing: the high bits of the product depend on all of them.
+    let tail = tail ^ (text.len() as u64) << 3;
     (tail.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % PLACES
 }
 
@@ -52,10 +61,12 @@ mod tests {
         for round in 0..3 {
             for number in 0..2 * PLACES {
                 let text = format!("basket:{number}");
-                assert_eq!(names.get(&text).unwrap().as_str(), text, "round {round}");
+                assert_eq!(names.get(text.as_bytes()).unwrap().as_str(), text, "round {round}");
             }
         }
-        assert!(names.get("").is_err() && names.get("a\nb").is_err());
-        assert_eq!(names.get(&"é".repeat(127)).unwrap().as_str().len(), 254);
+        for not_a_name in [&b""[..], b"a\nb", b"basket:\xff", &[b'a'; 256]] {
+            assert_eq!(names.get(not_a_name), Err(NotAName));
+        }
+        assert_eq!(names.get("é".repeat(127).as_bytes()).unwrap().as_str().len(), 254);
     }
 }

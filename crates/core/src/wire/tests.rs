@@ -10,13 +10,16 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::Names;
-use super::control::{Body, Control};
-use super::frame::{self, FrameKind, Message, MessageFrame, Outcome, Reply};
+use super::control::{Body, Control, Turn};
+use super::frame::{self, FrameKind, MessageFrame, Outcome, Reply};
 use super::hello::{CHALLENGE_BYTES, Claim, Greeting, Hello, Mode, PROOF_BYTES, Proof, Refusal, Welcome};
-use crate::base::limits::FRAME_BYTES_MAX;
-use crate::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, SlotId, Token};
+use super::message::{Message, MessageHead};
+use crate::base::limits::{FRAME_BYTES_MAX, TURN_MESSAGES_MAX};
+use crate::base::{
+    Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, ShortBytes, SlotId, Token,
+};
 use crate::delivery::Signal;
-use crate::directory::{self, Answer, Ask, Filter, Mark, Placement, Record, RecordState, RestartPolicy};
+use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Record, RecordState, SlotWrite};
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -43,9 +46,9 @@ fn runner() -> TestRunner {
 fn written_again(kind: FrameKind, body: &[u8]) -> Option<Vec<u8>> {
     match kind {
         FrameKind::Control => Some(Control::from_bytes(body).ok()?.to_bytes()),
-        FrameKind::Message | FrameKind::Signal | FrameKind::Reply => {
-            Some(MessageFrame::from_body(kind, body, &mut Names::default()).ok()?.to_body())
-        }
+        FrameKind::Message | FrameKind::Signal | FrameKind::Reply => Some(
+            MessageFrame::from_body(kind, body, &mut Names::default()).ok()?.to_body().as_slice().to_vec(),
+        ),
         FrameKind::Ack => Some(frame::read_ack(body).ok()?.to_be_bytes().to_vec()),
         FrameKind::Hello | FrameKind::Proof | FrameKind::Welcome | FrameKind::Refusal => {
             let mut framed = Vec::new();
@@ -113,15 +116,17 @@ fn frames() -> Vec<MessageFrame> {
         name: name("basket:42"),
         kind: name("basket"),
         message: name("add"),
-        gate: Token::from_u64(u64::MAX),
-        epoch: 7,
-        seq: 300,
-        call: Some(1 << 40),
-        remaining_ms: Some(5_000),
-        sender: Token::from_u64(1 << 60),
-        view: 1_000_000_000,
-        codec: 1,
-        payload: vec![0x81, 0xa1, 0x6e, 0x01],
+        head: MessageHead {
+            gate: Token::from_u64(u64::MAX),
+            epoch: 7,
+            seq: 300,
+            call: Some(1 << 40),
+            remaining_ms: Some(5_000),
+            sender: Token::from_u64(1 << 60),
+            view: 1_000_000_000,
+            codec: 1,
+        },
+        payload: vec![0x81, 0xa1, 0x6e, 0x01].into(),
     };
     let failed = Outcome::Failed {
         code: ErrorCode::Codec,
@@ -135,33 +140,25 @@ fn frames() -> Vec<MessageFrame> {
         MessageFrame::Reply(Reply { call: 9, outcome: failed }),
         MessageFrame::Reply(Reply {
             call: 9,
-            outcome: Outcome::Done { codec: 1, payload: Bytes::default() },
+            outcome: Outcome::Done { codec: 1, payload: ShortBytes::default() },
         }),
         MessageFrame::Reply(Reply { call: 9, outcome: Outcome::Moved { to: life(3) } }),
     ]
 }
 
 fn record() -> Record {
+    let request = RequestId { caller: life(3), number: 4 };
     Record {
-        name: name("basket:42"),
-        kind: name("basket"),
         args: Bytes::from(vec![1, 2, 3]),
-        policy: RestartPolicy::Permanent,
-        placement: Placement::Hash,
-        host: life(2),
-        token: Token::from_u64(1 << 60),
         gate: Token::from_u64(9),
-        request: RequestId { caller: life(3), number: 4 },
         state: RecordState::Running,
         restart_ages_ms: vec![1, 70_000].into(),
         back_off_ms: 5,
         stopped_before: vec![RequestId { caller: life(3), number: 2 }].into(),
-        stopping_by: Vec::new().into(),
         has_run: true,
         age_ms: 7,
         node_deaths_ms: vec![3].into(),
-        suspicion: Default::default(),
-        moving: None,
+        ..Record::first(name("basket:42"), name("basket"), life(2), Token::from_u64(1 << 60), request)
     }
 }
 
@@ -169,10 +166,16 @@ fn controls() -> Vec<Control> {
     let id = ViewId { counter: 1_000_000_000, author: u64::MAX };
     let view = View { id, parent: Some(ViewId { counter: 9, author: 1 }), members: vec![member(), member()] };
     let request = RequestId { caller: life(3), number: 4 };
+    let changes = [Change::Put(record().into()), Change::Runs(name("basket:42"), Token::from_u64(u64::MAX))];
+    let writes = (1..).zip(changes).map(|(seq, change)| SlotWrite { slot: SlotId(7), seq, change }).collect();
     let bodies = [
         Body::Membership(membership::Message::Probe(vec![1, 2, 3])),
         Body::Membership(membership::Message::Join { member: member(), counter_floor: u64::MAX }),
-        Body::Membership(membership::Message::Chain { connected: true, views: vec![view.clone(), view] }),
+        Body::Membership(membership::Message::Chain {
+            connected: true,
+            views: vec![view.clone(), view],
+            more: false,
+        }),
         Body::Directory(directory::Message::Open(vec![(SlotId(7), Mark { opened: Some(id), seq: 1 })])),
         Body::Directory(directory::Message::Hosted {
             slots: vec![SlotId(4095)],
@@ -186,6 +189,12 @@ fn controls() -> Vec<Control> {
             answer: Answer::Started { located: record().located(), copies: 2 },
         }),
         Body::Directory(directory::Message::ListAsk { number: 1, filter: Filter::default() }),
+        Body::Turn(Turn::new(vec![
+            directory::Message::Request { request, name: name("basket:42"), ask: Ask::Locate },
+            directory::Message::Write(writes),
+            directory::Message::Grant(record().into()),
+            directory::Message::Written(vec![(SlotId(7), u64::MAX)]),
+        ])),
     ];
     bodies.into_iter().map(|body| Control { view: Some(id), body }).collect()
 }
@@ -199,7 +208,7 @@ fn samples() -> Vec<(FrameKind, Vec<u8>)> {
         let raw = frame::split(&framed, FRAME_BYTES_MAX).unwrap().unwrap();
         samples.push((raw.kind, raw.body.to_vec()));
     }
-    samples.extend(frames().iter().map(|frame| (frame.kind(), frame.to_body())));
+    samples.extend(frames().iter().map(|frame| (frame.kind(), frame.to_body().as_slice().to_vec())));
     samples.extend(controls().iter().map(|control| (FrameKind::Control, control.to_bytes())));
     samples
 }
@@ -211,6 +220,28 @@ fn every_sample_is_read_and_cut_anywhere_it_is_not() {
         for cut in 0..body.len() {
             assert_eq!(written_again(kind, &body[..cut]), None, "{kind:?} cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn a_turn_has_so_many_messages_and_none_within_another() {
+    let turn = |messages: usize| {
+        // The view, none; a turn of as many good-byes of a copy: `Settled` of no slots.
+        let mut bytes = vec![0x82, 0xf6, 0x82, 0x02, 0x81, 0x9a];
+        bytes.extend(u32::try_from(messages).unwrap().to_be_bytes());
+        bytes.extend([0x82, 0x07, 0x81, 0x80].repeat(messages));
+        bytes
+    };
+    for (messages, is_read) in
+        [(0, true), (1, true), (TURN_MESSAGES_MAX, true), (TURN_MESSAGES_MAX + 1, false)]
+    {
+        assert_eq!(Control::from_bytes(&turn(messages)).is_ok(), is_read, "{messages}");
+    }
+    // A length without its messages, and turns in turns: neither takes memory or stack.
+    let claims = [&turn(0)[..6], &[0xff; 4]].concat();
+    let nested = [&[0x82, 0xf6][..], &[0x82, 0x02, 0x81, 0x81].repeat(200_000)].concat();
+    for bytes in [claims, nested] {
+        assert!(Control::from_bytes(&bytes).is_err());
     }
 }
 

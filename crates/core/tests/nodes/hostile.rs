@@ -8,7 +8,7 @@ use whimbrel_core::directory::{
 use whimbrel_core::membership;
 use whimbrel_core::placement::{Replicas, slot_of};
 use whimbrel_core::view::{MemberInfo, View, ViewId};
-use whimbrel_core::wire::{Body, Control};
+use whimbrel_core::wire::{Body, Control, Turn};
 
 use super::*;
 
@@ -81,26 +81,12 @@ impl Net {
 
     fn record(&self, name: &str, token: Token) -> Record {
         let caller = self.life("c");
+        let request = RequestId { caller, number: 1 };
         Record {
-            name: named(name),
-            kind: named("counter"),
-            args: Bytes::default(),
-            policy: RestartPolicy::Permanent,
-            placement: Placement::Hash,
-            host: caller,
-            token,
             gate: Token::from_u64(7),
-            request: RequestId { caller, number: 1 },
             state: RecordState::Running,
-            restart_ages_ms: Vec::new().into(),
-            back_off_ms: 0,
-            stopped_before: Vec::new().into(),
-            stopping_by: Vec::new().into(),
             has_run: true,
-            age_ms: 0,
-            node_deaths_ms: Vec::new().into(),
-            suspicion: Default::default(),
-            moving: None,
+            ..Record::first(named(name), named("counter"), caller, token, request)
         }
     }
 
@@ -171,7 +157,7 @@ fn nobody_commands_for_the_owner_of_a_slot() {
     let before = net.snapshot("a").hosted;
     let mark = Mark { opened: Some(net.view().id), seq: 0 };
     let record = Record { host: net.life("a"), token: higher, ..net.record(&text, token) };
-    let write = SlotWrite { slot, seq: 1, change: Change::Put(record.clone()) };
+    let write = SlotWrite { slot, seq: 1, change: Change::Put(record.clone().into()) };
     let reason = ExitReason::ConflictLost;
     let lies = [
         Message::End { name: name.clone(), token, reason: reason.clone() },
@@ -180,7 +166,7 @@ fn nobody_commands_for_the_owner_of_a_slot() {
         Message::Retoken { name: name.clone(), old: token, new: higher },
         Message::AskOffer { name: name.clone(), token },
         Message::Offered { name: name.clone(), token },
-        Message::Grant(record),
+        Message::Grant(record.into()),
         Message::Gather(vec![(slot, net.view().id)]),
         Message::Load(vec![slot; 1_000]),
         Message::Open(vec![(slot, mark)]),
@@ -196,6 +182,55 @@ fn nobody_commands_for_the_owner_of_a_slot() {
     net.lie(Message::Reported { name, token });
     assert_eq!(net.snapshot("a").hosted, before);
     assert_eq!(net.ask("c", &text, Ask::Locate), Answer::Located(located));
+    net.assert_unharmed(&members);
+}
+
+#[test]
+fn what_comes_together_is_judged_one_by_one() {
+    let mut net = three();
+    let members = net.members();
+    let (name, located) = net.started_on_a("b");
+    let (caller, view) = (net.life("c"), net.view().id);
+    let mine = net.name_at("a", "c");
+    let ask = |caller, number, name: &str, ask| Message::Request {
+        request: RequestId { caller, number },
+        name: named(name),
+        ask,
+    };
+    let end = Message::End { name: named(&name), token: located.token, reason: ExitReason::ConflictLost };
+    let turn = Turn::new(vec![
+        end.clone(),
+        ask(net.life("b"), 9_001, &name, Ask::Stop),
+        ask(caller, 9_002, &mine, start(Bytes::default())),
+        end,
+    ]);
+    net.hear(caller, Some(view), Body::Turn(turn));
+    assert_eq!(net.refusals(), 3, "all but what it may ask");
+    assert_eq!(net.ask("b", &name, Ask::Locate), Answer::Located(located));
+    assert!(matches!(net.ask("b", &mine, Ask::Locate), Answer::Located(_)), "it was started");
+    net.assert_unharmed(&members);
+}
+
+#[test]
+fn only_the_owner_says_that_a_life_runs_and_only_of_the_life_that_was_written() {
+    let mut net = three();
+    let members = net.members();
+    // Of another's slot; with a token that no view gives; of a life and of a name that the copy does not have.
+    let (theirs, of_c) = (net.name_at("b", "a"), net.name_at("c", "a"));
+    assert!(matches!(net.start("b", &theirs), Answer::Started { .. }));
+    let Answer::Started { located, .. } = net.start("b", &of_c) else { panic!("not started") };
+    let runs = |name: &str, seq, token| {
+        Message::Write(vec![SlotWrite { slot: slot(name), seq, change: Change::Runs(named(name), token) }])
+    };
+    net.lie(runs(&theirs, 3, Token::from_u64(9)));
+    net.lie(runs(&of_c, 3, Token::from_u64(u64::MAX)));
+    assert_eq!(net.refusals(), 2);
+    net.lie(runs(&of_c, 3, Token::from_u64(located.token.as_u64() + 1)));
+    let nobody =
+        SlotWrite { slot: slot(&of_c), seq: 4, change: Change::Runs(named("nobody"), located.token) };
+    net.lie(Message::Write(vec![nobody]));
+    assert_eq!(net.refusals(), 1, "a name stands in its own slot");
+    assert_eq!(net.ask("a", &of_c, Ask::Locate), Answer::Located(located));
     net.assert_unharmed(&members);
 }
 
@@ -226,13 +261,17 @@ fn tokens_that_nothing_could_exceed_are_refused_and_the_highest_one_harms_its_ow
         Fill { slot: slot_of_c, purpose, mark: mark(seq), first, last, records, tombstones, watermark }
     };
     for token in [u64::MAX, 1 << 63, i64::MAX as u64].map(Token::from_u64) {
-        net.lie(Message::Offer { record: net.record(&of_a, token), running: true });
-        net.lie(Message::Offer { record: net.record(&of_a, token), running: false });
+        net.lie(Message::Offer { record: net.record(&of_a, token).into(), running: true });
+        net.lie(Message::Offer { record: net.record(&of_a, token).into(), running: false });
         assert_eq!(net.refusals(), 2, "{token}");
     }
     let too_high = Token::from_u64(1 << 63);
     let write = |seq, name: &str, token| {
-        Message::Write(vec![SlotWrite { slot: slot_of_c, seq, change: Change::Put(net.record(name, token)) }])
+        Message::Write(vec![SlotWrite {
+            slot: slot_of_c,
+            seq,
+            change: Change::Put(net.record(name, token).into()),
+        }])
     };
     let lies = [
         write(1, &of_c, too_high),
@@ -240,7 +279,7 @@ fn tokens_that_nothing_could_exceed_are_refused_and_the_highest_one_harms_its_ow
         Message::Fill(fill(too_high, 1, Vec::new())),
         Message::Fill(fill(Token::NONE, 1, vec![net.record(&of_c, too_high)])),
         Message::Fill(fill(Token::NONE, 1, vec![net.record(&of_a, Token::from_u64(9))])),
-        Message::Grant(net.record(&of_c, too_high)),
+        Message::Grant(net.record(&of_c, too_high).into()),
     ];
     for lie in lies {
         net.lie(lie.clone());
@@ -250,12 +289,13 @@ fn tokens_that_nothing_could_exceed_are_refused_and_the_highest_one_harms_its_ow
     let last = fill(Token::NONE, u64::MAX, Vec::new());
     net.lie(Message::Fill(last));
     for seq in [0, 1, u64::MAX] {
-        let write = SlotWrite { slot: slot_of_c, seq, change: Change::Put(net.record(&of_c, Token::NONE)) };
+        let write =
+            SlotWrite { slot: slot_of_c, seq, change: Change::Put(net.record(&of_c, Token::NONE).into()) };
         net.lie(Message::Write(vec![write]));
     }
     // The highest token that can be offered is that of a name of its own, which goes on above it.
     let highest = Token::new(whimbrel_core::view::COUNTER_MAX, Token::SEQUENCE_MAX).unwrap();
-    net.lie(Message::Offer { record: net.record(&of_a, highest), running: true });
+    net.lie(Message::Offer { record: net.record(&of_a, highest).into(), running: true });
     assert_eq!(net.ask("a", &of_a, Ask::Stop), Answer::Done);
     let Answer::Started { located, .. } = net.start("b", &of_a) else { panic!("not started") };
     assert!(located.token > highest && located.token.as_u64() < i64::MAX as u64);
@@ -289,13 +329,13 @@ fn arguments_texts_and_lists_that_no_copy_could_carry_are_refused() {
     let long = ExitReason::Error("x".repeat(1_025));
     let lies = [
         Message::Request { request, name: named(&name), ask },
-        Message::Offer { record: Record { args, ..record.clone() }, running: true },
+        Message::Offer { record: Record { args, ..record.clone() }.into(), running: true },
         Message::Offer {
-            record: Record { restart_ages_ms: vec![0; 100_000].into(), ..record.clone() },
+            record: Record { restart_ages_ms: vec![0; 100_000].into(), ..record.clone() }.into(),
             running: true,
         },
         Message::Offer {
-            record: Record { stopped_before: vec![request; 9_000].into(), ..record },
+            record: Record { stopped_before: vec![request; 9_000].into(), ..record }.into(),
             running: false,
         },
         Message::Report { name: named(&name), token: Token::from_u64(9), news: News::Exited(long) },
@@ -335,8 +375,12 @@ fn views_that_no_honest_node_authors_are_not_installed() {
     ];
     for (at, lie) in lies.into_iter().enumerate() {
         net.lie_about_views(membership::Message::Install(lie.clone()));
-        net.lie_about_views(membership::Message::Chain { connected: true, views: vec![lie.clone()] });
-        net.lie_about_views(membership::Message::Chain { connected: false, views: vec![lie] });
+        net.lie_about_views(membership::Message::Chain {
+            connected: true,
+            views: vec![lie.clone()],
+            more: false,
+        });
+        net.lie_about_views(membership::Message::Chain { connected: false, views: vec![lie], more: false });
         assert_eq!(net.refusals(), 3, "{at}");
     }
     // Not refused, since late views look like it, and not installed.
@@ -443,7 +487,7 @@ fn a_visitor_commands_nothing_and_nobody_calls_a_node_out_of_its_line_unasked() 
     let line = membership::LineInfo { view: id, members: 1, has_records: false };
     for message in [
         membership::Message::Greet(Some(line)),
-        membership::Message::Chain { connected: false, views: vec![theirs] },
+        membership::Message::Chain { connected: false, views: vec![theirs], more: false },
         membership::Message::MergeAnswer { come: true },
         membership::Message::LeftOut,
         membership::Message::Probe(vec![0; 1_000_000]),

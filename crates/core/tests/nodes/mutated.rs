@@ -75,8 +75,8 @@ fn next_about_views(net: &Net, rng: &mut Rng) -> Vec<u8> {
     let joiner = net.nodes["c"].me().clone();
     let message = match rng.below(4) {
         0 => membership::Message::Install(next),
-        1 => membership::Message::Chain { connected: true, views: vec![next] },
-        2 => membership::Message::Chain { connected: false, views: vec![next] },
+        1 => membership::Message::Chain { connected: true, views: vec![next], more: false },
+        2 => membership::Message::Chain { connected: false, views: vec![next], more: false },
         _ => membership::Message::Join { member: joiner, counter_floor: current.id.counter },
     };
     Control { view: Some(current.id), body: Body::Membership(message) }.to_bytes()

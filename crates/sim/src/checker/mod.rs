@@ -10,6 +10,7 @@
 //! | `progress` | birth, joins and healing in bounded time (P11) |
 //! | `linear` | start, stop and locate of one name are linearizable when nothing is cut |
 //! | `bounds` | a table beyond its limit; a node that lives and is taken for dead (P9, I11) |
+//! | `room` | a node with more processes of a kind than it may have |
 //! | `isolation` | a name that waits for another name's user code (P12) |
 //! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
 //! | `handoff` | a process that moves and does not go on where it stopped; an error that only a lost node gives (P3) |
@@ -30,6 +31,7 @@ mod order;
 mod outcomes;
 mod progress;
 mod restarts;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -189,6 +191,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     progress::check(&facts, &mut found);
     linear::check(&facts, &mut found);
     bounds::check(&facts, &mut found);
+    room::check(&facts, &mut found);
     isolation::check(&facts, &mut found);
     moves::check(&facts, &mut found);
     handoff::check(&facts, &mut found);

@@ -24,7 +24,8 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// Ends after which a restart was counted.
+/// Ends of a life's own doing: restarts after these are counted. One that was told to end, or whose node died, did
+/// nothing that would bring its name nearer to quarantine.
 fn counts(life: &Life) -> bool {
     matches!(life.ended, Some((_, End::Crashed | End::InitFailed | End::Normal)))
 }
@@ -56,7 +57,9 @@ fn check_suspects(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         // A host that died between the grant and the launch counts: nobody can know that it had not begun.
         let kills = facts.history.kills.iter();
         let near = |kill: &&Kill| kill.at <= *at && kill.at + WINDOW + 8 * SECOND > *at;
-        if deaths < 2 && (deaths < 1 || kills.filter(near).count() < 2) {
+        // And so does one that would have had no room for it.
+        let launched = deaths >= 1 || facts.history.capacity.is_some();
+        if deaths < 2 && (!launched || kills.filter(near).count() < 2) {
             let text = facts.history.name(*name);
             violated(found, NAME, format!("{text} is a suspect at {} after {deaths} node deaths", ms(*at)));
         }

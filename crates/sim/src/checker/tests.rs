@@ -44,6 +44,22 @@ fn a_table_beyond_its_limit_is_seen() {
 }
 
 #[test]
+fn a_node_with_more_processes_than_it_may_have_is_seen() {
+    let plan = Plan::draw(Profile::Room, 1, Mutants::default());
+    let mut world = World::new(plan.clone(), false);
+    world.run();
+    assert_eq!(judge(&world.history, plan.replicas, delay_max(&plan)).len(), 0, "the truth is judged green");
+    // A process that ended goes on, as if nobody had waited for its end.
+    let most = plan.capacity.unwrap();
+    for host in 0..world.history.finals.len() as u16 {
+        let lives = world.history.lives.iter_mut().filter(|life| life.host == host);
+        lives.take(most + 1).for_each(|life| life.ended = None);
+    }
+    let violations = judge(&world.history, plan.replicas, delay_max(&plan));
+    assert!(violations.iter().any(|v| v.checker == "room"), "{violations:?}");
+}
+
+#[test]
 fn a_member_that_is_left_out_without_having_died_is_seen() {
     let judged = storm(|plan, storm| matches!(storm, Storm::Rolling { .. }) && plan.faults.is_empty());
     let violations = judged(&|history| {
@@ -70,6 +86,28 @@ fn a_name_that_waits_for_the_user_code_of_another_is_seen() {
         op.completed = Some((op.invoked + 3 * SECOND, outcome));
     });
     assert!(violations.iter().any(|v| v.checker == "isolation"), "{violations:?}");
+}
+
+#[test]
+fn a_suspect_may_wait_until_it_has_passed_its_trial_and_no_longer() {
+    let judged = storm(|plan, storm| storm == Storm::Hang && plan.faults.is_empty());
+    let suspected_before = |history: &mut History, passed: bool| {
+        let (odd, settled) = (history.odd_names, 12 * SECOND);
+        let runs_long = |life: &crate::history::Life| life.running.is_some() && life.end() > 2 * settled;
+        let at = history.lives.iter().position(|life| life.name >= odd && runs_long(life)).unwrap();
+        let (name, launched) = (history.lives[at].name, history.lives[at].launched);
+        history.suspected.push((name, if passed { launched - 1 } else { launched + 1 }));
+        let mut op = history.ops.iter().find(|op| op.kind == OpKind::Locate).unwrap().clone();
+        (op.name, op.invoked, op.deadline) = (name, settled, settled + 5 * SECOND);
+        op.completed = Some((
+            settled + 3 * SECOND,
+            Outcome::Located { token: history.lives[at].token, host: history.incarnations[0].1 },
+        ));
+        history.ops.push(op);
+    };
+    let isolated = |violations: Vec<Violation>| violations.iter().all(|v| v.checker != "isolation");
+    assert!(isolated(judged(&|history| suspected_before(history, false))));
+    assert!(!isolated(judged(&|history| suspected_before(history, true))));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! # A comment.
 //! seeds 10                     run it with so many seeds: other delays, other clocks
 //! nodes 3                      machines n1, n2, n3; `joiners 1` adds one that boots only when told to
-//! set replicas 2               also: slots, delay (upper bound), init, handler, mailbox, clients, waiters (requests that
-//!                              wait for a slot), tombstones (of a slot), clock_ppm (clocks differ by so much)
+//! set replicas 2               also: slots, delay (upper bound), init, handler, mailbox, clients, capacity (processes of a
+//!                              node), waiters (requests that wait for a slot), tombstones (of a slot), clock_ppm
+//!                              (clocks differ by so much)
 //! name a ranks n1 n3           a name whose slot's owner is n1, then n3, in the view of all machines
 //! twin n3 of n2                machine n3's node has the name of n2's
 //! boot n1 at 300ms             founders that are not named boot at 0
@@ -88,6 +89,7 @@ fn plan(scenario: &Scenario, seed: u64, mutants: Mutants) -> Plan {
             "handler" => plan.handler_max = *value,
             "mailbox" => plan.mailbox_max = *value as usize,
             "clients" => plan.pure_clients = *value as usize,
+            "capacity" => plan.capacity = Some(*value as usize),
             "waiters" => plan.limits.slot_waiters = *value as usize,
             "tombstones" => plan.limits.tombstones = *value as usize,
             "clock_ppm" => plan.clock_ppm_max = *value,

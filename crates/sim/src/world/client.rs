@@ -76,6 +76,9 @@ impl World {
             second_outcome: false,
             dead_letter: None,
         });
+        if want.placement != Placement::Hash {
+            self.history.placed.insert(want.name);
+        }
         self.tell(host, 11, u64::from(op), || format!("operation {op}: {want:?}"));
         self.begin(host, op, want);
         self.flush(host);
@@ -131,6 +134,7 @@ impl World {
             Answer::Located(located) => Outcome::Located { token: located.token, host: located.host },
             Answer::InitFailed(_) => failed(ErrorCode::InitFailed, Executed::No),
             Answer::NoHost(_) => failed(ErrorCode::NoHost, Executed::No),
+            Answer::AtCapacity => failed(ErrorCode::AtCapacity, Executed::No),
             Answer::NotFound => failed(ErrorCode::NotFound, Executed::No),
             Answer::Done => Outcome::Ok,
             // A start may be told this of the very life that it made.

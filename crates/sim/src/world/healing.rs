@@ -4,6 +4,7 @@ use super::World;
 use super::client::Want;
 use super::queue::Event;
 use crate::history::{FinalNode, MILLI, Micros, NEVER, OpKind, Probe, SECOND};
+use crate::plan::Finds;
 
 /// C with the default detection time: 2 D + 2 s.
 pub(crate) const CONVERGENCE: Micros = 6 * SECOND;
@@ -43,7 +44,9 @@ impl World {
             }
             let machine = &self.machines[usize::from(host)];
             let was_there = machine.generation > 0;
-            if was_there && !machine.is_up() && !machine.boot_due && self.fault_rng.below(4) != 0 {
+            // Nodes that know of nobody but the first find each other through it.
+            let must = host == 0 && self.plan.finds == (Finds::First { alone: true });
+            if was_there && !machine.is_up() && !machine.boot_due && (must || self.fault_rng.below(4) != 0) {
                 self.boot(host);
                 self.flush(host);
             }

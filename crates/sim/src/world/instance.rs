@@ -48,6 +48,17 @@ impl Instance {
     }
 }
 
+/// What a life gives as the reason of its failure. User code may say what only the cluster should: that is no excuse.
+fn own_reason(life: u32) -> ExitReason {
+    match life % 5 {
+        0 => ExitReason::NodeLost,
+        1 => ExitReason::ConflictLost,
+        2 => ExitReason::Killed,
+        3 => ExitReason::Error("planned".into()),
+        _ => ExitReason::Panic("planned".into()),
+    }
+}
+
 impl World {
     /// Runs `init` of a new life.
     pub(super) fn launch(&mut self, host: u16, record: &Record, launch: Launch) {
@@ -160,7 +171,7 @@ impl World {
         let name = self.history.lives[life as usize].name;
         let Some(text) = self.history.names.get(name as usize).cloned() else { return };
         let told_to_end = terminate.is_some();
-        let reason = terminate.or_else(|| failed.then(|| ExitReason::Error("init failed".into())));
+        let reason = terminate.or_else(|| failed.then(|| own_reason(life)));
         let Some(reason) = reason else {
             self.history.lives[life as usize].running = Some(now);
             self.input(host, Input::Launched { name: text, token, result: Ok(()) });
@@ -269,7 +280,7 @@ impl World {
         if let Some(message) = in_hand {
             self.answer(host, message, Some((ErrorCode::Crashed, Executed::Unknown)));
         }
-        self.exit(host, life, End::Crashed, ExitReason::Panic("planned".into()));
+        self.exit(host, life, End::Crashed, own_reason(life));
     }
 
     /// A process ended by itself: gate and mailbox stay, suspended, until the owner has decided.

@@ -18,6 +18,7 @@
 mod client;
 mod exchange;
 mod fault;
+mod finding;
 mod gauge;
 mod handshake;
 mod healing;
@@ -43,7 +44,7 @@ use whimbrel_core::node::Config;
 use whimbrel_core::view::View;
 
 use crate::history::{History, Micros, NEVER};
-use crate::plan::{Fault, Plan};
+use crate::plan::{Fault, Finds, Plan};
 use exchange::Message;
 use fault::Cut;
 use network::Network;
@@ -107,6 +108,10 @@ pub(crate) struct World {
     storm_rng: Rng,
     /// What the end of all faults lets go on.
     hung: Vec<Event>,
+    /// When a line was founded last.
+    founded_at: Option<Micros>,
+    /// Lines that will not meet before the first machine's node is back, as disturbances.
+    apart: Vec<usize>,
     /// Inputs of all nodes.
     inputs: u64,
     round_trip: u64,
@@ -128,6 +133,7 @@ impl World {
         let history = History {
             healed: NEVER,
             clocks_differ: plan.wall_skew_ms > 0 || plan.faults.contains(&Fault::WallJump),
+            capacity: plan.capacity,
             odd_names: plan.odd_names,
             paced: plan.frame_time > 0,
             ..History::default()
@@ -154,6 +160,8 @@ impl World {
             rng,
             storm_rng: storm::storm_rng(plan.seed),
             hung: Vec::new(),
+            founded_at: None,
+            apart: Vec::new(),
             inputs: 0,
             round_trip: 0,
             trace,
@@ -244,6 +252,7 @@ impl World {
         match event {
             Event::Node(home)
             | Event::Port(home, _)
+            | Event::Found(home, _)
             | Event::Calls(home)
             | Event::Ack(home, _)
             | Event::Redial(home, _)
@@ -290,6 +299,7 @@ impl World {
         match event {
             Event::Node(home) => self.on_node_wake(home.host),
             Event::Port(home, name) => self.on_port_wake(home.host, name),
+            Event::Found(home, answered) => self.found(home.host, answered),
             Event::Calls(home) => self.on_calls_wake(home.host),
             Event::Ack(home, peer) => self.on_ack_timer(home.host, peer),
             Event::Redial(home, peer) => self.on_redial(home.host, peer),
@@ -359,8 +369,10 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     config.limits = plan.limits;
     config.rebalance = plan.rebalance;
     config.mutants = plan.mutants;
+    config.discovery = host != 0 || !matches!(plan.finds, Finds::First { .. });
     if host >= plan.pure_clients {
         config.kinds = vec![kind.clone()];
+        config.capacity = plan.capacity.iter().map(|most| (kind.clone(), *most)).collect();
     }
     Machine {
         address,

@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Node(Home),
     /// A port's deadline.
     Port(Home, u32),
+    /// These sources of a node's discovery have answered.
+    Found(Home, u8),
     /// The deadline of a pending call.
     Calls(Home),
     /// A link has told nothing of what it received for a while.

@@ -150,7 +150,6 @@ impl World {
         let seed = self.rng.next_u64();
         let offset = self.rng.below(1000 * SECOND);
         let now = self.now;
-        let addresses: Vec<Address> = self.machines.iter().map(|machine| machine.address.clone()).collect();
         let machine = &mut self.machines[usize::from(host)];
         machine.boot_due = false;
         if machine.is_up() {
@@ -204,7 +203,7 @@ impl World {
         if let Some(shell) = self.shell(host) {
             shell.busy = false;
         }
-        self.input(host, Input::Discovered(addresses));
+        self.begin_to_find(host);
     }
 
     /// Gives a node one input and carries out what it wants. An input that comes up while effects are carried out
@@ -396,7 +395,7 @@ impl World {
         match event {
             NodeEvent::MemberUp(..) => self.stats.mark("member_up"),
             NodeEvent::MemberDown(..) => self.stats.mark("member_down"),
-            NodeEvent::Founded => self.stats.mark("founded"),
+            NodeEvent::Founded => self.founded(host),
             NodeEvent::LineChanged => self.stats.mark("line_changed"),
             NodeEvent::Expelled => {
                 self.stats.mark("expelled");

@@ -530,6 +530,7 @@ impl Parts {
     ) -> Result<Cluster, JoinError> {
         let Parts { tasks, exchange, control, commands, transport_events, .. } = self;
         config.seed = getrandom::u64().map_err(|error| JoinError::Transport(error.to_string()))?;
+        config.capacity = exchange.kinds().capacity();
         config.kinds = exchange.kinds().hosted().filter_map(|kind| Kind::new(kind).ok()).collect();
         let (views, views_seen) = watch::channel(None);
         let (events, _) = broadcast::channel(BEHIND_MAX);

@@ -113,7 +113,7 @@ impl Cluster {
         let Some(instance) = running.lock().instance.clone() else {
             return Err(RegisterError::NotLocal);
         };
-        let kind = Kind::new(instance.kind).map_err(RequestError::from)?;
+        let kind = Kind::new(instance.kind()).map_err(RequestError::from)?;
         let (asker, answer) = oneshot::channel();
         let ask = Ask::Register { kind };
         let command =
@@ -178,7 +178,9 @@ impl Cluster {
 /// What an answer that is not the hoped-for one means.
 fn refusal(answer: Answer) -> RequestError {
     match answer {
-        Answer::NotFound | Answer::InitFailed(_) | Answer::NoHost(_) => RequestError::NotFound,
+        Answer::NotFound | Answer::InitFailed(_) | Answer::NoHost(_) | Answer::AtCapacity => {
+            RequestError::NotFound
+        }
         Answer::Quarantined => RequestError::Quarantined,
         Answer::Overloaded => RequestError::Overloaded,
         Answer::Unlinked => RequestError::NodeLost,

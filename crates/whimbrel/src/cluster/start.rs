@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use whimbrel_core::base::limits::ARGS_BYTES_MAX;
-use whimbrel_core::base::{Bytes, Executed, ExitReason, Name};
+use whimbrel_core::base::{Bytes, Executed, Name};
 use whimbrel_core::directory::{Answer, Ask, Located, Placement, RestartPolicy};
 
 use super::{Cluster, DEADLINE};
 use crate::driver::Command;
 use crate::error::StartError;
-use crate::exchange::AT_CAPACITY;
 use crate::message::Speaks;
 use crate::process::{Hosting, Launching, Process, ProcessRef, unnamed};
 
@@ -158,7 +157,7 @@ impl Cluster {
         let cluster = Cluster::for_processes(self.shared.clone());
         let entry = self
             .exchange()
-            .launch_unnamed(P::KIND, options.mailbox, move |tasks, entry, instance| {
+            .launch_unnamed(&P::KIND, options.mailbox, move |tasks, entry, instance| {
                 unnamed::<P>(tasks, Launching { entry, instance, cluster }, args, born)
             })
             .ok_or_else(|| StartError::NoHost { kind: P::KIND.into() })?;
@@ -224,7 +223,7 @@ impl Cluster {
                     Err(StartError::WrongKind { found: kind.to_string() })
                 }
             }
-            Answer::InitFailed(ExitReason::Error(text)) if text == AT_CAPACITY => Err(StartError::AtCapacity),
+            Answer::AtCapacity => Err(StartError::AtCapacity),
             Answer::InitFailed(reason) => Err(StartError::InitFailed { reason }),
             Answer::NoHost(kind) => Err(StartError::NoHost { kind: kind.to_string() }),
             Answer::Quarantined => Err(StartError::Quarantined),

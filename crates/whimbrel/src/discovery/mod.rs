@@ -20,6 +20,9 @@
 mod dns;
 mod file;
 mod health;
+#[cfg(test)]
+#[path = "../../tests/it/machine.rs"]
+mod machine;
 mod multicast;
 mod nameserver;
 mod sources;
@@ -244,7 +247,7 @@ mod tests {
         holds_the_contract(&SeedsFile::new(file.path())).await;
         holds_the_contract(&Dns::new("localhost:4100")).await;
         holds_the_contract(&Srv::new("nodes.test").nameserver(server.address())).await;
-        if multicast::tests::has_multicast("every_discovery_holds_the_contract", Ipv4Addr::LOCALHOST) {
+        if machine::has_multicast("every_discovery_holds_the_contract", Ipv4Addr::LOCALHOST) {
             holds_the_contract(&Multicast::default().port(multicast::tests::port())).await;
         }
     }

@@ -21,7 +21,7 @@ impl Running {
         }
     }
 
-    fn apply(&mut self, effect: Effect) {
+    pub(super) fn apply(&mut self, effect: Effect) {
         let exchange = &self.parts.exchange;
         match effect {
             Effect::Reincarnate(me) => self.reincarnate(me),

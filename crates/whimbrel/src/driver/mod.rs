@@ -184,7 +184,9 @@ impl Running {
             TransportEvent::Control { from, message, .. } => Input::Message { from, message },
         });
         // At once: small questions may have large answers, and those of a whole turn are not to pile up.
-        self.carry_out();
+        while let Some(effect) = self.parts.node.poll_effect_within_turn() {
+            self.apply(effect);
+        }
     }
 
     fn on_command(&mut self, command: Command) {

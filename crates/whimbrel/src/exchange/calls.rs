@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use whimbrel_core::base::{Bytes, ErrorCode, Executed, Incarnation, Time};
+use whimbrel_core::base::{ErrorCode, Executed, Incarnation, ShortBytes, Time};
 use whimbrel_core::delivery::{CallId, Lane};
 use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
 
@@ -71,10 +71,10 @@ impl Exchange {
         }
     }
 
-    fn answer_there(&self, node: Incarnation, id: CallId, encoded: Result<Vec<u8>, String>) {
+    fn answer_there(&self, node: Incarnation, id: CallId, encoded: Result<ShortBytes, String>) {
         let outcome = match encoded {
             Ok(payload) if payload.len() <= PAYLOAD_BYTES_MAX => {
-                Outcome::Done { codec: codec::NAMED, payload: Bytes::from(payload) }
+                Outcome::Done { codec: codec::NAMED, payload }
             }
             Ok(payload) => {
                 let bytes = payload.len();

@@ -76,7 +76,7 @@ impl DeadLetters {
             && envelope.encode().is_ok()
             && let Envelope::Encoded(encoded) = &envelope
         {
-            payload = Some(Bytes::from(&*encoded.payload));
+            payload = Some(Bytes::from(encoded.payload.as_slice()));
         }
         // The destructor of a message is user code.
         let _panicked = guard::run(|| drop(envelope));

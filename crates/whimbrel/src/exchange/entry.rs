@@ -10,8 +10,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
-use whimbrel_core::delivery::{CallId, Ended, Expires, Lane, Packet, Port, PortOutput, Sent, Signal};
-use whimbrel_core::wire::frame::MessageBody;
+use whimbrel_core::delivery::{
+    CallId, Ended, Expires, Here, Inbox, Lane, Packet, Port, PortOutput, Room, Sent, Signal,
+};
+use whimbrel_core::wire::message::MessageHead;
 
 use super::Exchange;
 use super::calls::NOBODY;
@@ -24,12 +26,15 @@ use crate::message::call::Waiter;
 use crate::message::reply::{Caller, ReplyTo};
 use crate::process::Instance;
 use crate::process::current::{Current, InstanceId, current};
-use crate::transport::{OutFrame, SendError};
+use crate::transport::{OutFrame, OutMessage, SendError};
 
 /// How long a cast may wait for its receiver to be found before it is a dead letter.
 const CAST_HELD_MAX: Duration = Duration::from_secs(30);
 /// A call ends this long after its message has expired wherever it waits, which can then say "not executed".
 const GRACE: Duration = Duration::from_millis(15);
+
+/// After every time that a clock tells.
+pub(super) const UNWATCHED: Time = Time::from_micros(u64::MAX);
 
 /// The entry of one name.
 pub(crate) struct Entry {
@@ -51,16 +56,15 @@ pub(crate) struct EntryState {
     pub(crate) port: Port<Envelope>,
     /// The instance that this name leads to on this node.
     pub(crate) instance: Option<Arc<Instance>>,
-    /// The life that the instance has under this name.
-    pub(crate) token: Token,
     /// The arguments of that life, if its kind keeps them on this node.
     pub(crate) args: Option<Box<Bytes>>,
     /// The kind that the owner has told.
     pub(crate) kind: Option<Name>,
     /// The epoch under which signals find this entry.
     epoch: Option<NonZeroU64>,
-    /// When the sweeper will look at it: not after the port's deadline, perhaps before it.
-    pub(super) watched: Option<Time>,
+    /// When the sweeper will look at it: not after the port's deadline, perhaps before it. [`UNWATCHED`] if it will
+    /// not: a time that never comes takes less than an option, and there may be very many entries.
+    pub(super) watched: Time,
 }
 
 /// What is left to do when the lock is released.
@@ -70,18 +74,18 @@ pub(crate) struct Leftovers {
     ended: Vec<Ended<Envelope>>,
 }
 
+impl EntryState {
+    /// The life that the instance has under this name.
+    pub(crate) fn token(&self) -> Token {
+        self.port.inbox().map_or(Token::NONE, Inbox::token)
+    }
+}
+
 impl Entry {
     pub(crate) fn new(name: Name, naming: Naming, exchange: Arc<Exchange>) -> Arc<Self> {
         let port = Port::new(exchange.mutants());
-        let state = EntryState {
-            port,
-            instance: None,
-            token: Token::NONE,
-            args: None,
-            kind: None,
-            epoch: None,
-            watched: None,
-        };
+        let state =
+            EntryState { port, instance: None, args: None, kind: None, epoch: None, watched: UNWATCHED };
         Arc::new(Self { name, naming, exchange, state: Locked::new(state) })
     }
 
@@ -103,7 +107,7 @@ impl Entry {
 
     /// Sends a message that nobody waits for.
     pub(crate) fn cast(self: &Arc<Self>, work: Box<dyn Work>) -> Result<(), CastError> {
-        self.send(Envelope::Work(work), InstanceId::NOBODY)
+        self.send(Envelope::Work(work), InstanceId::NOBODY, None)
             .map_err(|failure| CastError::from_call(failure.into()))
     }
 
@@ -123,7 +127,7 @@ impl Entry {
         let id = self.exchange.open_call(self.shard(), waiter, due + GRACE)?;
         let reply = Some(ReplyTo { at: Caller::Here, call: id });
         *work.head_mut() = Head { reply, deadline: Some(due), sender };
-        match self.send(Envelope::Work(work), caller) {
+        match self.send(Envelope::Work(work), caller, Some(now)) {
             Ok(()) => Ok(id),
             Err(failure) => {
                 self.exchange.close_call(id);
@@ -142,15 +146,21 @@ impl Entry {
         (std::ptr::from_ref(self).addr() >> 7) & (super::CALL_SHARDS - 1)
     }
 
-    fn send(self: &Arc<Self>, mut envelope: Envelope, caller: InstanceId) -> Result<(), Failure> {
+    /// `now` is the time, if it was looked up.
+    fn send(
+        self: &Arc<Self>,
+        mut envelope: Envelope,
+        caller: InstanceId,
+        now: Option<Time>,
+    ) -> Result<(), Failure> {
         if self.exchange.is_closed() {
             return Err(Failure::new(ErrorCode::NodeLost, Executed::No));
         }
         let mut state = self.lock();
-        let mut now = Time::ZERO;
         // A message that goes straight into the mailbox waits for nothing that needs the time.
-        if !state.port.is_local() || state.port.route().is_some() {
-            now = clock::time();
+        let straight = state.port.is_local() && state.port.route().is_none();
+        let now = now.unwrap_or_else(|| if straight { Time::ZERO } else { clock::time() });
+        if !straight {
             envelope.wait_until(now + CAST_HELD_MAX);
         }
         // What a process sends and does not go straight into a mailbox is counted until it is decided, in case the
@@ -195,7 +205,7 @@ impl Entry {
                 state.wake();
                 Ok(())
             }
-            Sent::Transmit { to, packet } => self.transmit_first(state, to, packet),
+            Sent::Transmit { to, packet } => self.transmit_first(state, to, packet, now),
             Sent::Held { locate } => {
                 self.watch(&mut state);
                 drop(state);
@@ -213,9 +223,10 @@ impl Entry {
         mut state: Lock<'_, EntryState>,
         to: Incarnation,
         packet: Packet<Envelope>,
+        now: Time,
     ) -> Result<(), Failure> {
         let (epoch, seq) = (packet.epoch, packet.seq);
-        match self.transmit(&mut state, to, packet) {
+        match self.transmit(&mut state, to, packet, now) {
             Ok(()) => {
                 self.watch(&mut state);
                 Ok(())
@@ -225,7 +236,7 @@ impl Entry {
             }
             Err(_) => {
                 let mut out = PortOutput::default();
-                state.port.on_unsent(&self.exchange.here(clock::time()), to, epoch, seq, &mut out);
+                state.port.on_unsent(&self.exchange.here(now), to, epoch, seq, &mut out);
                 let left = self.settle(&mut state, &mut out);
                 drop(state);
                 self.finish(left);
@@ -240,10 +251,14 @@ impl Entry {
         state: &mut EntryState,
         to: Incarnation,
         packet: Packet<Envelope>,
+        now: Time,
     ) -> Result<(), SendError> {
         let Packet { gate, epoch, seq, message } = packet;
         let call = message.caller_here().map(|reply| reply.call);
-        let Envelope::Encoded(encoded) = &message else {
+        let remaining_ms = message
+            .call_deadline()
+            .map(|deadline| u64::try_from(deadline.since(now).as_millis()).unwrap_or(u64::MAX));
+        let Envelope::Encoded(content) = message else {
             // `Parcel::copy` encodes.
             return Err(SendError::NoSession);
         };
@@ -251,25 +266,19 @@ impl Entry {
             let before = std::mem::replace(&mut state.epoch, NonZeroU64::new(epoch));
             self.exchange.route_of(before.map(NonZeroU64::get), epoch, self);
         }
-        let remaining_ms = message
-            .call_deadline()
-            .map(|deadline| u64::try_from(deadline.since(clock::time()).as_millis()).unwrap_or(u64::MAX));
-        let body = MessageBody {
-            name: self.name.as_str(),
-            kind: encoded.kind.as_str(),
-            message: encoded.message.as_str(),
+        let head = MessageHead {
             gate,
             epoch,
             seq,
             call: call.map(CallId::as_u64),
             remaining_ms,
-            sender: encoded.head.sender,
+            sender: content.head.sender,
             view: self.exchange.view_counter(),
-            codec: encoded.codec,
-            payload: &encoded.payload,
+            codec: content.codec,
         };
         // The limit of a payload leaves room for everything around it.
-        let frame = OutFrame::message(&body).map_err(|_| SendError::Full)?;
+        let message = OutMessage { name: self.name.clone(), head, content };
+        let frame = OutFrame::message(message).map_err(|_| SendError::Full)?;
         // Before it is sent: a reply is heard only from there, and may come at once.
         let before = call.and_then(|call| self.exchange.call_is_at(call, to));
         let sent = self.exchange.send_frame(to, Lane::Messages, frame);
@@ -288,8 +297,8 @@ impl Entry {
         let mut left = Leftovers::default();
         let mut unsent = PortOutput::default();
         loop {
-            for (to, signal) in out.signals.drain(..) {
-                self.exchange.signal(to, signal);
+            if !out.signals.is_empty() {
+                self.exchange.signal_all(&mut out.signals);
             }
             if out.locate {
                 self.exchange.ask_where(self);
@@ -300,8 +309,9 @@ impl Entry {
             left.ended.append(&mut out.ended);
             for (to, packet) in std::mem::take(&mut out.transmit) {
                 let (epoch, seq) = (packet.epoch, packet.seq);
-                if self.transmit(state, to, packet).is_err() {
-                    let here = self.exchange.here(clock::time());
+                let now = clock::time();
+                if self.transmit(state, to, packet, now).is_err() {
+                    let here = self.exchange.here(now);
                     state.port.on_unsent(&here, to, epoch, seq, &mut unsent);
                 }
             }
@@ -346,6 +356,23 @@ impl Entry {
         self.finish(left);
     }
 
+    /// Packets of another node arrive, in this order. Takes all of them.
+    pub(super) fn arrive(
+        self: &Arc<Self>,
+        here: &Here<'_>,
+        from: Incarnation,
+        packets: &mut Vec<(Room, Packet<Envelope>)>,
+        out: &mut PortOutput<Envelope>,
+    ) {
+        let mut state = self.lock();
+        for (room, packet) in packets.drain(..) {
+            state.port.on_packet(&Here { room, ..*here }, from, packet, out);
+        }
+        let left = self.settle(&mut state, out);
+        drop(state);
+        self.finish(left);
+    }
+
     /// The next message for the process; none leaves its waker here.
     pub(crate) fn pop(self: &Arc<Self>, waker: &Waker) -> Option<Envelope> {
         let mut state = self.lock();
@@ -379,9 +406,9 @@ impl Entry {
     fn watch(self: &Arc<Self>, state: &mut EntryState) {
         let Some(due) = state.port.next_deadline() else { return };
         // A look that comes too early puts this right; one that comes too late would not.
-        if state.watched.is_none_or(|at| due < at) {
-            let before = state.watched.replace(due);
-            self.exchange.watch(self.clone(), before, due);
+        if due < state.watched {
+            let before = std::mem::replace(&mut state.watched, due);
+            self.exchange.watch(self.clone(), (before != UNWATCHED).then_some(before), due);
         }
     }
 
@@ -389,8 +416,8 @@ impl Entry {
     pub(crate) fn sweep(self: &Arc<Self>, at: Time, now: Time) {
         let mut state = self.lock();
         // Another time is an earlier one, for which it was put on the list after the sweeper took it from there.
-        if state.watched == Some(at) {
-            state.watched = None;
+        if state.watched == at {
+            state.watched = UNWATCHED;
         }
         if state.port.next_deadline().is_none_or(|due| due > now) {
             return self.watch(&mut state);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
-use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, Time, Token};
+use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, ShortBytes, Time, Token};
 use whimbrel_core::delivery::{Expires, Parcel};
 
 use super::budget::Share;
@@ -48,7 +48,7 @@ pub(crate) struct Encoded {
     pub(crate) kind: Label,
     pub(crate) message: Label,
     pub(crate) codec: u8,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: ShortBytes,
     /// Of what its node may keep; none for one that has no room there, or that is encoded to be shown.
     pub(crate) share: Option<Share>,
     /// Of what its sender waits for before it moves; none for what no process sends.
@@ -157,7 +157,7 @@ impl Encoded {
     /// About how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         let names = self.kind.as_str().len() + self.message.as_str().len();
-        size_of::<Self>() + names + self.payload.len()
+        size_of::<Self>() + names + self.payload.allocated()
     }
 }
 

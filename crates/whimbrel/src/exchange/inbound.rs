@@ -10,20 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::base::{Incarnation, Time};
-use whimbrel_core::delivery::{CallId, Here, Lane, Packet, Room, Signal};
+use whimbrel_core::delivery::{CallId, Here, Lane, Packet, PortOutput, Room, Signal};
 use whimbrel_core::node::Input;
-use whimbrel_core::wire::frame::{Message, MessageFrame};
+use whimbrel_core::wire::frame::MessageFrame;
+use whimbrel_core::wire::message::{Message, MessageHead};
 
 use super::envelope::{Encoded, Envelope, Head, Label};
 use super::sweep::earlier;
-use super::{Exchange, lock};
+use super::{Entry, Exchange, lock};
 use crate::clock;
 use crate::driver::Command;
 use crate::message::reply::{Caller, ReplyTo};
 use crate::transport::{Inbound, OutFrame, SendError};
 
-/// How often the node is told at most that a peer was heard.
-const HEARD_EVERY: Duration = Duration::from_millis(100);
+/// Messages for one name in a row that enter its port under one lock.
+const ENTERING_MAX: usize = 32;
 
 /// Messages of one peer after which they are confirmed at the end of the read: far below the room of a route.
 const CONFIRM_EVERY: u32 = 256;
@@ -40,15 +41,14 @@ pub(super) struct Pending {
     messages: u32,
     /// When they are sent at latest.
     due: Option<Time>,
-    heard: Option<Time>,
 }
 
 impl Pending {
-    /// Adds one; says when to send, if nothing waited before it.
-    fn add(&mut self, epoch: u64, seq: u64) -> Option<Time> {
+    /// Adds one that stands for so many messages; says when to send, if nothing waited before it.
+    fn add(&mut self, epoch: u64, seq: u64, messages: u32) -> Option<Time> {
         let highest = self.confirmed.entry(epoch).or_default();
         *highest = seq.max(*highest);
-        self.messages = self.messages.saturating_add(1);
+        self.messages = self.messages.saturating_add(messages);
         if self.due.is_none() {
             self.due = Some(clock::time() + CONFIRM_WITHIN);
             return self.due;
@@ -64,49 +64,43 @@ impl Pending {
 }
 
 impl Inbound for Exchange {
-    fn on_frame(&self, from: Incarnation, frame: MessageFrame) {
-        match frame {
-            MessageFrame::Message(message) => self.on_message(from, message),
-            MessageFrame::Signal(signal) => {
-                if let Some(entry) = self.entry_of_epoch(epoch_of(signal)) {
-                    entry.on_signal(from, signal);
+    fn on_frames(&self, from: Incarnation, frames: &mut Vec<MessageFrame>) {
+        let mut arrivals = Arrivals::new(self, from);
+        for frame in frames.drain(..) {
+            match frame {
+                MessageFrame::Message(message) => arrivals.add(message),
+                MessageFrame::Signal(signal) => {
+                    arrivals.enter();
+                    if let Some(entry) = self.entry_of_epoch(epoch_of(signal)) {
+                        entry.on_signal(from, signal);
+                    }
+                }
+                MessageFrame::Reply(reply) => {
+                    // Whoever hears it finds what was sent before it in the mailboxes here.
+                    arrivals.enter();
+                    self.on_reply(from, reply);
                 }
             }
-            MessageFrame::Reply(reply) => self.on_reply(from, reply),
+        }
+        if arrivals.end() {
+            self.confirm_many(from);
         }
     }
 
-    fn on_batch_end(&self, from: Incarnation) {
-        let now = clock::time();
-        let mut all = lock(&self.confirmations);
-        let pending = all.entry(from).or_default();
-        let confirmed = match pending.messages >= CONFIRM_EVERY {
-            true => pending.take(),
-            false => BTreeMap::new(),
-        };
-        let tell = pending.heard.is_none_or(|heard| now.since(heard) >= HEARD_EVERY);
-        if tell {
-            pending.heard = Some(now);
-        }
-        drop(all);
-        for (epoch, seq) in confirmed {
-            self.send_signal(from, Signal::Confirm { epoch, seq });
-        }
-        if tell {
-            // A driver with a full queue has other evidence in it; this one is repeated.
-            let _full = self.control.try_send(Command::Input(Input::Heard(from)));
-        }
+    fn on_heard(&self, from: Incarnation) {
+        // A driver with a full queue has other evidence in it; this one is repeated.
+        let _full = self.control.try_send(Command::Input(Input::Heard(from)));
     }
 
-    fn on_session_end(&self, peer: Incarnation, unsent: Vec<MessageFrame>) {
+    fn on_session_end(&self, peer: Incarnation, unsent: Vec<OutFrame>) {
         lock(&self.confirmations).remove(&peer);
         for frame in unsent {
-            let MessageFrame::Message(message) = frame else { continue };
-            if let Some(call) = message.call {
+            let OutFrame::Message(message) = frame else { continue };
+            let MessageHead { call, epoch, seq, .. } = message.head;
+            if let Some(call) = call {
                 self.call_is_nowhere(CallId::from_u64(call));
             }
             if let Some(entry) = self.known(message.name.as_str()) {
-                let Message { epoch, seq, .. } = message;
                 entry.with_port(|port, here, out| port.on_unsent(here, peer, epoch, seq, out));
             }
         }
@@ -117,38 +111,121 @@ impl Inbound for Exchange {
     }
 }
 
-impl Exchange {
-    fn on_message(&self, from: Incarnation, message: Message) {
-        let Message {
-            name, kind, message, gate, epoch, seq, call, remaining_ms, sender, codec, payload, ..
-        } = message;
-        // A sender that this node's view does not contain was excluded, or is ahead; it asks the owner again.
-        let member = self.view.load().as_ref().is_some_and(|view| view.contains(from));
-        let Some(entry) = self.known(name.as_str()).filter(|_| member) else {
-            return self.signal(from, Signal::NotHere { epoch, seq });
-        };
-        let now = clock::time();
-        let reply = call.map(|call| ReplyTo { at: Caller::At(from), call: CallId::from_u64(call) });
-        let deadline = remaining_ms.map(|ms| now + Duration::from_millis(ms));
+/// Messages of one read on their way to their ports: those in a row for one name enter together.
+struct Arrivals<'a> {
+    exchange: &'a Exchange,
+    from: Incarnation,
+    here: Here<'a>,
+    /// The sender is in the view that is installed here. One that is not was excluded, or is ahead; it asks the owner
+    /// again.
+    member: bool,
+    any: bool,
+    to: Option<Arc<Entry>>,
+    entering: Vec<(Room, Packet<Envelope>)>,
+    out: PortOutput<Envelope>,
+}
+
+impl<'a> Arrivals<'a> {
+    fn new(exchange: &'a Exchange, from: Incarnation) -> Self {
+        Self {
+            exchange,
+            from,
+            here: exchange.here(clock::time()),
+            member: exchange.view.load().as_ref().is_some_and(|view| view.contains(from)),
+            any: false,
+            to: None,
+            entering: Vec::new(),
+            out: PortOutput::default(),
+        }
+    }
+
+    fn add(&mut self, message: Message) {
+        self.any = true;
+        let Message { name, kind, message, head, payload } = message;
+        let MessageHead { gate, epoch, seq, call, remaining_ms, sender, codec, view: _ } = head;
+        if self.to.as_ref().is_none_or(|entry| *entry.name() != name) {
+            self.enter();
+            self.to = self.exchange.known(name.as_str()).filter(|_| self.member);
+        }
+        if self.to.is_none() {
+            return self.exchange.signal(self.from, Signal::NotHere { epoch, seq });
+        }
+        let reply = call.map(|call| ReplyTo { at: Caller::At(self.from), call: CallId::from_u64(call) });
+        let deadline = remaining_ms.map(|ms| self.here.now + Duration::from_millis(ms));
         let head = Head { reply, deadline, sender };
         let (kind, message) = (Label::There(kind), Label::There(message));
         let mut encoded = Encoded { head, kind, message, codec, payload, share: None, sending: None };
-        encoded.share = self.arrived.take(encoded.bytes());
+        encoded.share = self.exchange.arrived.take(encoded.bytes());
         let room = if encoded.share.is_some() { Room::Some } else { Room::None };
-        let packet = Packet { gate, epoch, seq, message: Envelope::Encoded(Arc::new(encoded)) };
-        entry.with_port(|port, here, out| port.on_packet(&Here { room, ..*here }, from, packet, out));
+        let message = Envelope::Encoded(Arc::new(encoded));
+        self.entering.push((room, Packet { gate, epoch, seq, message }));
+        if self.entering.len() >= ENTERING_MAX {
+            self.enter();
+        }
     }
 
-    /// Tells a sending node about its packets.
-    pub(super) fn signal(&self, to: Incarnation, signal: Signal) {
-        let Signal::Confirm { epoch, seq } = signal else {
-            return self.send_signal(to, signal);
-        };
+    /// Hands what was gathered to its port.
+    fn enter(&mut self) {
+        if let Some(entry) = &self.to
+            && !self.entering.is_empty()
+        {
+            entry.arrive(&self.here, self.from, &mut self.entering, &mut self.out);
+        }
+    }
+
+    /// All have come; whether there were any.
+    fn end(mut self) -> bool {
+        self.enter();
+        self.any
+    }
+}
+
+impl Exchange {
+    /// Tells sending nodes about their packets; takes all of them.
+    pub(super) fn signal_all(&self, signals: &mut Vec<(Incarnation, Signal)>) {
+        let mut signals = signals.drain(..).peekable();
+        while let Some((to, signal)) = signals.next() {
+            let Signal::Confirm { epoch, mut seq } = signal else {
+                self.send_signal(to, signal);
+                continue;
+            };
+            let mut messages = 1;
+            let same = |next: &(Incarnation, Signal)| {
+                next.0 == to && matches!(next.1, Signal::Confirm { epoch: its, .. } if its == epoch)
+            };
+            while let Some((_, Signal::Confirm { seq: next, .. })) = signals.next_if(same) {
+                seq = seq.max(next);
+                messages += 1;
+            }
+            self.confirm(to, epoch, seq, messages);
+        }
+    }
+
+    /// Tells a sending node about its packet.
+    fn signal(&self, to: Incarnation, signal: Signal) {
+        match signal {
+            Signal::Confirm { epoch, seq } => self.confirm(to, epoch, seq, 1),
+            other => self.send_signal(to, other),
+        }
+    }
+
+    fn confirm(&self, to: Incarnation, epoch: u64, seq: u64, messages: u32) {
         let mut all = lock(&self.confirmations);
-        let due = all.entry(to).or_default().add(epoch, seq);
+        let due = all.entry(to).or_default().add(epoch, seq, messages);
         drop(all);
         if let Some(due) = due {
             self.look_by(due);
+        }
+    }
+
+    /// Sends the confirmations of a peer of which many wait.
+    fn confirm_many(&self, to: Incarnation) {
+        let mut all = lock(&self.confirmations);
+        let many = all.get_mut(&to).filter(|pending| pending.messages >= CONFIRM_EVERY);
+        let confirmed = many.map(Pending::take).unwrap_or_default();
+        drop(all);
+        for (epoch, seq) in confirmed {
+            self.send_signal(to, Signal::Confirm { epoch, seq });
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{ErrorCode, ExitReason, Name, Token};
 use whimbrel_core::delivery::{Inbox, MailboxLimits, PortOutput};
-use whimbrel_core::directory::{Launch, Located, Record, RecordState};
+use whimbrel_core::directory::{Launch, Located, Record};
 use whimbrel_core::node::Input;
 
 use super::{Entry, Exchange, lock};
@@ -21,8 +21,6 @@ use crate::process::current::InstanceId;
 use crate::process::{Hosting, Instance, Launching, TERMINATE_MAX};
 use crate::tasks::Tasks;
 
-/// The text of the end of a start that `max_per_node` refused.
-pub(crate) const AT_CAPACITY: &str = "as many processes of this kind run here as its options allow";
 /// How long an instance may go on after it was told to stop, before it is ended by force: its handler, its
 /// `terminate`, its blocking tasks.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(3 * TERMINATE_MAX.as_secs());
@@ -53,7 +51,7 @@ fn hash(id: InstanceId) -> u64 {
 }
 
 impl Exchange {
-    pub(super) fn new_instance(&self, kind: &'static str, token: Token) -> Arc<Instance> {
+    pub(super) fn new_instance(&self, kind: &'static &'static str, token: Token) -> Arc<Instance> {
         let id = self.instances.last.fetch_add(1, Ordering::Relaxed) + 1;
         Instance::new(InstanceId(id), kind, token)
     }
@@ -93,11 +91,6 @@ impl Exchange {
         if kind.options().hosting == Hosting::Elsewhere {
             return Err(unknown());
         }
-        let full = kind.alive().load(Ordering::Relaxed) >= kind.options().per_node_max;
-        if full && record.state == RecordState::Starting {
-            return Err(ExitReason::Error(AT_CAPACITY.into()));
-        }
-        kind.alive().fetch_add(1, Ordering::Relaxed);
         let entry = self.entry(&record.name);
         let instance = self.new_instance(kind.name(), record.token);
         let mut out = PortOutput::default();
@@ -114,7 +107,6 @@ impl Exchange {
             }
         }
         state.instance = Some(instance.clone());
-        state.token = record.token;
         state.args = kind.stays().then(|| Box::new(record.args.clone()));
         state.kind = Some(kind.kind().clone());
         let left = entry.settle(&mut state, &mut out);
@@ -130,7 +122,7 @@ impl Exchange {
     /// Begins the life of an instance without a name of its own in the cluster.
     pub(crate) fn launch_unnamed(
         self: &Arc<Self>,
-        kind: &'static str,
+        kind: &'static &'static str,
         mailbox: MailboxLimits,
         life: impl FnOnce(&Tasks, Arc<Entry>, Arc<Instance>) -> AbortHandle,
     ) -> Option<Arc<Entry>> {
@@ -162,7 +154,6 @@ impl Exchange {
         inbox.retoken(located.token);
         state.port.install(&self.here(clock::time()), inbox, &mut out);
         state.instance = Some(instance.clone());
-        state.token = located.token;
         state.kind = Some(located.kind.clone());
         let left = name.settle(&mut state, &mut out);
         drop(state);
@@ -206,7 +197,7 @@ impl Exchange {
         };
         let mut exits = Vec::new();
         for name in names {
-            let token = name.lock().token;
+            let token = name.lock().token();
             self.remove_name(&name, ErrorCode::Stopped, Some(&reason));
             exits.push((name.name().clone(), token));
         }
@@ -220,9 +211,6 @@ impl Exchange {
     }
 
     pub(super) fn forget_instance(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: &ExitReason) {
-        if let Some(kind) = self.kinds.get(instance.kind).filter(|_| entry.is_named()) {
-            kind.alive().fetch_sub(1, Ordering::Relaxed);
-        }
         let mut state = entry.lock();
         if state.instance.as_ref().is_some_and(|present| Arc::ptr_eq(present, instance)) {
             state.instance = None;
@@ -279,7 +267,7 @@ impl Exchange {
         let entry = self.known(name.as_str());
         let found = entry.and_then(|entry| {
             let state = entry.lock();
-            let instance = state.instance.clone().filter(|_| state.token == token);
+            let instance = state.instance.clone().filter(|_| state.token() == token);
             drop(state);
             instance.map(|instance| (entry, instance))
         });
@@ -345,10 +333,9 @@ impl Exchange {
             return;
         };
         let mut state = entry.lock();
-        if state.token != old {
+        if state.token() != old {
             return;
         }
-        state.token = new;
         if let Some(inbox) = state.port.inbox_mut() {
             inbox.retoken(new);
         }

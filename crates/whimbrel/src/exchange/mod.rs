@@ -7,7 +7,7 @@
 //! ```text
 //!   cast, call ──> Entry ── Port ──┬─ mailbox ──> task of the process ──> outcome ──> calls ──> caller
 //!                                  ├─ transport                                         ^
-//!   link reader ── on_frame ───────┘        └──────────── reply of another node ────────┘
+//!   link reader ── on_frames ──────┘        └──────────── reply of another node ────────┘
 //! ```
 //!
 //! **Locks**, each short, in the order in which they nest: entry, then one of {calls, routes, confirmations, a
@@ -53,7 +53,7 @@ pub use dead_letters::DeadLetter;
 pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
-pub(crate) use instances::{AT_CAPACITY, STOP_MAX};
+pub(crate) use instances::STOP_MAX;
 pub(crate) use moves::Captured;
 
 use crate::driver::Command;
@@ -261,6 +261,7 @@ impl Exchange {
             | Answer::Done
             | Answer::Deadline(_)
             | Answer::Hindered(_)
+            | Answer::AtCapacity
             | Answer::Overloaded => {
                 entry.with_port(|port, here, out| port.on_locate_failed(here, out));
             }

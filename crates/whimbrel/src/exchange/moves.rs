@@ -8,7 +8,6 @@
 //! then does not happen, or after it and undoes it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -108,7 +107,7 @@ impl Exchange {
     pub(crate) fn capture(&self, name: Name, token: Token, order: Move) -> Option<Input> {
         let found = self.known(name.as_str()).and_then(|entry| {
             let state = entry.lock();
-            let instance = state.instance.clone().filter(|_| state.token == token);
+            let instance = state.instance.clone().filter(|_| state.token() == token);
             drop(state);
             instance.filter(|instance| !instance.has_ended()).map(|instance| (entry, instance))
         });
@@ -146,7 +145,7 @@ impl Exchange {
     /// once, when it is not here any more.
     pub(crate) fn abandon(self: &Arc<Self>, name: Name, attempt: Token, reason: ExitReason) -> Option<Input> {
         let entry = self.known(name.as_str())?;
-        let token = entry.lock().token;
+        let token = entry.lock().token();
         self.release(&name, attempt, Unread::Elsewhere);
         self.terminate(name, token, reason)
     }
@@ -156,7 +155,7 @@ impl Exchange {
         let Some(entry) = self.known(name.as_str()) else { return };
         let state = entry.lock();
         // A later life has a token that is not below the attempt.
-        let Some(instance) = state.instance.clone().filter(|_| state.token < order.attempt) else { return };
+        let Some(instance) = state.instance.clone().filter(|_| state.token() < order.attempt) else { return };
         instance.depart(order);
         self.clear(&entry, state);
     }
@@ -173,7 +172,6 @@ impl Exchange {
     fn clear(&self, entry: &Arc<Entry>, mut state: Lock<'_, EntryState>) {
         let mut out = PortOutput::default();
         state.instance = None;
-        state.token = Token::NONE;
         let args = state.args.take();
         let inbox = state.port.uninstall(&self.here(clock::time()), &mut out);
         out.wake = true;
@@ -216,7 +214,7 @@ impl Exchange {
         self.clear_of(entry, instance);
         let mut exits = Vec::new();
         for name in names {
-            let token = name.lock().token;
+            let token = name.lock().token();
             self.remove_name(&name, ErrorCode::Stopped, Some(&reason));
             exits.push((name.name().clone(), token));
         }
@@ -253,10 +251,6 @@ impl Exchange {
         if kind.options().hosting == Hosting::Elsewhere || kind.stays() {
             return Err(Hindrance::UnknownKind);
         }
-        if kind.alive().load(Ordering::Relaxed) >= kind.options().per_node_max {
-            return Err(Hindrance::AtCapacity);
-        }
-        kind.alive().fetch_add(1, Ordering::Relaxed);
         let (name, attempt) = (passage.name.clone(), passage.attempt);
         let entry = self.entry(&name);
         let instance = self.new_instance(kind.name(), attempt);
@@ -336,7 +330,6 @@ impl Exchange {
         let mut state = entry.lock();
         state.port.install(&self.here(clock::time()), *inbox, &mut out);
         state.instance = Some(instance.clone());
-        state.token = token;
         state.args = None;
         let known = self.kinds.get(record.kind.as_str()).map(|kind| kind.kind());
         state.kind = Some(known.unwrap_or(&record.kind).clone());

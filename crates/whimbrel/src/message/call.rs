@@ -4,11 +4,11 @@ use std::any::Any;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use whimbrel_core::base::{Bytes, Executed};
+use whimbrel_core::base::{Executed, ShortBytes};
 use whimbrel_core::delivery::CallId;
 
 use super::{Handler, Message, Typed, Work};
@@ -22,7 +22,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 /// Asks a process. The message is sent when the call is first polled, and waits in the order of those polls.
 pub fn call<P: Handler<M>, M: Message>(to: &ProcessRef<P>, message: M) -> Call<M> {
     let entry = ProcessRef::entry(to).clone();
-    Call { state: State::New(entry, Typed::<P, M>::boxed(message)), deadline: DEADLINE, message: PhantomData }
+    let state = State::New(entry, Typed::<P, M>::unsent(message));
+    Call { state, deadline: DEADLINE, message: PhantomData }
 }
 
 /// Tells a process. The message is sent when this returns Ok; it never waits.
@@ -87,17 +88,36 @@ impl<M: Message> Future for Call<M> {
         let State::Waiting { slot, .. } = &self.state else {
             return Poll::Pending;
         };
-        let Some(outcome) = slot.take(task.waker()) else {
-            return Poll::Pending;
+        let outcome = if Arc::strong_count(slot) == 1 {
+            // The table has let go of it: it has the outcome, and nobody else can lock it.
+            let State::Waiting { slot, .. } = std::mem::replace(&mut self.state, State::Over) else {
+                return Poll::Pending;
+            };
+            Arc::into_inner(slot).and_then(Slot::into_outcome)
+        } else {
+            let Some(outcome) = slot.take(task.waker()) else {
+                return Poll::Pending;
+            };
+            self.state = State::Over;
+            Some(outcome)
         };
-        self.state = State::Over;
         Poll::Ready(match outcome {
+            // Nobody is left who could tell.
+            None => Err(CallError::NodeLost { executed: Executed::Unknown }),
+            Some(outcome) => outcome.into_result::<M>(),
+        })
+    }
+}
+
+impl<R> Outcome<R> {
+    fn into_result<M: Message<Reply = R>>(self) -> Result<R, CallError> {
+        match self {
             Outcome::Reply(reply) => Ok(reply),
             Outcome::Encoded(bytes) => M::WIRE
                 .decode_reply(bytes.as_slice())
                 .map_err(|detail| CallError::Codec { detail, executed: Executed::Unknown }),
             Outcome::Failed(error) => Err(error),
-        })
+        }
     }
 }
 
@@ -114,14 +134,15 @@ pub(crate) trait Waiter: Send + Sync {
     /// The reply of a process on this node: an `Option<Reply>`, which is emptied.
     fn reply(&self, reply: &mut dyn Any);
     /// The reply of a process elsewhere; the caller's own task decodes it.
-    fn encoded(&self, bytes: Bytes);
+    fn encoded(&self, bytes: ShortBytes);
     /// There is no reply.
     fn fail(&self, error: CallError);
 }
 
 enum Outcome<R> {
     Reply(R),
-    Encoded(Bytes),
+    /// Boxed, since most replies come from the same node, and every caller's slot has room for the largest.
+    Encoded(Box<ShortBytes>),
     Failed(CallError),
 }
 
@@ -154,6 +175,14 @@ impl<R> Slot<R> {
         }
     }
 
+    /// The outcome that was not taken, if there is one.
+    fn into_outcome(self) -> Option<Outcome<R>> {
+        match self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            SlotState::Done(outcome) => Some(outcome),
+            SlotState::Waiting(_) | SlotState::Taken => None,
+        }
+    }
+
     fn done(&self, outcome: Outcome<R>) {
         let before = std::mem::replace(&mut *lock(&self.0), SlotState::Done(outcome));
         if let SlotState::Waiting(waker) = before {
@@ -173,8 +202,8 @@ impl<R: Send + 'static> Waiter for Slot<R> {
         }
     }
 
-    fn encoded(&self, bytes: Bytes) {
-        self.done(Outcome::Encoded(bytes));
+    fn encoded(&self, bytes: ShortBytes) {
+        self.done(Outcome::Encoded(Box::new(bytes)));
     }
 
     fn fail(&self, error: CallError) {

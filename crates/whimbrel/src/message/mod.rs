@@ -16,13 +16,15 @@ pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 pub use call::{Call, call, cast};
 pub use reply::Reply;
 pub use wire::Wire;
 
-pub(crate) use work::{Typed, Work};
+pub(crate) use work::{Handling, Typed, Work};
 
+use crate::exchange::Encoded;
 use crate::process::{Context, Process};
 
 /// Something that a process can be asked.
@@ -49,12 +51,21 @@ pub trait Speaks: Process {
     fn messages(list: &mut MessageList<Self>);
 }
 
-/// Turns the bytes of one message of `P` into work for it.
-type Decode = fn(&[u8]) -> Result<Box<dyn Work>, String>;
+/// Decodes one message of `P` and starts handling it; none when it can not be decoded, which is said to who waits.
+pub(crate) type Open<P> = for<'a> fn(Arc<Encoded>, &'a mut P, &'a mut Context<P>) -> Option<Handling<'a>>;
+
+/// Decodes one message of `P`, to be handled later.
+pub(crate) type Decode = fn(&[u8]) -> Result<Box<dyn Work>, String>;
+
+/// What makes a message of bytes.
+struct Forms<P: Process> {
+    open: Open<P>,
+    decode: Decode,
+}
 
 /// The messages of a kind, by name.
 pub struct MessageList<P: Process> {
-    decoders: BTreeMap<&'static str, Option<Decode>>,
+    forms: BTreeMap<&'static str, Option<Forms<P>>>,
     duplicate: Option<&'static str>,
     process: std::marker::PhantomData<fn(P)>,
 }
@@ -65,7 +76,7 @@ impl<P: Process> MessageList<P> {
     where
         P: Speaks,
     {
-        let mut list = Self { decoders: BTreeMap::new(), duplicate: None, process: std::marker::PhantomData };
+        let mut list = Self { forms: BTreeMap::new(), duplicate: None, process: std::marker::PhantomData };
         P::messages(&mut list);
         list
     }
@@ -75,8 +86,9 @@ impl<P: Process> MessageList<P> {
     where
         P: Handler<M>,
     {
-        let decoder: Option<Decode> = M::WIRE.travels().then_some(Typed::<P, M>::decode as Decode);
-        if self.decoders.insert(M::NAME, decoder).is_some() {
+        let (open, decode): (Open<P>, Decode) = (Typed::<P, M>::open, Typed::<P, M>::decode);
+        let forms = M::WIRE.travels().then_some(Forms { open, decode });
+        if self.forms.insert(M::NAME, forms).is_some() {
             self.duplicate = Some(M::NAME);
         }
     }
@@ -86,14 +98,19 @@ impl<P: Process> MessageList<P> {
         self.duplicate
     }
 
-    /// The decoder of a message that travels.
+    /// What opens a message that travels.
+    pub(crate) fn opener(&self, name: &str) -> Option<Open<P>> {
+        self.forms.get(name)?.as_ref().map(|forms| forms.open)
+    }
+
+    /// What decodes a message that travels.
     pub(crate) fn decoder(&self, name: &str) -> Option<Decode> {
-        self.decoders.get(name).copied().flatten()
+        self.forms.get(name)?.as_ref().map(|forms| forms.decode)
     }
 }
 
 impl<P: Process> std::fmt::Debug for MessageList<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.decoders.keys()).finish()
+        f.debug_list().entries(self.forms.keys()).finish()
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use whimbrel_core::base::ShortBytes;
 
 use super::Message;
 use crate::codec;
@@ -12,9 +13,9 @@ pub struct Wire<M: Message> {
 }
 
 struct Functions<M: Message> {
-    encode: fn(&M) -> Result<Vec<u8>, String>,
+    encode: fn(&M) -> Result<ShortBytes, String>,
     decode: fn(&[u8]) -> Result<M, String>,
-    encode_reply: fn(&M::Reply) -> Result<Vec<u8>, String>,
+    encode_reply: fn(&M::Reply) -> Result<ShortBytes, String>,
     decode_reply: fn(&[u8]) -> Result<M::Reply, String>,
 }
 
@@ -49,7 +50,7 @@ impl<M: Message> Wire<M> {
         self.functions.is_some()
     }
 
-    pub(crate) fn encode(&self, message: &M) -> Result<Vec<u8>, String> {
+    pub(crate) fn encode(&self, message: &M) -> Result<ShortBytes, String> {
         (self.functions()?.encode)(message)
     }
 
@@ -57,7 +58,7 @@ impl<M: Message> Wire<M> {
         (self.functions()?.decode)(bytes)
     }
 
-    pub(crate) fn encode_reply(&self, reply: &M::Reply) -> Result<Vec<u8>, String> {
+    pub(crate) fn encode_reply(&self, reply: &M::Reply) -> Result<ShortBytes, String> {
         (self.functions()?.encode_reply)(reply)
     }
 
@@ -78,9 +79,9 @@ where
     /// MessagePack with field names: fields may be added and removed between versions, as serde allows.
     pub const NAMED: Self = Self {
         functions: Some(Functions {
-            encode: codec::encode::<M>,
+            encode: codec::encode_short::<M>,
             decode: codec::decode::<M>,
-            encode_reply: codec::encode::<M::Reply>,
+            encode_reply: codec::encode_short::<M::Reply>,
             decode_reply: codec::decode::<M::Reply>,
         }),
     };

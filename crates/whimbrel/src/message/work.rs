@@ -4,11 +4,14 @@ use std::any::{Any, TypeId};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
+
+use whimbrel_core::base::{ErrorCode, Executed, ShortBytes, Token};
 
 use super::{Handler, Message};
-use crate::exchange::Head;
-use crate::process::Context;
+use crate::exchange::{Encoded, Failure, Head};
 use crate::process::current::current;
+use crate::process::{Context, guard};
 
 /// What handles one message: polled by the process's own task.
 pub(crate) type Handling<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -28,7 +31,7 @@ pub(crate) trait Work: Send {
     /// Whether it can leave the node.
     fn travels(&self) -> bool;
     /// The message as bytes: user code.
-    fn encode(&self) -> Result<Vec<u8>, String>;
+    fn encode(&self) -> Result<ShortBytes, String>;
     /// Starts handling it. `cx` is the `Context` of `process`; none when `process` is of another type.
     fn start<'a>(
         self: Box<Self>,
@@ -47,12 +50,46 @@ pub(crate) struct Typed<P, M> {
 impl<P: Handler<M>, M: Message> Typed<P, M> {
     /// Sent by whoever runs now.
     pub(crate) fn boxed(message: M) -> Box<dyn Work> {
-        Box::new(Self { head: Head::cast(current().token), message, process: PhantomData })
+        Self::with_head(Head::cast(current().token), message)
+    }
+
+    /// Of a call, which is sent when it is first polled.
+    pub(crate) fn unsent(message: M) -> Box<dyn Work> {
+        Self::with_head(Head::cast(Token::NONE), message)
+    }
+
+    fn with_head(head: Head, message: M) -> Box<dyn Work> {
+        Box::new(Self { head, message, process: PhantomData })
+    }
+
+    /// Decodes a message of another node, which is user code, and starts handling it; none when it can not be decoded.
+    pub(crate) fn open<'a>(
+        encoded: Arc<Encoded>,
+        process: &'a mut P,
+        cx: &'a mut Context<P>,
+    ) -> Option<Handling<'a>> {
+        let detail = match guard::run(|| M::WIRE.decode(encoded.payload.as_slice())) {
+            Ok(Ok(message)) => {
+                cx.in_hand = M::NAME;
+                return Some(Self::handling(message, process, cx));
+            }
+            Ok(Err(detail)) => detail,
+            Err(panic) => panic.to_string(),
+        };
+        cx.refuse(encoded, Failure::new(ErrorCode::Codec, Executed::No).detailed(&detail));
+        None
     }
 
     /// The message that these bytes hold: user code.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Box<dyn Work>, String> {
         M::WIRE.decode(bytes).map(Self::boxed)
+    }
+
+    fn handling<'a>(message: M, process: &'a mut P, cx: &'a mut Context<P>) -> Handling<'a> {
+        Box::pin(async move {
+            let reply = P::handle(process, message, cx).await;
+            cx.answer::<M>(reply);
+        })
     }
 }
 
@@ -81,7 +118,7 @@ impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
         M::WIRE.travels()
     }
 
-    fn encode(&self) -> Result<Vec<u8>, String> {
+    fn encode(&self) -> Result<ShortBytes, String> {
         M::WIRE.encode(&self.message)
     }
 
@@ -92,9 +129,6 @@ impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
     ) -> Option<Handling<'a>> {
         let process = process.downcast_mut::<P>()?;
         let cx = cx.downcast_mut::<Context<P>>()?;
-        Some(Box::pin(async move {
-            let reply = P::handle(process, self.message, cx).await;
-            cx.answer::<M>(reply);
-        }))
+        Some(Self::handling(self.message, process, cx))
     }
 }

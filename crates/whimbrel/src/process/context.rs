@@ -15,7 +15,7 @@ use super::timers::{Tick, Ticks, TimerId, Timers};
 use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
-use crate::exchange::Entry;
+use crate::exchange::{Encoded, Entry, Envelope, Failure};
 use crate::message::reply::{Owed, Reply, ReplyTo};
 use crate::message::{Handler, Message, Typed, Work};
 
@@ -31,7 +31,7 @@ pub struct Context<P: Process> {
     pub(super) stop: Option<Box<ExitReason>>,
     /// Who waits for the message in hand, and which message that is.
     pub(super) caller: Option<ReplyTo>,
-    pub(super) in_hand: &'static str,
+    pub(crate) in_hand: &'static str,
     /// Made when first needed: most processes own nothing, and there may be very many processes.
     pub(super) own: Option<Box<Own>>,
     cluster: Cluster,
@@ -126,7 +126,7 @@ impl<P: Process> Context<P> {
             assert!(M::WIRE.travels(), "a message without a wire form is repeated with `send_every_with`");
         }
         let encoded = M::WIRE.encode(&message);
-        self.every(period, Ticks::Encoded, move || M::WIRE.decode(encoded.as_ref().ok()?).ok())
+        self.every(period, Ticks::Encoded, move || M::WIRE.decode(encoded.as_ref().ok()?.as_slice()).ok())
     }
 
     /// As [`Context::send_every`], with a message that is made anew for each tick. A process that has such a timer does
@@ -235,6 +235,12 @@ impl<P: Process> Context<P> {
             Some(own) if !own.timers.is_empty() => own.timers.poll_due(clock::time(), task),
             Some(_) | None => Poll::Pending,
         }
+    }
+
+    /// A message of another node is not handled, for this reason.
+    pub(crate) fn refuse(&mut self, encoded: Arc<Encoded>, failure: Failure) {
+        self.caller = None;
+        self.entry.undelivered(Envelope::Encoded(encoded), failure);
     }
 
     pub(crate) fn take_caller(&mut self) -> Option<Owed> {

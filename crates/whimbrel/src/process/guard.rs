@@ -33,20 +33,27 @@ impl<F: Future + Unpin> Future for Guarded<F> {
     type Output = Result<F::Output, ExitReason>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let current = self.current;
-        let Some(future) = &mut self.future else {
-            return Poll::Pending;
-        };
-        let result = match run(|| current.run(|| Pin::new(future).poll(task))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(output)) => Ok(output),
-            Err(reason) => Err(reason),
-        };
-        let future = self.future.take();
-        Poll::Ready(match run(|| current.run(|| drop(future))) {
-            Ok(()) => result,
-            Err(reason) => result.and(Err(reason)),
-        })
+        let Self { future: place, current } = &mut *self;
+        let mut output = None;
+        let ended = run(|| {
+            current.run(|| {
+                let Some(future) = place else { return };
+                let Poll::Ready(ready) = Pin::new(future).poll(task) else { return };
+                output = Some(ready);
+                // Its destructor is user code too.
+                drop(place.take());
+            });
+        });
+        match (ended, output) {
+            (Ok(()), None) => Poll::Pending,
+            (Ok(()), Some(output)) => Poll::Ready(Ok(output)),
+            (Err(reason), _) => {
+                let rest = place.take();
+                // The first panic is the one to be told.
+                let _second = run(|| current.run(|| drop(rest)));
+                Poll::Ready(Err(reason))
+            }
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Encoded {
             remaining_ms: deadline.map(|deadline| to_ms(deadline.since(now))),
         });
         let (kind, message) = (self.kind.as_str(), self.message.as_str());
-        MessageImage { kind, message, codec: self.codec, payload: &self.payload, sender, call }
+        MessageImage { kind, message, codec: self.codec, payload: self.payload.as_slice(), sender, call }
     }
 
     /// What such an image stands for on the node `me`.
@@ -44,7 +44,7 @@ impl Encoded {
             kind: Label::There(Name::new(image.kind)?),
             message: Label::There(Name::new(image.message)?),
             codec: image.codec,
-            payload: image.payload.to_vec(),
+            payload: image.payload.into(),
             // What a process brings is exempt from the limits.
             share: None,
             sending: None,

@@ -40,12 +40,15 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
-    pub(crate) kind: &'static str,
+    /// One word, as a text is two: there may be very many instances.
+    kind: &'static &'static str,
     token: AtomicU64,
     /// Rises when `inner` changed, so that the task need not lock to find that nothing did.
     version: AtomicU32,
     /// `init` has returned Ok.
     serving: AtomicBool,
+    /// Read and written while `inner` is locked.
+    ended: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -53,7 +56,6 @@ pub(crate) struct Instance {
 struct Inner {
     rare: Option<Box<Rare>>,
     abort: Option<AbortHandle>,
-    ended: bool,
 }
 
 /// What few instances have; there may be very many of them.
@@ -66,15 +68,20 @@ struct Rare {
 }
 
 impl Instance {
-    pub(crate) fn new(id: InstanceId, kind: &'static str, token: Token) -> Arc<Self> {
+    pub(crate) fn new(id: InstanceId, kind: &'static &'static str, token: Token) -> Arc<Self> {
         Arc::new(Self {
             id,
             kind,
             token: AtomicU64::new(token.as_u64()),
             version: AtomicU32::new(0),
             serving: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             inner: Mutex::default(),
         })
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
     }
 
     pub(crate) fn token(&self) -> Token {
@@ -178,7 +185,7 @@ impl Instance {
     /// Adds a name; false when the instance has ended.
     pub(crate) fn add_name(&self, entry: Arc<Entry>) -> bool {
         let mut inner = lock(&self.inner);
-        if inner.ended {
+        if self.ended.load(Ordering::Relaxed) {
             return false;
         }
         inner.rare.get_or_insert_default().names.push(entry);
@@ -212,13 +219,14 @@ impl Instance {
     /// Marks it ended; true the first time. Returns the registered names, which are free from now on.
     pub(crate) fn end(&self) -> Option<Vec<Arc<Entry>>> {
         let mut inner = lock(&self.inner);
-        if std::mem::replace(&mut inner.ended, true) {
+        if self.ended.swap(true, Ordering::Relaxed) {
             return None;
         }
         Some(inner.rare.as_mut().map(|rare| std::mem::take(&mut rare.names)).unwrap_or_default())
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        lock(&self.inner).ended
+        let _inner = lock(&self.inner);
+        self.ended.load(Ordering::Relaxed)
     }
 }

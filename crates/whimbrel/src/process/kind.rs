@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct KindOptions {
     pub(crate) mailbox: MailboxLimits,
     pub(crate) policy: RestartPolicy,
     pub(crate) placement: Placement,
-    pub(crate) per_node_max: usize,
+    pub(crate) per_node_max: Option<usize>,
     pub(crate) hosting: Hosting,
 }
 
@@ -47,7 +47,7 @@ impl Default for KindOptions {
             mailbox: MailboxLimits::default(),
             policy: RestartPolicy::default(),
             placement: Placement::default(),
-            per_node_max: usize::MAX,
+            per_node_max: None,
             hosting: Hosting::Here,
         }
     }
@@ -82,10 +82,16 @@ impl KindOptions {
         self
     }
 
-    /// Processes of this kind that may be started on this node; no limit by default. Beyond it a start ends with
-    /// `AtCapacity`. Restarts are not refused.
+    /// Processes of this kind that run on this node at most, restarts and take-overs among them; no limit by default.
+    ///
+    /// A name that finds no room is started on the next node of its ranking; where none has room, or only this node
+    /// was to have it, its start ends with `AtCapacity`, not executed. A process whose node died waits until a node
+    /// has room. One that is restarted in place keeps its place, also while it waits for that; so does one that goes on
+    /// here after a split. Unnamed and registered processes do not count.
+    ///
+    /// Each node keeps the limit that it was built with. There is none over all nodes.
     pub fn max_per_node(mut self, processes: usize) -> Self {
-        self.per_node_max = processes;
+        self.per_node_max = Some(processes);
         self
     }
 
@@ -114,13 +120,11 @@ pub(crate) struct Arriving {
 
 /// A registered kind, its type erased.
 pub(crate) trait HostedKind: Send + Sync {
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static &'static str;
     fn process_type(&self) -> TypeId;
     /// Its name, as records and messages hold it: one text for all of them.
     fn kind(&self) -> &Kind;
     fn options(&self) -> &KindOptions;
-    /// Instances alive on this node.
-    fn alive(&self) -> &AtomicUsize;
     /// The policy that a start may have.
     fn allowed(&self, policy: RestartPolicy) -> RestartPolicy;
     /// Whether its arguments, and so its processes, stay on this node.
@@ -146,14 +150,20 @@ impl KindTable {
         self.kinds.get(kind)
     }
 
+    /// Kinds of which this node hosts only so many processes.
+    pub(crate) fn capacity(&self) -> BTreeMap<Kind, usize> {
+        let most = |kind: &Arc<dyn HostedKind>| Some((kind.kind().clone(), kind.options().per_node_max?));
+        self.kinds.values().filter_map(most).collect()
+    }
+
     /// Kinds that this node hosts.
     pub(crate) fn hosted(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.kinds.values().filter(|kind| kind.options().hosting == Hosting::Here).map(|kind| kind.name())
+        self.kinds.values().filter(|kind| kind.options().hosting == Hosting::Here).map(|kind| *kind.name())
     }
 
     pub(crate) fn add(&mut self, kind: Result<Arc<dyn HostedKind>, JoinError>) -> Result<(), JoinError> {
         let kind = kind?;
-        let name = kind.name();
+        let name = *kind.name();
         match self.kinds.insert(name, kind) {
             None => Ok(()),
             Some(_) => Err(JoinError::DuplicateKind { kind: name.to_owned() }),
@@ -222,7 +232,6 @@ struct Registered<P: Process> {
     options: KindOptions,
     skills: Arc<Skills<P>>,
     args: ArgsForm<P::Args>,
-    alive: AtomicUsize,
 }
 
 impl<P: Speaks> Registered<P> {
@@ -234,7 +243,7 @@ impl<P: Speaks> Registered<P> {
         let kind = Kind::new(P::KIND)
             .map_err(|error| JoinError::BadSetting { key: "kind", rule: error.to_string() })?;
         let skills = Arc::new(Skills { messages, form });
-        Ok(Self { kind, options, skills, args, alive: AtomicUsize::new(0) })
+        Ok(Self { kind, options, skills, args })
     }
 }
 
@@ -271,8 +280,8 @@ impl<P: Process> Registered<P> {
 }
 
 impl<P: Process> HostedKind for Registered<P> {
-    fn name(&self) -> &'static str {
-        P::KIND
+    fn name(&self) -> &'static &'static str {
+        &P::KIND
     }
 
     fn process_type(&self) -> TypeId {
@@ -285,10 +294,6 @@ impl<P: Process> HostedKind for Registered<P> {
 
     fn options(&self) -> &KindOptions {
         &self.options
-    }
-
-    fn alive(&self) -> &AtomicUsize {
-        &self.alive
     }
 
     fn allowed(&self, policy: RestartPolicy) -> RestartPolicy {

@@ -189,7 +189,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::any::{Any, TypeId};
 
-    use whimbrel_core::base::Token;
+    use whimbrel_core::base::{ShortBytes, Token};
 
     use super::*;
     use crate::exchange::Head;
@@ -216,7 +216,7 @@ mod tests {
         fn travels(&self) -> bool {
             false
         }
-        fn encode(&self) -> Result<Vec<u8>, String> {
+        fn encode(&self) -> Result<ShortBytes, String> {
             Err("local".into())
         }
         fn start<'a>(

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
-use whimbrel_core::delivery::{CannotResume, Receipt};
+use whimbrel_core::delivery::CannotResume;
 use whimbrel_core::node::LinkLoss;
 use whimbrel_core::wire::frame::{self, FrameError, FrameKind, MessageFrame, RawFrame};
 use whimbrel_core::wire::hello::{Greeting, Refusal};
@@ -33,6 +33,15 @@ use super::session::{Batch, Session};
 
 /// Bytes that one write gathers, and that the reader makes room for.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// How often the writer sees whether it is worth a turn to wait for more frames.
+const TRY_EVERY: u8 = 128;
+
+/// Frames of the message lane that are counted and delivered as one.
+const RUN_FRAMES_MAX: usize = 256;
+
+/// How often the exchange is told at most that the peer was heard.
+const HEARD_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection whose handshake is complete.
 pub(super) struct Connection {
@@ -91,7 +100,10 @@ pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connecti
         buffer: connection.leftover,
         closing: closing.clone(),
         last_heard: Instant::now(),
+        read_at: Instant::now(),
+        told_heard: None,
         names: Names::default(),
+        arrived: Vec::new(),
     };
     let reader_closing = closing.clone();
     shared.tasks.spawn("link reader", async move {
@@ -99,9 +111,8 @@ pub(super) async fn drive(shared: &Arc<Shared>, session: &Arc<Session>, connecti
         let _closes = reader_closing.drop_guard();
         let _ = report.send(reader.run().await);
     });
-    Writer { shared, session, write, closing: &closing, buffer: Vec::new(), batch: Batch::default() }
-        .run()
-        .await;
+    let (buffer, batch, crowded, tries) = (Vec::new(), Batch::default(), false, 0);
+    Writer { shared, session, write, closing: &closing, buffer, batch, crowded, tries }.run().await;
     closing.cancel();
     // An error here means that the reader panicked, which the panic hook has reported.
     reported.await.unwrap_or(Ok(()))
@@ -114,6 +125,9 @@ struct Writer<'a> {
     closing: &'a CancellationToken,
     buffer: Vec<u8>,
     batch: Batch,
+    /// There were several frames when it last looked.
+    crowded: bool,
+    tries: u8,
 }
 
 impl Writer<'_> {
@@ -153,18 +167,30 @@ impl Writer<'_> {
                 biased;
                 () = self.session.ending.cancelled() => return self.say_the_rest(),
                 () = self.closing.cancelled() => return,
-                () = self.session.work.notified() => {}
+                () = self.session.work.notified() => self.wait_for_others().await,
                 () = timer.as_mut() => fired = true,
             }
+        }
+    }
+
+    /// The runtime lets the writer run as soon as the first of many tasks has sent something. To write costs more than
+    /// what is written, so it gives the others a turn where that has brought more frames before. One caller alone does
+    /// not wait.
+    async fn wait_for_others(&mut self) {
+        self.tries = self.tries.wrapping_add(1);
+        if self.crowded || self.tries.is_multiple_of(TRY_EVERY) {
+            tokio::task::yield_now().await;
         }
     }
 
     /// Encodes what is queued.
     fn fill(&mut self, fired: bool) {
         self.session.take(&mut self.batch, CHUNK_BYTES, fired);
-        for (number, queued) in self.batch.frames.drain(..) {
-            let frame = queued.frame();
-            frame::put(&mut self.buffer, frame.kind(), number, frame.body());
+        if !self.batch.frames.is_empty() {
+            self.crowded = self.batch.frames.len() > 1;
+        }
+        for (number, frame) in self.batch.frames.drain(..) {
+            frame.put(&mut self.buffer, number);
         }
         if let Some(number) = self.batch.acknowledge.take() {
             self.put_acknowledgement(number);
@@ -206,7 +232,13 @@ struct Reader {
     buffer: BytesMut,
     closing: CancellationToken,
     last_heard: Instant,
+    /// When something was last read.
+    read_at: Instant,
+    /// When the exchange was told that frames of the message lane arrive.
+    told_heard: Option<Instant>,
     names: Names,
+    /// Frames of the run in hand; empty between runs.
+    arrived: Vec<MessageFrame>,
 }
 
 impl Reader {
@@ -228,7 +260,8 @@ impl Reader {
                         if ended(&read) {
                             return Ok(());
                         }
-                        self.session.on_heard(Instant::now());
+                        self.read_at = Instant::now();
+                        self.session.on_heard(self.read_at);
                         break;
                     }
                     () = alarm.as_mut() => {
@@ -245,21 +278,33 @@ impl Reader {
 
     /// Delivers all whole frames in the buffer.
     async fn deliver_all(&mut self) -> ReadEnd {
-        let mut messages = false;
         let mut taken = 0;
         // Lent to the frames.
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = loop {
-            match frame::split(&buffer[taken..], FRAME_BYTES_MAX) {
+            let mut run = Vec::new();
+            let next = loop {
+                match frame::split(&buffer[taken..], FRAME_BYTES_MAX) {
+                    Ok(Some(frame)) if frame.kind.is_of_messages() && run.len() < RUN_FRAMES_MAX => {
+                        taken += frame.taken;
+                        run.push(frame);
+                    }
+                    other => break other,
+                }
+            };
+            if let Err(error) = self.deliver_run(run) {
+                break Err(error);
+            }
+            match next {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.into()),
+                Ok(Some(frame)) if frame.kind.is_of_messages() => {}
                 Ok(Some(frame)) => {
                     taken += frame.taken;
                     match self.deliver(frame).await {
-                        Ok(true) => messages = true,
-                        // Only what is no message can have waited.
-                        Ok(false) if self.closing.is_cancelled() => break Ok(()),
-                        Ok(false) => {}
+                        // It can have waited.
+                        Ok(()) if self.closing.is_cancelled() => break Ok(()),
+                        Ok(()) => {}
                         Err(error) => break Err(error),
                     }
                 }
@@ -270,17 +315,43 @@ impl Reader {
         };
         buffer.advance(taken);
         self.buffer = buffer;
-        if messages {
-            self.shared.inbound.on_batch_end(self.session.peer().incarnation);
-        }
         result
     }
 
-    /// Delivers one frame; says whether it was one of the message lane.
-    async fn deliver(&mut self, frame: RawFrame<'_>) -> Result<bool, Misbehaviour> {
+    /// Delivers frames of the message lane. They are counted before they are decoded: one that can not be read would
+    /// otherwise come again with every connection. Those behind it are counted too, and so delivered.
+    fn deliver_run(&mut self, mut run: Vec<RawFrame<'_>>) -> ReadEnd {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let gap = self.session.on_frames(&mut run);
+        let mut unread = None;
+        for frame in run {
+            match MessageFrame::from_body(frame.kind, frame.body, &mut self.names) {
+                Ok(message) => self.arrived.push(message),
+                Err(error) => unread = Some(error),
+            }
+        }
+        let (inbound, from) = (&self.shared.inbound, self.session.peer().incarnation);
+        let (now, heard) = (self.read_at, !self.arrived.is_empty());
+        self.session.deliver(|| inbound.on_frames(from, &mut self.arrived));
+        self.arrived.clear();
+        if heard && self.told_heard.is_none_or(|told| now.saturating_duration_since(told) >= HEARD_EVERY) {
+            self.told_heard = Some(now);
+            inbound.on_heard(from);
+        }
+        match (unread, gap) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(number)) => Err(Misbehaviour::Gap(number)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Delivers a frame that is none of the message lane.
+    async fn deliver(&mut self, frame: RawFrame<'_>) -> ReadEnd {
         if frame.kind == FrameKind::Ack {
             self.session.on_acknowledged(frame::read_ack(frame.body)?);
-            return Ok(false);
+            return Ok(());
         }
         if frame.kind == FrameKind::Refusal {
             return Err(self.refused(frame.body));
@@ -288,21 +359,14 @@ impl Reader {
         if !frame.kind.is_numbered() {
             return Err(FrameError::OutOfPlace(frame.kind).into());
         }
-        // Counted before it is decoded: a frame that can not be read would otherwise come again with every
-        // connection.
-        match self.session.on_frame(frame.number, frame.kind, frame.body.len()) {
-            Receipt::Fresh => {}
-            Receipt::Duplicate => return Ok(false),
-            Receipt::Gap => return Err(Misbehaviour::Gap(frame.number)),
+        let mut run = vec![frame];
+        if let Some(number) = self.session.on_frames(&mut run) {
+            return Err(Misbehaviour::Gap(number));
         }
-        if frame.kind == FrameKind::Control {
+        for frame in run {
             self.deliver_control(frame).await?;
-            return Ok(false);
         }
-        let message = MessageFrame::from_body(frame.kind, frame.body, &mut self.names)?;
-        let from = self.session.peer().incarnation;
-        self.session.deliver(|| self.shared.inbound.on_frame(from, message));
-        Ok(true)
+        Ok(())
     }
 
     fn refused(&self, body: &[u8]) -> Misbehaviour {

@@ -55,7 +55,7 @@ use crate::admission::Admission;
 use crate::secret::Secret;
 use crate::tasks::Tasks;
 
-pub(crate) use outgoing::OutFrame;
+pub(crate) use outgoing::{OutFrame, OutMessage};
 pub(crate) use registry::LogLimit;
 
 /// How a transport is set up.
@@ -189,16 +189,17 @@ impl TransportEvent {
 ///
 /// Called by the link's reader, synchronously and in the order of arrival per peer: it must not wait.
 pub(crate) trait Inbound: Send + Sync + 'static {
-    /// A frame arrived.
-    fn on_frame(&self, from: Incarnation, frame: MessageFrame);
+    /// Frames arrived, in this order. Takes all of them.
+    fn on_frames(&self, from: Incarnation, frames: &mut Vec<MessageFrame>);
 
-    /// All message frames of one read were delivered (at least one): flush confirmations. Not called for
-    /// control frames and acknowledgements, so a node whose driver is stuck is not heard by those alone.
-    fn on_batch_end(&self, from: Incarnation);
+    /// Such frames arrived lately: told every 100 ms at most. Not told for control frames and acknowledgements, so a
+    /// node whose driver is stuck is not heard by those alone.
+    fn on_heard(&self, from: Incarnation);
 
-    /// The session is over. `unsent` are the frames that were never written, in the order in which they were
-    /// given; of frames not in it nothing is known. Called before the `SessionDown` event is sent.
-    fn on_session_end(&self, peer: Incarnation, unsent: Vec<MessageFrame>);
+    /// The session is over. `unsent` are the frames of the message lane and the signals that were never written, in
+    /// the order in which they were given; of frames not in it nothing is known. Called before the `SessionDown` event
+    /// is sent.
+    fn on_session_end(&self, peer: Incarnation, unsent: Vec<OutFrame>);
 }
 
 /// Why a transport could not be set up. Nothing was changed; retrying helps only where said.
@@ -277,7 +278,7 @@ impl Transport {
 
     /// Goes on as `me`. The first call starts accepting and dialling; a later one closes all sessions.
     ///
-    /// When this returns, no frame of those sessions reaches [`Inbound::on_frame`] any more.
+    /// When this returns, no frame of those sessions reaches [`Inbound::on_frames`] any more.
     ///
     /// # Blocking
     /// As [`Transport::end_session`].
@@ -293,11 +294,11 @@ impl Transport {
 
     /// Ends the session with this peer. The peer may open another.
     ///
-    /// When this returns, no frame of the session reaches [`Inbound::on_frame`] any more: a gate may forget
+    /// When this returns, no frame of the session reaches [`Inbound::on_frames`] any more: a gate may forget
     /// the peer.
     ///
     /// # Blocking
-    /// Waits for an `on_frame` that runs at this moment: not to be called from there, nor under a lock that
+    /// Waits for an `on_frames` that runs at this moment: not to be called from there, nor under a lock that
     /// it takes.
     pub(crate) fn end_session(&self, peer: Incarnation) {
         if let Some(session) = self.shared.session(peer) {

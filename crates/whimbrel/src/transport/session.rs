@@ -24,8 +24,7 @@ use whimbrel_core::base::limits::{LINK_BYTES_MAX, LINK_CONTROL_BYTES_MAX};
 use whimbrel_core::delivery::{CannotResume, Lane, Link, Receipt};
 use whimbrel_core::node::LinkLoss;
 use whimbrel_core::view::MemberInfo;
-use whimbrel_core::wire::Names;
-use whimbrel_core::wire::frame::{FrameKind, MessageFrame};
+use whimbrel_core::wire::frame::{FrameKind, RawFrame};
 
 use super::connection::{self, Connection};
 use super::dialler;
@@ -113,7 +112,7 @@ struct Current {
 /// What the writer has to put on the wire.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) frames: Vec<(u64, Queued)>,
+    pub(super) frames: Vec<(u64, OutFrame)>,
     pub(super) acknowledge: Option<u64>,
     /// The writer's timer must acknowledge what is owed.
     pub(super) timer: Option<Delay>,
@@ -316,8 +315,8 @@ impl Session {
         while bytes < bytes_max
             && let Some((number, queued)) = link.next()
         {
-            bytes += queued.frame().body().len();
-            batch.frames.push((number, queued.clone()));
+            bytes += queued.bytes();
+            batch.frames.push((number, queued.frame().clone()));
         }
         let due = fired || !batch.frames.is_empty() || state.owed_bytes >= ACKNOWLEDGE_BYTES;
         batch.acknowledge = if due { link.ack_now() } else { link.ack_due() };
@@ -327,20 +326,40 @@ impl Session {
         batch.timer = state.timer;
     }
 
-    /// A numbered frame of this many bytes arrived.
-    pub(super) fn on_frame(&self, number: u64, kind: FrameKind, bytes: usize) -> Receipt {
+    /// Numbered frames arrived, all of control or none. Leaves those that are to be delivered; if one before them is
+    /// missing, that is none, and the first that has come is returned.
+    #[must_use = "frames are missing"]
+    pub(super) fn on_frames(&self, frames: &mut Vec<RawFrame<'_>>) -> Option<u64> {
+        let delay = match frames.first().map(|frame| frame.kind) {
+            Some(FrameKind::Control) => Delay::Short,
+            Some(_) => Delay::Long,
+            None => return None,
+        };
+        let mut gap = None;
         let mut state = self.lock();
-        let Some(link) = state.link.as_mut() else { return Receipt::Duplicate };
-        let receipt = link.on_frame(number);
-        if receipt == Receipt::Fresh {
-            state.owed += 1;
-            state.owed_bytes += bytes;
-        }
-        let delay = if kind == FrameKind::Control { Delay::Short } else { Delay::Long };
+        let state_now = &mut *state;
+        let Some(link) = state_now.link.as_mut() else {
+            frames.clear();
+            return None;
+        };
+        let owed = state_now.owed;
+        frames.retain(|frame| match link.on_frame(frame.number) {
+            Receipt::Fresh => {
+                state_now.owed += 1;
+                state_now.owed_bytes += frame.body.len();
+                true
+            }
+            Receipt::Duplicate => false,
+            Receipt::Gap => {
+                gap.get_or_insert(frame.number);
+                false
+            }
+        });
         // Once for the timer, which then serves all frames until it fires; and when the sender may soon wait
         // for room.
         let sooner = state.owed > 0 && state.timer < Some(delay);
-        let wake = sooner || state.owed == ACKNOWLEDGE_FRAMES || state.owed_bytes >= ACKNOWLEDGE_BYTES;
+        let many = owed < ACKNOWLEDGE_FRAMES && state.owed >= ACKNOWLEDGE_FRAMES;
+        let wake = sooner || many || state.owed_bytes >= ACKNOWLEDGE_BYTES;
         if sooner {
             state.timer = Some(delay);
         }
@@ -348,7 +367,7 @@ impl Session {
         if wake {
             self.work.notify_one();
         }
-        receipt
+        gap
     }
 
     /// An acknowledgement arrived.
@@ -426,16 +445,11 @@ impl Session {
     }
 
     /// The frames of the message lane that were never written. Later sends find no session.
-    fn take_unsent(&self) -> Vec<MessageFrame> {
+    fn take_unsent(&self) -> Vec<OutFrame> {
         let link = self.lock().link.take();
         let queued = link.map(Link::into_unsent).unwrap_or_default();
-        let frames = queued.into_iter().map(|(_, queued)| queued);
-        let messages = frames.filter(|queued| queued.frame().kind() != FrameKind::Control);
-        let mut names = Names::default();
-        let read = |queued: Queued| {
-            MessageFrame::from_body(queued.frame().kind(), queued.frame().body(), &mut names).ok()
-        };
-        messages.filter_map(read).collect()
+        let frames = queued.iter().map(|(_, queued)| queued.frame());
+        frames.filter(|frame| frame.kind() != FrameKind::Control).cloned().collect()
     }
 }
 

@@ -1,37 +1,19 @@
 //! Nodes that find each other, by every source and by several at once.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use whimbrel::{Builder, Cluster, Dns, JoinError, Multicast, SeedsFile, StaticList};
 
 use crate::kinds::*;
+use crate::machine::has_multicast;
 
 const SECRET: &str = "known to these nodes alone";
 
 /// A multicast port of this run's own: other runs on this machine do not disturb it.
 fn multicast() -> Multicast {
     Multicast::default().port(30_000 + (std::process::id() % 10_000) as u16)
-}
-
-/// Whether this machine carries multicast on that interface, found out without what is tested here.
-fn has_multicast(test: &str, interface: Ipv4Addr) -> bool {
-    let carries = || -> std::io::Result<()> {
-        let group = Ipv4Addr::new(233, 252, 1, 32);
-        let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        receiver.set_read_timeout(Some(Duration::from_secs(5)))?;
-        receiver.join_multicast_v4(&group, &interface)?;
-        let sender = UdpSocket::bind((interface, 0))?;
-        sender.send_to(b"probe", (group, receiver.local_addr()?.port()))?;
-        receiver.recv(&mut [0; 8]).map(|_| ())
-    };
-    carries()
-        .map_err(|error| {
-            let _ = writeln!(std::io::stderr(), "skipped: {test}: no multicast on {interface}: {error}");
-        })
-        .is_ok()
 }
 
 fn node(name: &str) -> Builder {

@@ -163,6 +163,22 @@ async fn stop_ends_in_order_and_frees_the_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_does_not_stop_is_ended_by_force() {
+    let cluster = local().await;
+    let (script, mut told) = Script::new(Init::Succeed);
+    let actor = cluster.get_or_start::<Actor>("a", script).await.unwrap();
+    let (_never, gate) = oneshot::channel();
+    let waiting = tokio::spawn(actor.wait_for(gate));
+    while said(&mut told).await != "waiting" {}
+    // The first of them give up before it has ended, and it is still told to.
+    while matches!(cluster.stop("a").await, Err(RequestError::Deadline { .. })) {}
+    while said(&mut told).await != "dropped" {}
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.executed(), Executed::Unknown, "{error:?}");
+    assert_eq!(cluster.stop("a").await, Err(RequestError::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transient_process_that_stops_itself_is_not_restarted() {
     let cluster = local().await;
     let (script, mut told) = Script::new(Init::Succeed);

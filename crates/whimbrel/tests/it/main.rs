@@ -9,6 +9,7 @@ mod kinds;
 mod discovery;
 mod local;
 mod lives;
+mod machine;
 mod moves;
 mod nodes;
 mod placed;

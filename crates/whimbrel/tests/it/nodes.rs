@@ -139,7 +139,7 @@ async fn names_of_a_dropped_node_run_elsewhere() {
 }
 
 /// Calls until it is answered: a call that was under way when its node died ends in `NodeLost`.
-async fn answer<M: whimbrel::Message>(make: impl Fn() -> whimbrel::Call<M>) -> M::Reply {
+pub(crate) async fn answer<M: whimbrel::Message>(make: impl Fn() -> whimbrel::Call<M>) -> M::Reply {
     let until = tokio::time::Instant::now() + LONG;
     loop {
         match make().await {

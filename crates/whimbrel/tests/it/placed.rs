@@ -1,8 +1,11 @@
 //! Where processes are placed, and which nodes get in.
 
+use std::collections::BTreeMap;
+
 use whimbrel::{Cluster, JoinError, KindOptions, Name, NodeRule, Placement, StartError, StaticList};
 
 use crate::kinds::*;
+use crate::nodes::answer;
 
 fn builder(node: &str, seeds: &[&Cluster]) -> whimbrel::Builder {
     Cluster::builder("test")
@@ -31,6 +34,38 @@ async fn a_pinned_process_runs_on_its_node_and_on_no_other() {
     let away = first.start::<Counter>("away", 0).placement(pinned("third")).await;
     assert!(matches!(away, Err(StartError::NoHost { .. })), "{away:?}");
     second.leave().await;
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_has_as_many_processes_of_a_kind_as_it_may_and_the_rest_waits_for_room() {
+    let small = |node: &str, seeds: &[&Cluster]| {
+        let kind = KindOptions::default().max_per_node(2);
+        let seeds = StaticList::new(seeds.iter().map(|seed| seed.address().to_owned()));
+        let builder = Cluster::builder("test").node_name(node).listen("127.0.0.1:0").discovery(seeds);
+        builder.kind::<Counter>(kind)
+    };
+    let first = small("first", &[]).join().await.unwrap();
+    let second = small("second", &[&first]).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    let mut homes: BTreeMap<String, usize> = BTreeMap::new();
+    for name in ["a", "b", "c", "d"] {
+        let counter = first.start::<Counter>(name, 0).await.unwrap().process;
+        *homes.entry(counter.place().await.unwrap().0).or_default() += 1;
+    }
+    assert_eq!(homes.into_values().collect::<Vec<_>>(), [2, 2]);
+    let full = second.start::<Counter>("e", 0).await;
+    assert!(matches!(full, Err(StartError::AtCapacity)), "{full:?}");
+    assert!(second.whereis::<Counter>("e").is_none());
+    second.leave().await;
+    // Four names for one node with room for two: the others run as soon as a third node has room for them.
+    let third = small("third", &[&first]).join().await.unwrap();
+    for name in ["a", "b", "c", "d"] {
+        let counter = first.process::<Counter>(name).unwrap();
+        let home = answer(|| counter.place()).await.0;
+        assert!(home == "first" || home == "third", "{home}");
+    }
+    third.leave().await;
     first.leave().await;
 }
 

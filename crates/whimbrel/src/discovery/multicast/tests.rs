@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
 use std::net::UdpSocket as Raw;
 use std::process;
 
 use super::*;
+use crate::discovery::machine::has_multicast;
 
 /// Longer than anything here may take; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -12,24 +12,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A port of this run's own: other runs on this machine do not disturb it.
 pub(in crate::discovery) fn port() -> u16 {
     20_000 + (process::id() % 10_000) as u16
-}
-
-/// Whether this machine carries multicast on that interface, found out without what is tested here.
-pub(in crate::discovery) fn has_multicast(test: &str, interface: Ipv4Addr) -> bool {
-    let carries = || -> std::io::Result<()> {
-        let group = Ipv4Addr::new(233, 252, 1, 32);
-        let receiver = Raw::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        receiver.set_read_timeout(Some(Duration::from_secs(5)))?;
-        receiver.join_multicast_v4(&group, &interface)?;
-        let sender = Raw::bind((interface, 0))?;
-        sender.send_to(b"probe", (group, receiver.local_addr()?.port()))?;
-        receiver.recv(&mut [0; 8]).map(|_| ())
-    };
-    carries()
-        .map_err(|error| {
-            let _ = writeln!(std::io::stderr(), "skipped: {test}: no multicast on {interface}: {error}");
-        })
-        .is_ok()
 }
 
 fn here(cluster: &str, address: &str, secret: Option<&str>) -> Here {

@@ -5,6 +5,7 @@ use tokio::sync::broadcast;
 use whimbrel_core::base::{ErrorCode, Incarnation, Mutants, Name, Rng, Token};
 use whimbrel_core::delivery::{Here, Port, PortOutput, Sent, Whereabouts};
 
+use super::super::entry::UNWATCHED;
 use super::super::envelope::{Encoded, Envelope, Head, Label};
 use super::super::{Budget, DeadLetter};
 use super::*;
@@ -36,7 +37,7 @@ fn hold(exchange: &Exchange, entry: &Arc<Entry>, now: Time, deadline: Time) {
         kind,
         message,
         codec: 1,
-        payload: vec![1],
+        payload: vec![1].into(),
         share: None,
         sending: None,
     }));
@@ -170,6 +171,7 @@ fn check(exchange: &Exchange, entries: &[Arc<Entry>]) {
     for entry in entries {
         let state = entry.lock();
         let (due, watched) = (state.port.next_deadline(), state.watched);
+        let watched = (watched != UNWATCHED).then_some(watched);
         assert!(due.is_none() || watched.is_some_and(|at| Some(at) <= due), "{due:?} {watched:?}");
         let address = Arc::as_ptr(entry).addr();
         let stands = watched.is_some_and(|at| lock(&exchange.watched).0.contains_key(&(at, address)));

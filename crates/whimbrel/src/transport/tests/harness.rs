@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use whimbrel_core::base::{Address, Bytes, Incarnation, Mutants, Name};
+use whimbrel_core::base::{Address, Incarnation, Mutants, Name};
 use whimbrel_core::delivery::{Lane, Signal};
 use whimbrel_core::node::LinkLoss;
 use whimbrel_core::view::MemberInfo;
+use whimbrel_core::wire::Names;
 use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
 use whimbrel_core::wire::hello::Mode;
 
@@ -23,27 +24,35 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Seen {
     Frame(Incarnation, u64),
     Signal(Signal),
-    BatchEnd,
+    Heard,
     End(Incarnation, Vec<u64>),
 }
 
 struct Collector(mpsc::UnboundedSender<Seen>);
 
 impl Inbound for Collector {
-    fn on_frame(&self, from: Incarnation, frame: MessageFrame) {
-        let seen = match frame {
-            MessageFrame::Signal(signal) => Seen::Signal(signal),
-            frame => Seen::Frame(from, number_of(&frame)),
-        };
-        let _ = self.0.send(seen);
+    fn on_frames(&self, from: Incarnation, frames: &mut Vec<MessageFrame>) {
+        for frame in frames.drain(..) {
+            let seen = match frame {
+                MessageFrame::Signal(signal) => Seen::Signal(signal),
+                frame => Seen::Frame(from, number_of(&frame)),
+            };
+            let _ = self.0.send(seen);
+        }
     }
 
-    fn on_batch_end(&self, _: Incarnation) {
-        let _ = self.0.send(Seen::BatchEnd);
+    fn on_heard(&self, _: Incarnation) {
+        let _ = self.0.send(Seen::Heard);
     }
 
-    fn on_session_end(&self, peer: Incarnation, unsent: Vec<MessageFrame>) {
-        let _ = self.0.send(Seen::End(peer, unsent.iter().map(number_of).collect()));
+    fn on_session_end(&self, peer: Incarnation, unsent: Vec<OutFrame>) {
+        let numbers = unsent.iter().map(|frame| match frame {
+            OutFrame::Other { kind, body } => {
+                number_of(&MessageFrame::from_body(*kind, body.as_slice(), &mut Names::default()).unwrap())
+            }
+            OutFrame::Message(_) => panic!("only replies are sent in these tests: {frame:?}"),
+        });
+        let _ = self.0.send(Seen::End(peer, numbers.collect()));
     }
 }
 
@@ -61,7 +70,7 @@ fn number_of(frame: &MessageFrame) -> u64 {
 
 /// A frame of the message lane that carries a number and a payload of some size.
 pub(super) fn numbered(number: u64, bytes: usize) -> OutFrame {
-    let outcome = Outcome::Done { codec: 0, payload: Bytes::from(vec![0x5a; bytes]) };
+    let outcome = Outcome::Done { codec: 0, payload: vec![0x5a; bytes].into() };
     OutFrame::lane(&MessageFrame::Reply(Reply { call: number, outcome })).unwrap()
 }
 
@@ -209,7 +218,7 @@ impl Node {
         loop {
             match self.saw().await {
                 Seen::Frame(from, number) => return (from, number),
-                Seen::BatchEnd | Seen::Signal(..) => {}
+                Seen::Heard | Seen::Signal(..) => {}
                 Seen::End(peer, _) => panic!("{} lost {peer}", self.me.name),
             }
         }

@@ -113,7 +113,7 @@ impl Strings {
     async fn send(&mut self, number: u64, epoch: u64) {
         let signal = MessageFrame::Signal(Signal::Room { epoch });
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, signal.kind(), number, &signal.to_body());
+        frame::put(&mut bytes, signal.kind(), number, signal.to_body().as_slice());
         self.stranger.say(&bytes).await;
     }
 
@@ -375,7 +375,7 @@ async fn a_handshake_and_frames_that_come_byte_by_byte_are_understood() {
         let epoch = loop {
             match node.saw().await {
                 Seen::Signal(Signal::Room { epoch }) => break epoch,
-                Seen::BatchEnd => {}
+                Seen::Heard => {}
                 other => panic!("{other:?}"),
             }
         };

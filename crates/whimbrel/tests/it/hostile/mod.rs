@@ -18,7 +18,8 @@ use whimbrel_core::directory::{self, Ask, RestartPolicy};
 use whimbrel_core::membership;
 use whimbrel_core::placement::{Replicas, SLOTS, slot_of};
 use whimbrel_core::wire::Body;
-use whimbrel_core::wire::frame::{FrameKind, Message, MessageFrame, Outcome, Reply};
+use whimbrel_core::wire::frame::{FrameKind, MessageFrame, Outcome, Reply};
+use whimbrel_core::wire::message::{Message, MessageHead};
 
 use crate::kinds::*;
 use peer::{CLUSTER, Peer, SECRET};
@@ -128,15 +129,17 @@ async fn what_a_process_does_not_understand_is_answered_to_its_sender_and_the_co
             name: name.clone(),
             kind: Name::new(kind).unwrap(),
             message: Name::new(message).unwrap(),
-            gate: located.gate,
-            epoch: 1,
-            seq,
-            call: Some(seq),
-            remaining_ms: Some(u64::MAX),
-            sender: Token::from_u64(u64::MAX),
-            view: u64::MAX,
-            codec,
-            payload: payload.to_vec(),
+            head: MessageHead {
+                gate: located.gate,
+                epoch: 1,
+                seq,
+                call: Some(seq),
+                remaining_ms: Some(u64::MAX),
+                sender: Token::from_u64(u64::MAX),
+                view: u64::MAX,
+                codec,
+            },
+            payload: payload.into(),
         };
         peer.say(&MessageFrame::Message(message)).await;
         match (peer.outcome(seq).await, expected) {
@@ -163,7 +166,7 @@ async fn a_reply_from_elsewhere_ends_no_call_and_numbers_out_of_order_admit_noth
     for index in 0..16u64 {
         for shard in 0..16u64 {
             for generation in 0..4u64 {
-                let outcome = Outcome::Done { codec: 1, payload: Bytes::from(vec![7]) };
+                let outcome = Outcome::Done { codec: 1, payload: vec![7].into() };
                 let reply = Reply { call: shard << 56 | generation << 24 | index, outcome };
                 peer.say(&MessageFrame::Reply(reply)).await;
             }
@@ -176,23 +179,11 @@ async fn a_reply_from_elsewhere_ends_no_call_and_numbers_out_of_order_admit_noth
         [(located.gate, u64::MAX), (located.gate, 2), (Token::from_u64(u64::MAX), 1), (Token::NONE, 0)]
     {
         let (kind, message) = (Name::new("counter").unwrap(), Name::new("add").unwrap());
-        let (view, sender, payload) = (0, Token::NONE, vec![0x81, 0xa1, b'n', 0x01]);
-        let (call, remaining_ms, codec, name) = (None, None, 1, name.clone());
-        let epoch = u64::MAX;
-        let frame = Message {
-            name,
-            kind,
-            message,
-            gate,
-            epoch,
-            seq,
-            call,
-            remaining_ms,
-            sender,
-            view,
-            codec,
-            payload,
-        };
+        let (epoch, view, sender, codec) = (u64::MAX, 0, Token::NONE, 1);
+        let (call, remaining_ms, name) = (None, None, name.clone());
+        let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec };
+        let payload = vec![0x81, 0xa1, b'n', 0x01].into();
+        let frame = Message { name, kind, message, head, payload };
         peer.say(&MessageFrame::Message(frame)).await;
     }
     // Answered behind all of the above.
@@ -213,31 +204,18 @@ async fn commands_without_a_warrant_end_nothing_and_are_told_of_once_a_second() 
     let mut events = one.events();
     let began = std::time::Instant::now();
     for _ in 0..200 {
-        let token = located.token;
+        let (token, kind, host) = (located.token, located.kind.clone(), one.incarnation());
+        let request = RequestId { caller: peer.me.incarnation, number: 1 };
         for message in [
             directory::Message::End { name: name.clone(), token, reason: ExitReason::Killed },
             directory::Message::Retoken { name: name.clone(), old: token, new: Token::from_u64(u64::MAX) },
-            directory::Message::Grant(directory::Record {
-                age_ms: 0,
-                node_deaths_ms: Vec::new().into(),
-                suspicion: Default::default(),
-                moving: None,
-                name: name.clone(),
-                kind: located.kind.clone(),
-                args: Bytes::default(),
-                policy: RestartPolicy::Permanent,
-                placement: Placement::Hash,
-                host: one.incarnation(),
-                token: Token::from_u64(u64::MAX),
-                gate: located.gate,
-                request: RequestId { caller: peer.me.incarnation, number: 1 },
-                state: whimbrel::RecordState::Starting,
-                restart_ages_ms: Vec::new().into(),
-                back_off_ms: 0,
-                stopped_before: Vec::new().into(),
-                stopping_by: Vec::new().into(),
-                has_run: false,
-            }),
+            directory::Message::Grant(
+                directory::Record {
+                    gate: located.gate,
+                    ..directory::Record::first(name.clone(), kind, host, Token::from_u64(u64::MAX), request)
+                }
+                .into(),
+            ),
         ] {
             peer.say_control(Body::Directory(message)).await;
         }
@@ -287,7 +265,7 @@ async fn floods_of_every_sort_leave_memory_and_service_as_they_were() {
         }
         // Signals and replies about nothing.
         for number in 0..5_000 {
-            let outcome = Outcome::Done { codec: 1, payload: Bytes::default() };
+            let outcome = Outcome::Done { codec: 1, payload: vec![].into() };
             peer.say(&MessageFrame::Reply(Reply { call: number, outcome })).await;
         }
         // Strangers, one after the other: frames too long, too short, unknown, early, and no frame at all.

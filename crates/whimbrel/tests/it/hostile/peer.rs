@@ -131,7 +131,7 @@ impl Peer {
     }
 
     pub(super) async fn say(&mut self, frame: &MessageFrame) {
-        self.say_body(frame.kind(), &frame.to_body()).await;
+        self.say_body(frame.kind(), frame.to_body().as_slice()).await;
     }
 
     pub(super) async fn say_control(&mut self, body: Body) {
@@ -191,10 +191,15 @@ impl Peer {
         self.say_control(Body::Directory(ask)).await;
         loop {
             let heard = self.hear().await.expect("the node hangs up");
-            if let Heard::Control(Control { body: Body::Directory(message), .. }) = heard
-                && let directory::Message::Answer { answer: Answer::Located(located), .. } = message
-            {
-                return located;
+            let messages = match heard {
+                Heard::Control(Control { body: Body::Directory(message), .. }) => vec![message],
+                Heard::Control(Control { body: Body::Turn(turn), .. }) => turn.into_messages(),
+                _ => continue,
+            };
+            for message in messages {
+                if let directory::Message::Answer { answer: Answer::Located(located), .. } = message {
+                    return located;
+                }
             }
         }
     }

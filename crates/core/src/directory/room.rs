@@ -1,0 +1,201 @@
+//! Room: which nodes may take a name, and where it goes when they are full of its kind.
+//!
+//! Decides: the order in which hosts are asked, and what becomes of a name that none of them takes. Promises: each host
+//! is asked once, so the search ends; a start that found no room was carried out nowhere; a restart waits for as long
+//! as it takes. Assumes: hosts keep their limits themselves (`host`), since no owner sees more than its own slots.
+//!
+//! What is known of full hosts is a hint and may be old: nothing but the order of questions follows from it. It dies
+//! with the owner; the next one asks again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::message::{Change, Message};
+use super::record::{Placement, Record, RecordState, StartOutcome, gate_of, millis};
+use super::suspects::Suspicion;
+use super::writes::After;
+use super::{Directory, ErrorCode};
+use crate::base::{Incarnation, Kind, SlotId, Time};
+use crate::placement::hosts_by_hash;
+use crate::view::{MemberInfo, View};
+
+/// How long a host that was full is passed over by restarts, and how soon a name that no host takes is looked at again;
+/// up to once more as much, so that not all of them come back at once.
+const FULL_FOR: Duration = Duration::from_secs(1);
+
+/// Hosts that had no room for one more process of a kind, and until when that is believed. At most as many as members
+/// host kinds.
+#[derive(Debug, Default)]
+pub(super) struct FullHosts(BTreeMap<(Incarnation, Kind), Time>);
+
+impl FullHosts {
+    fn insert(&mut self, host: Incarnation, kind: &Kind, now: Time) {
+        self.0.insert((host, kind.clone()), now + FULL_FOR);
+    }
+
+    fn contains(&self, host: Incarnation, kind: &Kind, now: Time) -> bool {
+        !self.0.is_empty() && self.0.get(&(host, kind.clone())).is_some_and(|until| *until > now)
+    }
+
+    /// A view was installed.
+    pub(super) fn follow_view(&mut self, view: &View) {
+        self.0.retain(|(host, kind), _| view.member(*host).is_some_and(|member| member.hosts(kind)));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Directory {
+    /// The members that may host it, in the order in which they are asked: none when nobody, or not the one it is
+    /// pinned to, can.
+    fn hosts_for(
+        &self,
+        slot: SlotId,
+        kind: &Kind,
+        placement: &Placement,
+        asker: Option<Incarnation>,
+    ) -> Vec<Incarnation> {
+        let Some(view) = self.view() else { return Vec::new() };
+        let hosting = |member: &&MemberInfo| member.hosts(kind);
+        let named = match placement {
+            Placement::Hash => None,
+            Placement::Local => asker.and_then(|asker| view.member(asker)).filter(hosting),
+            Placement::Pinned(node) => {
+                let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
+                return pinned.map(|member| member.incarnation).into_iter().collect();
+            }
+        };
+        match named {
+            Some(member) => vec![member.incarnation],
+            None => hosts_by_hash(slot, kind, view).collect(),
+        }
+    }
+
+    /// The member that a process is started on: the first that is not known as full, or just the first.
+    pub(super) fn place_start(
+        &self,
+        slot: SlotId,
+        kind: &Kind,
+        placement: &Placement,
+        asker: Incarnation,
+        now: Time,
+    ) -> Option<Incarnation> {
+        if let Some(owner) = self.owner_as_host(slot, kind, placement, now) {
+            return Some(owner);
+        }
+        let hosts = self.hosts_for(slot, kind, placement, Some(asker));
+        let with_room = hosts.iter().find(|host| !self.full.contains(**host, kind, now));
+        with_room.or(hosts.first()).copied()
+    }
+
+    /// The slot's owner, if it comes first in the order of hosts and has room, as most often.
+    fn owner_as_host(
+        &self,
+        slot: SlotId,
+        kind: &Kind,
+        placement: &Placement,
+        now: Time,
+    ) -> Option<Incarnation> {
+        let owner = self.line.as_ref().filter(|_| *placement == Placement::Hash)?.owner_of(slot)?;
+        let hosts = self.view()?.member(owner)?.hosts(kind);
+        (hosts && !self.full.contains(owner, kind, now)).then_some(owner)
+    }
+
+    /// The member that a process is started again on: none while all are known as full.
+    pub(super) fn place_again(
+        &self,
+        record: &Record,
+        asker: Option<Incarnation>,
+        now: Time,
+    ) -> Option<Incarnation> {
+        let slot = self.slot_of(&record.name);
+        let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
+        hosts.into_iter().find(|host| !self.full.contains(*host, &record.kind, now))
+    }
+
+    /// The member that a process which runs belongs to.
+    pub(super) fn belongs_to(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
+        self.hosts_for(slot, &record.kind, &record.placement, Some(record.host)).first().copied()
+    }
+
+    /// The host had no room for this life.
+    pub(super) fn on_full(&mut self, slot: SlotId, record: Record, now: Time) {
+        self.full.insert(record.host, &record.kind, now);
+        match record.state {
+            RecordState::Starting => self.start_elsewhere(slot, record, now),
+            RecordState::Restarting => self.restart_beyond(slot, record, now),
+            // It waits for a host, and this one has not heard that it may forget the life.
+            RecordState::BackingOff => {
+                let (name, token, code) = (record.name, record.token, ErrorCode::Stopped);
+                self.send(record.host, Message::Discard { name, token, code });
+            }
+            RecordState::Running
+            | RecordState::Quarantined
+            | RecordState::Registered
+            | RecordState::Stopping => {}
+        }
+    }
+
+    /// The next host that may have room, behind the one that had none.
+    fn next_host(&self, record: &Record, now: Time) -> Option<Incarnation> {
+        let slot = self.slot_of(&record.name);
+        let asker = Some(record.request.caller);
+        let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
+        let mut behind = hosts.into_iter().skip_while(|host| *host != record.host).skip(1);
+        behind.find(|host| !self.full.contains(*host, &record.kind, now))
+    }
+
+    fn start_elsewhere(&mut self, slot: SlotId, mut record: Record, now: Time) {
+        let (last, name, token) = (record.host, record.name.clone(), record.token);
+        let discard = After::Discard(last, name, token, ErrorCode::Stopped);
+        let Some(host) = self.next_host(&record, now) else {
+            return self.remove_as(slot, &record, StartOutcome::AtCapacity, vec![discard], now);
+        };
+        record.host = host;
+        record.token = self.next_token(slot, token);
+        record.gate = gate_of(record.token, host);
+        record.age_ms = 0;
+        let record = Arc::new(record);
+        let grant = After::Grant(Arc::clone(&record));
+        self.write(slot, Change::Put(record), vec![discard, grant], now);
+    }
+
+    fn restart_beyond(&mut self, slot: SlotId, mut record: Record, now: Time) {
+        if let Suspicion::Trying { group } = record.suspicion {
+            // It was not tried.
+            self.trials.remove(&record.name);
+            record.suspicion = Suspicion::Waiting { group_max: group };
+            return self.wait_for_host(slot, record, Vec::new(), now);
+        }
+        match self.next_host(&record, now) {
+            Some(host) => self.restart_on(slot, record, host, now),
+            None => self.wait_for_host(slot, record, Vec::new(), now),
+        }
+    }
+
+    /// No node can take it now: it is looked at again.
+    pub(super) fn wait_for_host(
+        &mut self,
+        slot: SlotId,
+        mut record: Record,
+        mut after: Vec<After>,
+        now: Time,
+    ) {
+        let spread = u64::try_from(FULL_FOR.as_micros()).unwrap_or(u64::MAX);
+        let delay = FULL_FOR + Duration::from_micros(self.rng.below(spread));
+        if record.state == RecordState::BackingOff && record.waits_for_host && after.is_empty() {
+            // Still nobody: that needs no write.
+            self.back_offs.insert((now + delay, record.name));
+            return;
+        }
+        let (host, name, token) = (record.host, record.name.clone(), record.token);
+        if self.is_member(host) {
+            after.push(After::Discard(host, name, token, ErrorCode::Stopped));
+        }
+        record.waits_for_host = true;
+        self.back_off(slot, record, millis(delay), after, now);
+    }
+}
