@@ -37,7 +37,6 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::InitHoldsSlot
         | Mutant::SlotsDealtAnew => [Profile::Storm, Profile::Full],
         Mutant::ResumedByItself
-        | Mutant::CommitAfterAbort
         | Mutant::MailboxLeftBehind
         | Mutant::GateTableLeftBehind
         | Mutant::CommittedBeforeInstalled => [Profile::Handoff, Profile::Full],

@@ -50,8 +50,6 @@ pub enum Mutant {
     PlacesUnbounded,
     /// The source of a move goes on by itself although it has sent the image.
     ResumedByItself,
-    /// An attempt to move that was called off can still be committed.
-    CommitAfterAbort,
     /// The unread mailbox of a process stays behind when it moves.
     MailboxLeftBehind,
     /// The table of a gate stays behind when its process moves.
@@ -62,7 +60,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 26] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -85,7 +83,6 @@ impl Mutant {
         Mutant::SlotsDealtAnew,
         Mutant::PlacesUnbounded,
         Mutant::ResumedByItself,
-        Mutant::CommitAfterAbort,
         Mutant::MailboxLeftBehind,
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,

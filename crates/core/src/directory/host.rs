@@ -14,6 +14,8 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -392,103 +394,6 @@ impl Directory {
         hosted.rare.get_or_insert_default().end = Some(why);
         self.host.insert(self.slot_of(&name), hosted);
         self.report(&name, now);
-    }
-
-    /// The process that another node brought here runs from now on.
-    fn run_arrival(&mut self, mut record: Arc<Record>, now: Time) {
-        let (name, attempt) = (record.name.clone(), record.token);
-        self.host.arrivals.remove(&name);
-        Arc::make_mut(&mut record).state = RecordState::Running;
-        self.host.insert(self.slot_of(&name), Hosted::new(Arc::clone(&record), Phase::Running, now));
-        self.tell(Output::Granted { name: name.clone(), attempt });
-        self.tell(Output::Launch { record, launch: Launch::Arrived });
-        self.report(&name, now);
-    }
-
-    /// Whether one more process of this kind may come, beside so many that are on their way.
-    pub fn has_room_for(&self, kind: &Kind, arriving: usize) -> bool {
-        let places = self.host.places.get(kind);
-        places.is_none_or(|places| places.taken + arriving < places.most)
-            || self.settings.mutants.has(Mutant::PlacesUnbounded)
-    }
-
-    /// A process of another node is here, at rest.
-    pub fn handle_held(&mut self, name: Name, attempt: Token) {
-        self.host.arrivals.insert(name, attempt);
-    }
-
-    /// It is not any more.
-    pub fn handle_not_held(&mut self, name: &Name, attempt: Token) {
-        if self.host.arrivals.get(name) == Some(&attempt) {
-            self.host.arrivals.remove(name);
-        }
-    }
-
-    /// Whether a process of this name runs here, or begins to.
-    pub fn hosts(&self, name: &Name) -> bool {
-        self.host.get(self.slot_of(name), name).is_some_and(|hosted| hosted.phase != Phase::Ended)
-    }
-
-    /// The owner wants a process of this node moved.
-    pub(super) fn on_move(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
-        if self.host.leaving || record.host != self.me {
-            return;
-        }
-        let Some(attempt) = record.moving.as_ref().map(|moving| moving.attempt) else { return };
-        let (name, token) = (record.name.clone(), record.token);
-        let runs = |hosted: &&mut Hosted| {
-            hosted.phase == Phase::Running
-                && !hosted.offered
-                && hosted.record.state != RecordState::Registered
-        };
-        let Some(hosted) = self.hosted_life(&name, token).filter(runs) else {
-            let (gate, why) = (record.gate, Hindrance::Ended);
-            return self.send(from, Message::CallOff { name, token, gate, attempt, why });
-        };
-        hosted.record = Arc::clone(&record);
-        hosted.since_s = seconds(now);
-        self.tell(Output::Move { record });
-    }
-
-    /// Something is to be asked of the owner of the moment about a process on its way out.
-    pub fn handle_plea(
-        &mut self,
-        name: Name,
-        token: Token,
-        attempt: Token,
-        called_off: Option<Hindrance>,
-        now: Time,
-    ) {
-        let Some(owner) = self.owner_of(&name) else { return };
-        let Some(gate) = self.hosted_as(&name).map(|hosted| hosted.record.gate) else { return };
-        let message = match called_off {
-            None => Message::Commit { name, token, gate, attempt },
-            Some(why) => Message::CallOff { name, token, gate, attempt, why },
-        };
-        self.send(owner, message);
-        self.finish(now);
-    }
-
-    /// The owner who asked, or the one of the moment, is told whether a process is here as a whole.
-    pub fn handle_holds(
-        &mut self,
-        to: Option<Incarnation>,
-        name: Name,
-        attempt: Token,
-        whole: bool,
-        now: Time,
-    ) {
-        if let Some(owner) = to.or_else(|| self.owner_of(&name)) {
-            self.send(owner, Message::Holds { name, attempt, whole });
-            self.finish(now);
-        }
-    }
-
-    /// A process of this node runs elsewhere now.
-    pub fn handle_departed(&mut self, name: &Name, token: Token) {
-        if self.hosted_life(name, token).is_some() {
-            self.host.remove(self.slot_of(name), name);
-        }
     }
 
     /// The life before has ended here; this one follows it.

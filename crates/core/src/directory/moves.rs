@@ -20,7 +20,7 @@ use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::MOVES_OWNED_MAX;
-use crate::base::{Decision, Hindrance, Incarnation, Mutant, Name, NodeName, RequestId, SlotId, Time, Token};
+use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, RequestId, SlotId, Time, Token};
 
 /// Before the second try to move a name; doubled each time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -241,9 +241,6 @@ impl Directory {
         let Some(Moving { target, attempt }) = record.moving.take().map(|moving| *moving) else { return };
         let name = record.name.clone();
         let source = record.host;
-        if self.settings.mutants.has(Mutant::CommitAfterAbort) {
-            record.moving = Some(Box::new(Moving { target, attempt }));
-        }
         self.event(DirectoryEvent::MoveCalledOff { name: name.clone(), why });
         for (request, _) in self.take_movers(slot, &name) {
             self.answer(request, name.clone(), Answer::Hindered(why));

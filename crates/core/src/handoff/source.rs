@@ -191,107 +191,116 @@ impl Source {
 
     /// The next state, none when it is over, and what is to be done.
     pub(super) fn on(self, event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
-        use SourceEffect::{Abandon, Capture, Depart};
-        const RELEASE: SourceEffect = SourceEffect::Release(Unread::Here);
-        let cancel =
-            || SourceEffect::Send(Message::Cancel { name: order.name.clone(), attempt: order.attempt });
-        let call_off = |why| SourceEffect::Ask(Plea::CallOff(why));
         match (self, event) {
-            (_, SourceEvent::Decided(Decision::Committed)) => (None, vec![Depart]),
-            (Source::Reserving, SourceEvent::Decided(_)) => (None, vec![cancel()]),
-            // What another line made of the attempt its owner can not know.
-            (Source::Judged, SourceEvent::Kept | SourceEvent::Decided(Decision::Aborted)) => {
-                (None, vec![SourceEffect::Release(Unread::Elsewhere), cancel()])
-            }
-            (Source::Quiescing, SourceEvent::Decided(_)) | (_, SourceEvent::Decided(Decision::Aborted)) => {
-                (None, vec![RELEASE, cancel()])
-            }
-            (_, SourceEvent::Decided(Decision::Superseded)) => (None, vec![Abandon, cancel()]),
-            (_, SourceEvent::Ended) => (None, vec![cancel()]),
+            (state, SourceEvent::Decided(decision)) => state.on_decided(decision, order),
+            (_, SourceEvent::Ended) => (None, vec![cancel(order)]),
+            (Source::Judged, SourceEvent::Kept) => Source::Judged.on_decided(Decision::Aborted, order),
             // Said late, of an offer before.
-            (same, SourceEvent::Kept) => (Some(same), Vec::new()),
-
-            (Source::Reserving, SourceEvent::Reserved) => (Some(Source::Quiescing), vec![Capture]),
-            (Source::Reserving, SourceEvent::Refused(why)) => (None, vec![call_off(why)]),
-            (Source::Reserving, SourceEvent::TooLate | SourceEvent::TargetLost) => {
-                (None, vec![cancel(), call_off(Hindrance::Lost)])
-            }
-            (Source::Reserving, SourceEvent::LineLeft) => (None, Vec::new()),
-            (Source::Reserving, SourceEvent::Repeat) => {
-                let Order { name, attempt, kind, args, gate, .. } = order.clone();
-                let reserve = Message::Reserve { name, attempt, kind, args, gate };
-                (Some(Source::Reserving), vec![SourceEffect::Send(reserve)])
-            }
-
-            (Source::Quiescing, SourceEvent::Captured(Ok(image))) => {
-                let mut upload = Upload::new(image);
-                let mut parts = upload.parts(order);
-                if mutants.has(Mutant::CommittedBeforeInstalled) {
-                    parts.push(SourceEffect::Ask(Plea::Commit));
-                }
-                (Some(Source::Installing(upload)), parts)
-            }
-            (Source::Quiescing, SourceEvent::Captured(Err(why))) => {
-                (None, vec![RELEASE, cancel(), call_off(why)])
-            }
-            (Source::Quiescing, SourceEvent::TooLate) => {
-                (None, vec![RELEASE, cancel(), call_off(Hindrance::Slow)])
-            }
-            (Source::Quiescing, SourceEvent::TargetLost | SourceEvent::Refused(_)) => {
-                (None, vec![RELEASE, cancel(), call_off(Hindrance::Lost)])
-            }
-            (Source::Quiescing, SourceEvent::LineLeft) => (None, vec![RELEASE]),
-
-            (Source::Installing(mut upload), SourceEvent::Taken(offset)) => {
-                upload.taken = upload.taken.max(offset.min(upload.total()));
-                upload.sent = upload.sent.max(upload.taken);
-                let parts = if upload.taken < upload.total() { upload.parts(order) } else { Vec::new() };
-                (Some(Source::Installing(upload)), parts)
-            }
-            (Source::Installing(mut upload), SourceEvent::Repeat) => {
-                if mutants.has(Mutant::ResumedByItself) {
-                    return (None, vec![RELEASE]);
-                }
-                let parts = upload.again(order);
-                (Some(Source::Installing(upload)), parts)
-            }
-            (Source::Installing(_), SourceEvent::Installed) => {
-                (Some(Source::Deciding(Plea::Commit)), vec![SourceEffect::Ask(Plea::Commit)])
-            }
-            (Source::Installing(_), SourceEvent::Refused(why)) => {
-                (Some(Source::Deciding(Plea::CallOff(why))), vec![call_off(why)])
-            }
-            (Source::Installing(_), SourceEvent::TargetLost | SourceEvent::TooLate) => {
-                let why = Hindrance::Lost;
-                (Some(Source::Deciding(Plea::CallOff(why))), vec![call_off(why)])
-            }
+            (state, SourceEvent::Kept) => (Some(state), Vec::new()),
+            (Source::Reserving, event) => on_reserving(&event, order),
+            (Source::Quiescing, event) => on_quiescing(event, order, mutants),
+            (Source::Installing(upload), event) => on_installing(upload, &event, order),
             (Source::Deciding(plea), SourceEvent::Repeat) => {
                 (Some(Source::Deciding(plea)), vec![SourceEffect::Ask(plea)])
             }
-            (Source::Installing(_) | Source::Deciding(_) | Source::Judged, SourceEvent::LineLeft) => {
+            (Source::Deciding(_) | Source::Judged, SourceEvent::LineLeft) => {
                 (Some(Source::Judged), Vec::new())
             }
-
-            (
-                same @ Source::Reserving,
-                SourceEvent::Captured(_) | SourceEvent::Taken(_) | SourceEvent::Installed,
-            )
-            | (
-                same @ Source::Quiescing,
-                SourceEvent::Reserved | SourceEvent::Taken(_) | SourceEvent::Installed | SourceEvent::Repeat,
-            )
-            | (same @ Source::Installing(_), SourceEvent::Reserved | SourceEvent::Captured(_))
-            | (
-                same @ (Source::Deciding(_) | Source::Judged),
-                SourceEvent::Reserved
-                | SourceEvent::Refused(_)
-                | SourceEvent::Captured(_)
-                | SourceEvent::Taken(_)
-                | SourceEvent::Installed
-                | SourceEvent::TargetLost
-                | SourceEvent::TooLate,
-            )
-            | (same @ Source::Judged, SourceEvent::Repeat) => (Some(same), Vec::new()),
+            (state @ (Source::Deciding(_) | Source::Judged), _) => (Some(state), Vec::new()),
         }
     }
+
+    fn on_decided(self, decision: Decision, order: &Order) -> Step {
+        let effect = match (self, decision) {
+            (_, Decision::Committed) => return (None, vec![SourceEffect::Depart]),
+            (Source::Reserving, Decision::Aborted | Decision::Superseded) => None,
+            // What another line made of the attempt its owner can not know.
+            (Source::Judged, Decision::Aborted) => Some(SourceEffect::Release(Unread::Elsewhere)),
+            (Source::Quiescing, Decision::Superseded) | (_, Decision::Aborted) => Some(RELEASE),
+            (_, Decision::Superseded) => Some(SourceEffect::Abandon),
+        };
+        (None, effect.into_iter().chain([cancel(order)]).collect())
+    }
+}
+
+const RELEASE: SourceEffect = SourceEffect::Release(Unread::Here);
+
+fn cancel(order: &Order) -> SourceEffect {
+    SourceEffect::Send(Message::Cancel { name: order.name.clone(), attempt: order.attempt })
+}
+
+fn call_off(why: Hindrance) -> SourceEffect {
+    SourceEffect::Ask(Plea::CallOff(why))
+}
+
+fn on_reserving(event: &SourceEvent, order: &Order) -> Step {
+    match event {
+        SourceEvent::Reserved => (Some(Source::Quiescing), vec![SourceEffect::Capture]),
+        SourceEvent::Refused(why) => (None, vec![call_off(*why)]),
+        SourceEvent::TooLate | SourceEvent::TargetLost => {
+            (None, vec![cancel(order), call_off(Hindrance::Lost)])
+        }
+        SourceEvent::LineLeft => (None, Vec::new()),
+        SourceEvent::Repeat => {
+            let Order { name, attempt, kind, args, gate, .. } = order.clone();
+            let reserve = Message::Reserve { name, attempt, kind, args, gate };
+            (Some(Source::Reserving), vec![SourceEffect::Send(reserve)])
+        }
+        SourceEvent::Captured(_)
+        | SourceEvent::Taken(_)
+        | SourceEvent::Installed
+        | SourceEvent::Decided(_)
+        | SourceEvent::Ended
+        | SourceEvent::Kept => (Some(Source::Reserving), Vec::new()),
+    }
+}
+
+fn on_quiescing(event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
+    let give_up = |why| (None, vec![RELEASE, cancel(order), call_off(why)]);
+    match event {
+        SourceEvent::Captured(Ok(image)) => {
+            let mut upload = Upload::new(image);
+            let mut parts = upload.parts(order);
+            if mutants.has(Mutant::ResumedByItself) {
+                parts.push(RELEASE);
+            }
+            if mutants.has(Mutant::CommittedBeforeInstalled) {
+                parts.push(SourceEffect::Ask(Plea::Commit));
+            }
+            (Some(Source::Installing(upload)), parts)
+        }
+        SourceEvent::Captured(Err(why)) => give_up(why),
+        SourceEvent::TooLate => give_up(Hindrance::Slow),
+        SourceEvent::TargetLost | SourceEvent::Refused(_) => give_up(Hindrance::Lost),
+        SourceEvent::LineLeft => (None, vec![RELEASE]),
+        SourceEvent::Reserved
+        | SourceEvent::Taken(_)
+        | SourceEvent::Installed
+        | SourceEvent::Repeat
+        | SourceEvent::Decided(_)
+        | SourceEvent::Ended
+        | SourceEvent::Kept => (Some(Source::Quiescing), Vec::new()),
+    }
+}
+
+fn on_installing(mut upload: Upload, event: &SourceEvent, order: &Order) -> Step {
+    let ask = |plea| (Some(Source::Deciding(plea)), vec![SourceEffect::Ask(plea)]);
+    let effects = match event {
+        SourceEvent::Installed => return ask(Plea::Commit),
+        SourceEvent::Refused(why) => return ask(Plea::CallOff(*why)),
+        SourceEvent::TargetLost | SourceEvent::TooLate => return ask(Plea::CallOff(Hindrance::Lost)),
+        SourceEvent::LineLeft => return (Some(Source::Judged), Vec::new()),
+        SourceEvent::Taken(offset) => {
+            upload.taken = upload.taken.max((*offset).min(upload.total()));
+            upload.sent = upload.sent.max(upload.taken);
+            if upload.taken < upload.total() { upload.parts(order) } else { Vec::new() }
+        }
+        SourceEvent::Repeat => upload.again(order),
+        SourceEvent::Reserved
+        | SourceEvent::Captured(_)
+        | SourceEvent::Decided(_)
+        | SourceEvent::Ended
+        | SourceEvent::Kept => Vec::new(),
+    };
+    (Some(Source::Installing(upload)), effects)
 }

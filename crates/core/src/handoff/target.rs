@@ -22,7 +22,7 @@ use super::message::Message;
 use super::source::sum_of;
 use super::{INSTALL_MAX, Passage};
 use crate::base::limits::{IMAGE_BYTES_MAX, IMAGE_CHUNK_BYTES};
-use crate::base::{Bytes, Hindrance, Incarnation};
+use crate::base::{Bytes, Hindrance, Incarnation, Name, Token};
 
 /// An image that arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,106 +122,116 @@ impl Target {
 
     /// The next state, none when it is over, and what is to be done.
     pub(super) fn on(self, event: TargetEvent, passage: &Passage) -> Step {
-        use TargetEffect::{Holds, Uninstall};
-        let (name, attempt) = (&passage.name, passage.attempt);
-        let reserved = || TargetEffect::Send(Message::Reserved { name: name.clone(), attempt });
-        let installed = || TargetEffect::Send(Message::Installed { name: name.clone(), attempt });
-        let taken = |offset| TargetEffect::Send(Message::Taken { name: name.clone(), attempt, offset });
-        let refused = |why| TargetEffect::Send(Message::Refused { name: name.clone(), attempt, why });
+        match self {
+            Target::Reserved | Target::Receiving(_) => self.on_incomplete(event, passage),
+            Target::Resuming { total } => on_resuming(total, &event, passage),
+            Target::Held { total } => on_held(total, &event, passage),
+        }
+    }
+
+    fn on_incomplete(self, event: TargetEvent, passage: &Passage) -> Step {
         match (self, event) {
-            (Target::Reserved, TargetEvent::Reserve) => (Some(Target::Reserved), vec![reserved()]),
+            (Target::Reserved, TargetEvent::Reserve) => {
+                let reserved = say(passage, |name, attempt| Message::Reserved { name, attempt });
+                (Some(Target::Reserved), vec![reserved])
+            }
             (Target::Reserved, TargetEvent::Chunk { total, sum, offset: 0, bytes, fits }) => {
-                if total as usize > IMAGE_BYTES_MAX {
-                    return (None, vec![refused(Hindrance::TooLarge)]);
-                }
-                if !fits {
-                    return (None, vec![refused(Hindrance::Busy)]);
+                if total as usize > IMAGE_BYTES_MAX || !fits {
+                    let why = if fits { Hindrance::TooLarge } else { Hindrance::Busy };
+                    return (None, vec![refused(passage, why)]);
                 }
                 Download { total, sum, image: Vec::new() }.take(0, &bytes, passage)
             }
             (Target::Receiving(download), TargetEvent::Chunk { total, sum, offset, bytes, .. }) => {
                 if (download.total, download.sum) != (total, sum) {
-                    return (None, vec![refused(Hindrance::Unreadable)]);
+                    return (None, vec![refused(passage, Hindrance::Unreadable)]);
                 }
                 download.take(offset, &bytes, passage)
             }
-            (Target::Resuming { total }, TargetEvent::Chunk { .. }) => {
-                (Some(Target::Resuming { total }), vec![taken(total)])
+            (_, TargetEvent::AskHolds(from)) => {
+                (None, vec![TargetEffect::Holds { to: Some(from), whole: false }])
             }
-            (Target::Resuming { total }, TargetEvent::Made(Ok(()))) => {
-                (Some(Target::Held { total }), vec![TargetEffect::Held, installed()])
-            }
-            (Target::Resuming { .. }, TargetEvent::Made(Err(why))) => (None, vec![refused(why)]),
-            (Target::Held { total }, TargetEvent::Chunk { .. }) => {
-                (Some(Target::Held { total }), vec![installed()])
-            }
-            (Target::Held { .. }, TargetEvent::Granted) => (None, Vec::new()),
-            (Target::Held { total }, TargetEvent::AskHolds(from)) => {
-                (Some(Target::Held { total }), vec![Holds { to: Some(from), whole: true }])
-            }
-            (Target::Held { total }, TargetEvent::Repeat) => {
-                (Some(Target::Held { total }), vec![Holds { to: None, whole: true }])
-            }
-
-            (Target::Reserved | Target::Receiving(_), TargetEvent::AskHolds(from)) => {
-                (None, vec![Holds { to: Some(from), whole: false }])
+            (_, TargetEvent::SourceLost | TargetEvent::TooLate | TargetEvent::Dismissed) => {
+                (None, Vec::new())
             }
             (
-                Target::Reserved | Target::Receiving(_),
-                TargetEvent::SourceLost | TargetEvent::TooLate | TargetEvent::Dismissed,
-            ) => (None, Vec::new()),
-            (Target::Resuming { .. }, TargetEvent::TooLate) => {
-                (None, vec![Uninstall, refused(Hindrance::Slow)])
-            }
-            (Target::Resuming { .. }, TargetEvent::Dismissed) => (None, vec![Uninstall]),
-            (Target::Held { .. }, TargetEvent::Dismissed) => (None, vec![TargetEffect::NotHeld, Uninstall]),
-
-            (
-                same @ Target::Reserved,
-                TargetEvent::Chunk { .. } | TargetEvent::Made(_) | TargetEvent::Granted | TargetEvent::Repeat,
-            )
-            | (
-                same @ Target::Receiving(_),
-                TargetEvent::Reserve | TargetEvent::Made(_) | TargetEvent::Granted | TargetEvent::Repeat,
-            )
-            | (
-                same @ Target::Resuming { .. },
+                same,
                 TargetEvent::Reserve
-                | TargetEvent::SourceLost
-                | TargetEvent::AskHolds(_)
+                | TargetEvent::Chunk { .. }
+                | TargetEvent::Made(_)
                 | TargetEvent::Granted
                 | TargetEvent::Repeat,
-            )
-            | (
-                same @ Target::Held { .. },
-                TargetEvent::Reserve | TargetEvent::Made(_) | TargetEvent::SourceLost | TargetEvent::TooLate,
             ) => (Some(same), Vec::new()),
         }
     }
 }
 
+/// Says something to the source.
+fn say(passage: &Passage, message: impl FnOnce(Name, Token) -> Message) -> TargetEffect {
+    TargetEffect::Send(message(passage.name.clone(), passage.attempt))
+}
+
+fn refused(passage: &Passage, why: Hindrance) -> TargetEffect {
+    say(passage, |name, attempt| Message::Refused { name, attempt, why })
+}
+
+fn installed(passage: &Passage) -> TargetEffect {
+    say(passage, |name, attempt| Message::Installed { name, attempt })
+}
+
+fn on_resuming(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
+    let effects = match event {
+        TargetEvent::Made(Ok(())) => {
+            return (Some(Target::Held { total }), vec![TargetEffect::Held, installed(passage)]);
+        }
+        TargetEvent::Made(Err(why)) => return (None, vec![refused(passage, *why)]),
+        TargetEvent::TooLate => {
+            return (None, vec![TargetEffect::Uninstall, refused(passage, Hindrance::Slow)]);
+        }
+        TargetEvent::Dismissed => return (None, vec![TargetEffect::Uninstall]),
+        TargetEvent::Chunk { .. } => {
+            vec![say(passage, |name, attempt| Message::Taken { name, attempt, offset: total })]
+        }
+        TargetEvent::Reserve
+        | TargetEvent::SourceLost
+        | TargetEvent::AskHolds(_)
+        | TargetEvent::Granted
+        | TargetEvent::Repeat => Vec::new(),
+    };
+    (Some(Target::Resuming { total }), effects)
+}
+
+fn on_held(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
+    let effects = match event {
+        TargetEvent::Granted => return (None, Vec::new()),
+        TargetEvent::Dismissed => return (None, vec![TargetEffect::NotHeld, TargetEffect::Uninstall]),
+        TargetEvent::Chunk { .. } => vec![installed(passage)],
+        TargetEvent::AskHolds(from) => vec![TargetEffect::Holds { to: Some(*from), whole: true }],
+        TargetEvent::Repeat => vec![TargetEffect::Holds { to: None, whole: true }],
+        TargetEvent::Reserve | TargetEvent::Made(_) | TargetEvent::SourceLost | TargetEvent::TooLate => {
+            Vec::new()
+        }
+    };
+    (Some(Target::Held { total }), effects)
+}
+
 impl Download {
     /// Takes a part if it is the next one.
     fn take(mut self, offset: u32, bytes: &Bytes, passage: &Passage) -> Step {
-        let (name, attempt) = (passage.name.clone(), passage.attempt);
-        let refused = |why| {
-            let (name, attempt) = (passage.name.clone(), passage.attempt);
-            (None, vec![TargetEffect::Send(Message::Refused { name, attempt, why })])
-        };
         let room = self.total as usize - self.image.len();
         if offset as usize == self.image.len() {
             if bytes.len() > room.min(IMAGE_CHUNK_BYTES) {
-                return refused(Hindrance::Unreadable);
+                return (None, vec![refused(passage, Hindrance::Unreadable)]);
             }
             self.image.extend_from_slice(bytes.as_slice());
         }
         if self.image.len() < self.total as usize {
             let offset = u32::try_from(self.image.len()).unwrap_or(u32::MAX);
-            let taken = TargetEffect::Send(Message::Taken { name, attempt, offset });
+            let taken = say(passage, |name, attempt| Message::Taken { name, attempt, offset });
             return (Some(Target::Receiving(self)), vec![taken]);
         }
         if sum_of(&self.image) != self.sum {
-            return refused(Hindrance::Unreadable);
+            return (None, vec![refused(passage, Hindrance::Unreadable)]);
         }
         let total = self.total;
         (Some(Target::Resuming { total }), vec![TargetEffect::Install(Bytes::from(self.image))])

@@ -44,24 +44,16 @@ impl Running {
                     self.feed(input);
                 }
             }
-            Effect::Capture { name, token, attempt, to } => {
-                if let Some(input) = exchange.capture(name, token, Move { attempt, to }) {
+            effect @ (Effect::Capture { .. }
+            | Effect::Release { .. }
+            | Effect::Abandon { .. }
+            | Effect::Depart { .. }
+            | Effect::Install { .. }
+            | Effect::Uninstall { .. }) => {
+                if let Some(input) = self.apply_move(effect) {
                     self.feed(input);
                 }
             }
-            Effect::Release { name, attempt, unread } => exchange.release(&name, attempt, unread),
-            Effect::Abandon { name, attempt, reason } => {
-                if let Some(input) = exchange.abandon(name, attempt, reason) {
-                    self.feed(input);
-                }
-            }
-            Effect::Depart { name, attempt, to } => exchange.depart(&name, Move { attempt, to }),
-            Effect::Install { passage, image } => {
-                if let Some(input) = exchange.install(passage, image, self.parts.cluster.clone()) {
-                    self.feed(input);
-                }
-            }
-            Effect::Uninstall { name, attempt } => exchange.uninstall(&name, attempt),
             Effect::Launch { record, launch } => {
                 let cluster = self.parts.cluster.clone();
                 if let Err(reason) = exchange.launch(&record, launch, cluster) {
@@ -91,6 +83,25 @@ impl Running {
             }
             Effect::Event(event) => self.tell(event),
         }
+    }
+
+    /// What a move wants. Returns what the node is to be told at once.
+    fn apply_move(&self, effect: Effect) -> Option<Input> {
+        let exchange = &self.parts.exchange;
+        match effect {
+            Effect::Capture { name, token, attempt, to } => {
+                return exchange.capture(name, token, Move { attempt, to });
+            }
+            Effect::Abandon { name, attempt, reason } => return exchange.abandon(name, attempt, reason),
+            Effect::Install { passage, image } => {
+                return exchange.install(passage, image, self.parts.cluster.clone());
+            }
+            Effect::Release { name, attempt, unread } => exchange.release(&name, attempt, unread),
+            Effect::Depart { name, attempt, to } => exchange.depart(&name, Move { attempt, to }),
+            Effect::Uninstall { name, attempt } => exchange.uninstall(&name, attempt),
+            _ => {}
+        }
+        None
     }
 
     fn reincarnate(&mut self, me: Incarnation) {
