@@ -168,16 +168,20 @@ impl Copy {
         }
     }
 
-    /// Whether the name was freed at or after this life. Of a life of another line only a tombstone of a process that
-    /// ran speaks, not the watermark, nor a start that failed here.
-    pub(super) fn is_dead(&self, name: &Name, token: Token, same_line: bool) -> bool {
-        match self.tombstones.get(name) {
-            Some((tombstone, _)) => {
-                let ran = matches!(tombstone.outcome, StartOutcome::Ran(_));
-                token <= tombstone.token && (same_line || ran || token == tombstone.token)
-            }
-            None => same_line && token <= self.watermark,
-        }
+    /// Whether the name was freed at or after this life of the same line.
+    pub(super) fn is_dead(&self, name: &Name, token: Token) -> bool {
+        let freed = self.tombstones.get(name).map_or(self.watermark, |(tombstone, _)| tombstone.token);
+        token <= freed
+    }
+
+    /// Whether the name was freed at or after this life of another line. Only a tombstone of a process that ran speaks of
+    /// it, not the watermark, nor a start that failed here: unless it was this very one, which its request tells, since
+    /// two lines may give the same token.
+    pub(super) fn is_dead_elsewhere(&self, offered: &Record) -> bool {
+        self.tombstones.get(&offered.name).is_some_and(|(tombstone, _)| {
+            let ran = matches!(tombstone.outcome, StartOutcome::Ran(_));
+            offered.token <= tombstone.token && (ran || offered.request == tombstone.started_by)
+        })
     }
 
     /// What remains of a name that is free, if it is remembered.
@@ -294,8 +298,12 @@ mod tests {
         }
         // A name without a tombstone starts above all that were summed up.
         assert_eq!(copy.last_token(&Name::new("n1").unwrap()), Token::from_u64(6));
-        assert!(copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1), true));
-        assert!(!copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1), false), "of another line");
+        assert!(copy.is_dead(&Name::new("n1").unwrap(), Token::from_u64(1)));
+        let host = Incarnation { started_ms: 1, nonce: 7 };
+        let (name, kind) = (Name::new("n1").unwrap(), Name::new("counter").unwrap());
+        let request = RequestId { caller: host, number: 99 };
+        let offered = Record::first(name, kind, host, Token::from_u64(1), request);
+        assert!(!copy.is_dead_elsewhere(&offered), "of another line");
         assert!(copy.tombstone(&Name::new("n7").unwrap()).is_some());
     }
 }

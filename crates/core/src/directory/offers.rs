@@ -86,7 +86,7 @@ impl Directory {
         now: Time,
     ) {
         let (name, token) = (offered.name.clone(), offered.token);
-        let stopped = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token, false));
+        let stopped = self.copies.get(&slot).is_some_and(|copy| copy.is_dead_elsewhere(&offered));
         if stopped && running {
             self.send(from, Message::End { name: name.clone(), token, reason: ExitReason::Shutdown });
         }
@@ -222,7 +222,7 @@ impl Directory {
             }
             Some(_) => self.end_loser(from, name, token, now),
             None => {
-                let dead = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token, true));
+                let dead = self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token));
                 match dead {
                     true => self.end_loser(from, name, token, now),
                     false => self.send(from, Message::AskOffer { name, token }),
