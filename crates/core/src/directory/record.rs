@@ -135,7 +135,7 @@ pub struct Record {
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
     #[n(11)]
     pub back_off_ms: u32,
-    /// The stops that ended the life before, when this name was started again: a late copy of one of them is
+    /// The stops that ended the lives before, when this name was started again: a late copy of one of them is
     /// answered, and does not stop this life.
     #[n(12)]
     pub stopped_before: Few<RequestId>,
@@ -185,7 +185,7 @@ pub struct Tombstone {
     /// The last life.
     #[n(0)]
     pub token: Token,
-    /// The stops that ended it.
+    /// The stops that ended it, then those that ended the lives before; the last four.
     #[n(1)]
     pub stopped_by: Vec<RequestId>,
     /// The request that had started it.

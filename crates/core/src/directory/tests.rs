@@ -102,6 +102,24 @@ fn retries_of_the_first_stops_of_a_life_are_recognised() {
 }
 
 #[test]
+fn a_retry_of_a_stop_is_recognised_when_the_next_start_has_failed() {
+    let mut directory = alone();
+    let args = Bytes::default();
+    let stop = RequestId { caller: OTHER, number: 7 };
+    let fresh = Record { has_run: false, state: RecordState::Starting, ..record(1, &args) };
+    let fresh = Record { stopped_before: vec![stop].into(), ..fresh };
+    let slot = directory.slot_of(&fresh.name);
+    directory.write(slot, Change::Put(fresh.clone().into()), Vec::new(), Time::ZERO);
+    directory.remove(slot, &fresh, ExitReason::Error("no".into()), Vec::new(), Time::ZERO);
+    directory.on_request(stop, fresh.name.clone(), Ask::Stop, Time::ZERO);
+    let outputs = std::iter::from_fn(|| directory.poll_output());
+    let is_done = |output: Output| {
+        matches!(output, Output::Send(OTHER, Message::Answer { answer: Answer::Done, .. }))
+    };
+    assert_eq!(outputs.map(is_done).filter(|done| *done).count(), 1);
+}
+
+#[test]
 fn old_tombstones_are_summed_up_in_the_watermark() {
     let mut copy = Copy::default();
     for number in 0..=TOMBSTONES_MAX {
