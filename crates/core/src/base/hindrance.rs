@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-/// What became of an attempt to move a process, as its owner tells the source.
+/// What became of an attempt to move a process, as its owner tells source and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Decision {
@@ -12,18 +12,21 @@ pub enum Decision {
     /// It goes on at the source.
     #[n(1)]
     Aborted,
-    /// The name is another life's by now; nobody knows any more which of both it was.
+    /// The name is another life's by now; nobody knows any more which of both it was, nor who handles what is in the
+    /// mailbox.
     #[n(2)]
     Superseded,
 }
 
-/// Whose the unread messages of a process are that was captured and goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unread {
-    /// Its own: the move was aborted.
-    Here,
-    /// Perhaps also another one's: the move may have been committed in another line, and they be handled there.
-    Elsewhere,
+/// What the source of a move asks of the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Plea {
+    /// Everything is at the target.
+    #[n(0)]
+    Commit,
+    /// Nothing will come of it.
+    #[n(1)]
+    CallOff(#[n(0)] Hindrance),
 }
 
 /// Why a process was not moved. It runs on where it was.

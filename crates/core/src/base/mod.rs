@@ -19,7 +19,7 @@ pub mod token;
 pub use bytes::Bytes;
 pub use error::{ErrorCode, Executed, ExitReason};
 pub use few::Few;
-pub use hindrance::{Decision, Hindrance, Unread};
+pub use hindrance::{Decision, Hindrance, Plea};
 pub use id::{Address, Incarnation, NodeName, RequestId, SlotId};
 pub use mutant::{Mutant, Mutants};
 pub use name::{BadName, Kind, Name};

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use super::gate::{Gate, GateState, GateTable, GateVerdict};
 use super::held::{Held, Kept};
 use super::mailbox::{Mailbox, MailboxLimits};
-use super::packet::{Expires, Packet, Parcel, Room, Signal};
-use crate::base::{ErrorCode, Incarnation, Mutant, Mutants, Time, Token};
+use super::packet::{Expires, Packet, Parcel, PortOutput, Room, Signal};
+use crate::base::{ErrorCode, Executed, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
 /// A list of signals with the node each is for.
@@ -421,9 +421,16 @@ impl<M: Expires> Inbox<M> {
     }
 
     /// Takes out all that waits, in order.
-    pub(super) fn take_unread(&mut self) -> Vec<M> {
+    fn take_unread(&mut self) -> Vec<M> {
         let notices = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.notices)).unwrap_or_default();
         notices.into_iter().chain(self.mailbox.take()).collect()
+    }
+
+    /// What it holds may be handled by another life: it ends with `NodeLost`, Unknown.
+    pub fn disown_unread(&mut self, out: &mut PortOutput<M>) {
+        for message in self.take_unread() {
+            out.end(message, ErrorCode::NodeLost, Executed::Unknown);
+        }
     }
 
     /// Admits and answers nothing until [`Inbox::unseal`]: the process is being moved.

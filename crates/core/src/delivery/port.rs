@@ -287,8 +287,8 @@ impl<M: Parcel> Port<M> {
 
     /// What the sealed mailbox holds may be handled by another life: it ends with `NodeLost`, Unknown.
     pub fn disown_unread(&mut self, out: &mut PortOutput<M>) {
-        for message in self.inbox.as_mut().map(Inbox::take_unread).into_iter().flatten() {
-            out.end(message, ErrorCode::NodeLost, Executed::Unknown);
+        if let Some(inbox) = &mut self.inbox {
+            inbox.disown_unread(out);
         }
     }
 

@@ -8,7 +8,7 @@ use super::copy::Mark;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
 use crate::base::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::base::{Decision, ErrorCode, ExitReason, Hindrance, Name, RequestId, SlotId, Token};
+use crate::base::{Decision, ErrorCode, ExitReason, Name, Plea, RequestId, SlotId, Token};
 use crate::view::ViewId;
 
 /// One change of a copy.
@@ -362,43 +362,24 @@ pub enum Message {
     /// Move this life, as its record says.
     #[n(29)]
     Move(#[cbor(n(0), with = "crate::base::shared")] Arc<Record>),
-    /// Everything is at the target of this attempt: commit it.
+    /// Everything of this attempt is at the target, or nothing will come of it: decide.
     #[n(30)]
-    Commit {
+    Plea {
         /// The name.
         #[n(0)]
         name: Name,
-        /// The life that is to move.
-        #[n(1)]
-        token: Token,
         /// Its gate.
-        #[n(2)]
+        #[n(1)]
         gate: Token,
         /// The attempt.
-        #[n(3)]
-        attempt: Token,
-    },
-    /// Nothing will come of this attempt.
-    #[n(31)]
-    CallOff {
-        /// The name.
-        #[n(0)]
-        name: Name,
-        /// The life that was to move.
-        #[n(1)]
-        token: Token,
-        /// Its gate.
         #[n(2)]
-        gate: Token,
-        /// The attempt.
-        #[n(3)]
         attempt: Token,
-        /// Why.
-        #[n(4)]
-        why: Hindrance,
+        /// What is asked.
+        #[n(3)]
+        plea: Plea,
     },
     /// What became of an attempt; a fact.
-    #[n(32)]
+    #[n(31)]
     Decided {
         /// The name.
         #[n(0)]
@@ -411,30 +392,36 @@ pub enum Message {
         decision: Decision,
     },
     /// The source is gone: is the whole process with you?
-    #[n(33)]
+    #[n(32)]
     AskHolds {
         /// The name.
         #[n(0)]
         name: Name,
-        /// The attempt.
+        /// Its gate.
         #[n(1)]
+        gate: Token,
+        /// The attempt.
+        #[n(2)]
         attempt: Token,
     },
     /// Whether it is. *No* is a promise: it never will be.
-    #[n(34)]
+    #[n(33)]
     Holds {
         /// The name.
         #[n(0)]
         name: Name,
-        /// The attempt.
+        /// Its gate, which tells this process from another one of the name.
         #[n(1)]
+        gate: Token,
+        /// The attempt.
+        #[n(2)]
         attempt: Token,
         /// It is.
-        #[n(2)]
+        #[n(3)]
         whole: bool,
     },
     /// Nothing comes of this attempt: forget what you hold of it.
-    #[n(35)]
+    #[n(34)]
     Dismiss {
         /// The name.
         #[n(0)]
@@ -442,6 +429,9 @@ pub enum Message {
         /// The attempt.
         #[n(1)]
         attempt: Token,
+        /// What became of it.
+        #[n(2)]
+        decision: Decision,
     },
 }
 
@@ -465,8 +455,7 @@ impl Message {
             | Message::Reported { name, .. }
             | Message::Offered { name, .. }
             | Message::AskOffer { name, .. }
-            | Message::Commit { name, .. }
-            | Message::CallOff { name, .. }
+            | Message::Plea { name, .. }
             | Message::Decided { name, .. }
             | Message::AskHolds { name, .. }
             | Message::Holds { name, .. }

@@ -113,9 +113,9 @@ pub enum Output {
     /// The life that was offered goes on here.
     Kept { name: Name },
     /// The owner asks whether a process on its way in is here as a whole.
-    AskHolds { from: Incarnation, name: Name, attempt: Token },
+    AskHolds { from: Incarnation, name: Name, gate: Token, attempt: Token },
     /// The owner says that nothing comes of a process on its way in.
-    Dismiss { name: Name, attempt: Token },
+    Dismiss { name: Name, attempt: Token, decision: Decision },
     /// The process that was held here runs.
     Granted { name: Name, attempt: Token },
     /// The answer to a request of this node.
@@ -491,16 +491,19 @@ impl Directory {
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),
             Message::Move(record) => self.on_move(from, record, now),
-            Message::Commit { name, gate, attempt, .. } => self.on_commit(from, name, gate, attempt, now),
-            Message::CallOff { name, gate, attempt, why, .. } => {
-                self.on_call_off(from, name, gate, attempt, why, now);
-            }
+            Message::Plea { name, gate, attempt, plea } => self.on_plea(from, name, gate, attempt, plea, now),
             Message::Decided { name, attempt, decision } => {
                 self.tell(Output::Decided { name, attempt, decision });
             }
-            Message::AskHolds { name, attempt } => self.tell(Output::AskHolds { from, name, attempt }),
-            Message::Holds { name, attempt, whole } => self.on_holds(from, name, attempt, whole, now),
-            Message::Dismiss { name, attempt } => self.tell(Output::Dismiss { name, attempt }),
+            Message::AskHolds { name, gate, attempt } => {
+                self.tell(Output::AskHolds { from, name, gate, attempt });
+            }
+            Message::Holds { name, gate, attempt, whole } => {
+                self.on_holds(from, name, gate, attempt, whole, now);
+            }
+            Message::Dismiss { name, attempt, decision } => {
+                self.tell(Output::Dismiss { name, attempt, decision });
+            }
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
             Message::ListAnswer { number, rows, last, complete } => {
                 self.on_list_answer(from, number, rows, last, complete);
@@ -524,8 +527,7 @@ impl Message {
                 | Message::Forget(_)
                 | Message::Discard { .. }
                 | Message::Retoken { .. }
-                | Message::Commit { .. }
-                | Message::CallOff { .. }
+                | Message::Plea { .. }
                 | Message::Decided { .. }
                 | Message::Holds { .. }
                 | Message::Dismiss { .. }

@@ -20,7 +20,7 @@ use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::MOVES_OWNED_MAX;
-use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, RequestId, SlotId, Time, Token};
+use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, Plea, RequestId, SlotId, Time, Token};
 
 /// Before the second try to move a name; doubled each time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -139,55 +139,43 @@ impl Directory {
         self.write(slot, Change::Put(record.into()), after, now);
     }
 
-    /// The source has brought everything to the target.
-    pub(super) fn on_commit(
+    /// The source has brought everything to the target, or has given it up.
+    pub(super) fn on_plea(
         &mut self,
         from: Incarnation,
         name: Name,
         gate: Token,
         attempt: Token,
+        plea: Plea,
         now: Time,
     ) {
-        let slot = self.slot_of(&name);
-        if !self.serves(slot) || self.is_unwritten(slot, &name) {
-            // It asks again.
-            return;
-        }
-        let open = |record: &Record| record.is_moving_as(attempt) && record.host == from;
-        match self.record_now(&name, now).filter(open) {
-            Some(record) => self.commit(slot, record, now),
-            None => self.tell_decided(from, name, gate, attempt),
-        }
-    }
-
-    /// The source has given it up, or wants to.
-    pub(super) fn on_call_off(
-        &mut self,
-        from: Incarnation,
-        name: Name,
-        gate: Token,
-        attempt: Token,
-        why: Hindrance,
-        now: Time,
-    ) {
-        let slot = self.slot_of(&name);
-        if !self.serves(slot) || self.is_unwritten(slot, &name) {
-            return;
-        }
-        let open = |record: &Record| record.is_moving_as(attempt) && record.host == from;
-        match self.record_now(&name, now).filter(open) {
-            Some(record) => self.abort(slot, record, why, now),
-            None => self.tell_decided(from, name, gate, attempt),
+        let Some((slot, record)) = self.settled(&name, now) else { return };
+        match record.filter(|record| record.is_moving_as(attempt) && record.host == from) {
+            Some(record) => match plea {
+                Plea::Commit => self.commit(slot, record, now),
+                Plea::CallOff(why) => self.abort(slot, record, why, now),
+            },
+            None => {
+                let decision = match self.record(&name) {
+                    Some(record) if record.gate == gate && record.host != from => Decision::Committed,
+                    record => closed(record, gate),
+                };
+                self.send(from, Message::Decided { name, attempt, decision });
+            }
         }
     }
 
     /// The target says whether it holds the whole process.
-    pub(super) fn on_holds(&mut self, from: Incarnation, name: Name, attempt: Token, whole: bool, now: Time) {
-        let slot = self.slot_of(&name);
-        if !self.serves(slot) || self.is_unwritten(slot, &name) {
-            return;
-        }
-        let record = self.record_now(&name, now);
+    pub(super) fn on_holds(
+        &mut self,
+        from: Incarnation,
+        name: Name,
+        gate: Token,
+        attempt: Token,
+        whole: bool,
+        now: Time,
+    ) {
+        let Some((slot, record)) = self.settled(&name, now) else { return };
         let is_target = |moving: &Moving| moving.attempt == attempt && moving.target == from;
         match record {
             Some(record) if record.moving.as_deref().is_some_and(is_target) => {
@@ -200,19 +188,19 @@ impl Directory {
                 }
             }
             Some(record) if record.host == from && record.token == attempt => self.drive(record),
-            Some(_) | None if whole => self.send(from, Message::Dismiss { name, attempt }),
+            record if whole => {
+                let decision = closed(record.as_ref(), gate);
+                self.send(from, Message::Dismiss { name, attempt, decision });
+            }
             Some(_) | None => {}
         }
     }
 
-    /// What became of a closed attempt, as far as the record tells: the gate is the process's own, wherever it runs.
-    fn tell_decided(&mut self, source: Incarnation, name: Name, gate: Token, attempt: Token) {
-        let decision = match self.record(&name) {
-            Some(record) if record.gate == gate && record.host == source => Decision::Aborted,
-            Some(record) if record.gate == gate => Decision::Committed,
-            Some(_) | None => Decision::Superseded,
-        };
-        self.send(source, Message::Decided { name, attempt, decision });
+    /// The slot of a name and its record, if this node may decide about it now; otherwise it is asked again.
+    fn settled(&self, name: &Name, now: Time) -> Option<(SlotId, Option<Record>)> {
+        let slot = self.slot_of(name);
+        let is_settled = self.serves(slot) && !self.is_unwritten(slot, name);
+        is_settled.then(|| (slot, self.record_now(name, now)))
     }
 
     fn commit(&mut self, slot: SlotId, mut record: Record, now: Time) {
@@ -253,7 +241,7 @@ impl Directory {
         }
         let mut after = vec![After::Decided(source, name.clone(), attempt, Decision::Aborted)];
         if self.is_member(target) {
-            after.push(After::Dismiss(target, name.clone(), attempt));
+            after.push(After::Dismiss(target, name.clone(), attempt, Decision::Aborted));
         }
         after.push(After::Wake(name));
         self.write(slot, Change::Put(record.into()), after, now);
@@ -297,6 +285,15 @@ impl Directory {
             _ => {}
         }
         self.wait(slot, request, name, Ask::Move { to });
+    }
+}
+
+/// What became of an attempt that is over and was not committed, as far as the record tells: the gate is the process's
+/// own, wherever it runs.
+fn closed(record: Option<&Record>, gate: Token) -> Decision {
+    match record {
+        Some(record) if record.gate == gate => Decision::Aborted,
+        Some(_) | None => Decision::Superseded,
     }
 }
 

@@ -339,8 +339,8 @@ impl Directory {
             return self.send(record.host, Message::Move(record.into()));
         }
         // Its source is gone: perhaps all of it had left by then.
-        let (name, attempt) = (record.name, moving.attempt);
-        self.send(moving.target, Message::AskHolds { name, attempt });
+        let Record { name, gate, .. } = record;
+        self.send(moving.target, Message::AskHolds { name, gate, attempt: moving.attempt });
     }
 
     /// The host of this life is gone with it.

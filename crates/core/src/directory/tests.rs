@@ -113,9 +113,8 @@ fn a_retry_of_a_stop_is_recognised_when_the_next_start_has_failed() {
     directory.remove(slot, &fresh, ExitReason::Error("no".into()), Vec::new(), Time::ZERO);
     directory.on_request(stop, fresh.name.clone(), Ask::Stop, Time::ZERO);
     let outputs = std::iter::from_fn(|| directory.poll_output());
-    let is_done = |output: Output| {
-        matches!(output, Output::Send(OTHER, Message::Answer { answer: Answer::Done, .. }))
-    };
+    let is_done =
+        |output: Output| matches!(output, Output::Send(OTHER, Message::Answer { answer: Answer::Done, .. }));
     assert_eq!(outputs.map(is_done).filter(|done| *done).count(), 1);
 }
 

@@ -106,8 +106,7 @@ impl Directory {
             | Message::Written(_)
             | Message::Reported { .. }
             | Message::Hosting { .. }
-            | Message::Commit { .. }
-            | Message::CallOff { .. }
+            | Message::Plea { .. }
             | Message::Holds { .. }
             | Message::ListAsk { .. }
             | Message::ListAnswer { .. } => Ok(()),

@@ -28,7 +28,7 @@ pub(super) enum After {
     Offered(Incarnation, Name, Token),
     Move(Arc<Record>),
     Decided(Incarnation, Name, Token, Decision),
-    Dismiss(Incarnation, Name, Token),
+    Dismiss(Incarnation, Name, Token, Decision),
     /// Those who wait for this name are looked at again.
     Wake(Name),
 }
@@ -190,7 +190,9 @@ impl Directory {
             After::Decided(source, name, attempt, decision) => {
                 self.send(source, Message::Decided { name, attempt, decision });
             }
-            After::Dismiss(target, name, attempt) => self.send(target, Message::Dismiss { name, attempt }),
+            After::Dismiss(target, name, attempt, decision) => {
+                self.send(target, Message::Dismiss { name, attempt, decision });
+            }
             After::Wake(name) => self.wake(slot, &name, now),
         }
     }

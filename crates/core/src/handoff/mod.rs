@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use crate::base::limits::{IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, Usage};
 use crate::base::{
-    Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Time, Token, Unread,
+    Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Plea, Time, Token,
 };
 use crate::view::View;
 use source::{Source, SourceEffect, SourceEvent};
@@ -91,15 +91,6 @@ pub struct Passage {
     pub from: Incarnation,
 }
 
-/// What is asked of the owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plea {
-    /// Everything is at the target.
-    Commit,
-    /// Nothing will come of it.
-    CallOff(Hindrance),
-}
-
 /// What the handoff wants done. In order.
 #[derive(Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -108,24 +99,25 @@ pub enum Output {
     Send(Incarnation, Message),
     /// Bring this process to rest, seal its gate, make an image of it. Ends in `handle_captured`.
     Capture { name: Name, token: Token, attempt: Token, to: Incarnation },
-    /// The process goes on here; or ends, since it was told to meanwhile.
-    Release { name: Name, token: Token, attempt: Token, unread: Unread, ends: Option<ExitReason> },
+    /// The process goes on here; or ends, since it was told to meanwhile. Superseded, what is in its mailbox may be
+    /// handled elsewhere.
+    Release { name: Name, token: Token, attempt: Token, decision: Decision, ends: Option<ExitReason> },
     /// The process runs at the target: what is left of it here goes.
     Depart { name: Name, token: Token, attempt: Token, to: Incarnation },
     /// The process ends here. What is in its mailbox may be handled elsewhere.
-    Abandon { name: Name, token: Token, attempt: Token, reason: ExitReason },
+    Abandon { name: Name, attempt: Token, reason: ExitReason },
     /// Make the process from its image, at rest. Ends in `handle_installed`.
     Install { passage: Passage, image: Bytes },
-    /// Nothing comes of this one.
-    Uninstall { name: Name, attempt: Token },
+    /// Nothing comes of this one. Superseded, perhaps nobody else has its mailbox.
+    Uninstall { name: Name, attempt: Token, decision: Decision },
     /// The process is here, at rest, and is run when the owner says so.
     Held { name: Name, attempt: Token },
     /// It is not any more.
     NotHeld { name: Name, attempt: Token },
     /// Ask the owner of the moment.
-    Ask { name: Name, token: Token, attempt: Token, plea: Plea },
+    Ask { name: Name, attempt: Token, plea: Plea },
     /// Tell the owner of the moment, or the one who asked, whether the whole process is held here.
-    Holds { to: Option<Incarnation>, name: Name, attempt: Token, whole: bool },
+    Holds { to: Option<Incarnation>, name: Name, gate: Token, attempt: Token, whole: bool },
 }
 
 /// A process on its way out.
@@ -302,17 +294,25 @@ impl Handoff {
     }
 
     /// The owner wants to know whether the whole process is here. *No* is a promise.
-    pub fn handle_ask_holds(&mut self, from: Incarnation, name: &Name, attempt: Token, now: Time) {
+    pub fn handle_ask_holds(
+        &mut self,
+        from: Incarnation,
+        name: &Name,
+        gate: Token,
+        attempt: Token,
+        now: Time,
+    ) {
         if self.inbound.get(name).is_some_and(|inbound| inbound.passage.attempt == attempt) {
             self.target_event(name, attempt, TargetEvent::AskHolds(from), now);
         } else {
-            self.tell(Output::Holds { to: Some(from), name: name.clone(), attempt, whole: false });
+            let (to, name) = (Some(from), name.clone());
+            self.tell(Output::Holds { to, name, gate, attempt, whole: false });
         }
     }
 
     /// The owner says that nothing comes of it.
-    pub fn handle_dismissed(&mut self, name: &Name, attempt: Token, now: Time) {
-        self.target_event(name, attempt, TargetEvent::Dismissed, now);
+    pub fn handle_dismissed(&mut self, name: &Name, attempt: Token, decision: Decision, now: Time) {
+        self.target_event(name, attempt, TargetEvent::Dismissed(decision), now);
     }
 
     /// The owner granted the process that is held here.
@@ -334,13 +334,14 @@ impl Handoff {
     }
 
     /// The line is left. What has not left goes on; what has waits to be judged; what came in is over, since its owner
-    /// is in the other line.
+    /// is in the other line, and whether it has committed it nobody can say here.
     pub fn handle_line_left(&mut self, now: Time) {
         for name in self.outbound.keys().cloned().collect::<Vec<_>>() {
             self.source_event(&name, SourceEvent::LineLeft, now);
         }
         for passage in self.inbound.values().map(|i| i.passage.clone()).collect::<Vec<_>>() {
-            self.target_event(&passage.name, passage.attempt, TargetEvent::Dismissed, now);
+            let over = TargetEvent::Dismissed(Decision::Superseded);
+            self.target_event(&passage.name, passage.attempt, over, now);
         }
     }
 
@@ -369,7 +370,7 @@ impl Handoff {
                 // It was given up here.
                 return self.send(from, Message::Refused { name, attempt, why: Hindrance::Lost });
             }
-            Message::Cancel { .. } if is_source => TargetEvent::Dismissed,
+            Message::Cancel { .. } if is_source => TargetEvent::Dismissed(Decision::Aborted),
             Message::Reserved { .. } if is_target => {
                 return self.source_event(&name, SourceEvent::Reserved, now);
             }
@@ -426,7 +427,9 @@ impl Handoff {
                 return self.refuse(from, name, attempt, Hindrance::Busy);
             }
             let earlier = known.passage.attempt;
-            self.target_event(&name, earlier, TargetEvent::Dismissed, now);
+            let is_same = known.passage.gate == passage.gate;
+            let decision = if is_same { Decision::Aborted } else { Decision::Superseded };
+            self.target_event(&name, earlier, TargetEvent::Dismissed(decision), now);
         }
         if self.closed || self.inbound.len() >= MOVES_IN_MAX {
             let why = if self.closed { Hindrance::Leaving } else { Hindrance::Busy };
@@ -482,15 +485,15 @@ impl Handoff {
         match effect {
             SourceEffect::Send(message) => self.send(to, message),
             SourceEffect::Capture => self.tell(Output::Capture { name, token, attempt, to }),
-            SourceEffect::Release(unread) => {
-                self.tell(Output::Release { name, token, attempt, unread, ends: ends.clone() });
+            SourceEffect::Release(decision) => {
+                self.tell(Output::Release { name, token, attempt, decision, ends: ends.clone() });
             }
             SourceEffect::Abandon => {
                 let reason = ends.clone().unwrap_or(ExitReason::ConflictLost);
-                self.tell(Output::Abandon { name, token, attempt, reason });
+                self.tell(Output::Abandon { name, attempt, reason });
             }
             SourceEffect::Depart => self.tell(Output::Depart { name, token, attempt, to }),
-            SourceEffect::Ask(plea) => self.tell(Output::Ask { name, token, attempt, plea }),
+            SourceEffect::Ask(plea) => self.tell(Output::Ask { name, attempt, plea }),
         }
     }
 
@@ -521,10 +524,13 @@ impl Handoff {
         match effect {
             TargetEffect::Send(message) => self.send(passage.from, message),
             TargetEffect::Install(image) => self.tell(Output::Install { passage: passage.clone(), image }),
-            TargetEffect::Uninstall => self.tell(Output::Uninstall { name, attempt }),
+            TargetEffect::Uninstall(decision) => self.tell(Output::Uninstall { name, attempt, decision }),
             TargetEffect::Held => self.tell(Output::Held { name, attempt }),
             TargetEffect::NotHeld => self.tell(Output::NotHeld { name, attempt }),
-            TargetEffect::Holds { to, whole } => self.tell(Output::Holds { to, name, attempt, whole }),
+            TargetEffect::Holds { to, whole } => {
+                let gate = passage.gate;
+                self.tell(Output::Holds { to, name, gate, attempt, whole });
+            }
         }
     }
 }

@@ -26,10 +26,10 @@
 use std::time::Duration;
 
 use super::message::Message;
-use super::{INSTALL_MAX, Order, Plea, QUIESCE_MAX, RESERVE_MAX};
+use super::{INSTALL_MAX, Order, QUIESCE_MAX, RESERVE_MAX};
 use crate::base::hash::hash;
 use crate::base::limits::IMAGE_CHUNK_BYTES;
-use crate::base::{Bytes, Decision, Hindrance, Mutant, Mutants, Unread};
+use crate::base::{Bytes, Decision, Hindrance, Mutant, Mutants, Plea};
 
 /// Parts under way without an answer.
 const CHUNKS_UNANSWERED: u32 = 4;
@@ -87,7 +87,7 @@ pub(super) enum SourceEvent {
 pub(super) enum SourceEffect {
     Send(Message),
     Capture,
-    Release(Unread),
+    Release(Decision),
     Depart,
     Abandon,
     Ask(Plea),
@@ -215,7 +215,7 @@ impl Source {
             (_, Decision::Committed) => return (None, vec![SourceEffect::Depart]),
             (Source::Reserving, Decision::Aborted | Decision::Superseded) => None,
             // What another line made of the attempt its owner can not know.
-            (Source::Judged, Decision::Aborted) => Some(SourceEffect::Release(Unread::Elsewhere)),
+            (Source::Judged, Decision::Aborted) => Some(SourceEffect::Release(Decision::Superseded)),
             (Source::Quiescing, Decision::Superseded) | (_, Decision::Aborted) => Some(RELEASE),
             (_, Decision::Superseded) => Some(SourceEffect::Abandon),
         };
@@ -223,7 +223,7 @@ impl Source {
     }
 }
 
-const RELEASE: SourceEffect = SourceEffect::Release(Unread::Here);
+const RELEASE: SourceEffect = SourceEffect::Release(Decision::Aborted);
 
 fn cancel(order: &Order) -> SourceEffect {
     SourceEffect::Send(Message::Cancel { name: order.name.clone(), attempt: order.attempt })

@@ -13,7 +13,7 @@
 //!   Receiving    source lost, too late, asked     -           "not whole" is a promise
 //!   Resuming     asked                            Resuming    the owner asks again
 //!   Held         asked, repeat                    Held        "whole"
-//!   any          dismissed                        -           undoes what was made
+//!   any          dismissed                        -           undoes what was made; superseded, its mailbox ends Unknown
 //! ```
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::message::Message;
 use super::source::sum_of;
 use super::{INSTALL_MAX, Passage};
 use crate::base::limits::{IMAGE_BYTES_MAX, IMAGE_CHUNK_BYTES};
-use crate::base::{Bytes, Hindrance, Incarnation, Name, Token};
+use crate::base::{Bytes, Decision, Hindrance, Incarnation, Name, Token};
 
 /// An image that arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) enum TargetEvent {
     SourceLost,
     AskHolds(Incarnation),
     Granted,
-    Dismissed,
+    Dismissed(Decision),
     TooLate,
     Repeat,
 }
@@ -77,7 +77,7 @@ pub(super) enum TargetEvent {
 pub(super) enum TargetEffect {
     Send(Message),
     Install(Bytes),
-    Uninstall,
+    Uninstall(Decision),
     Held,
     NotHeld,
     Holds { to: Option<Incarnation>, whole: bool },
@@ -151,7 +151,7 @@ impl Target {
             (_, TargetEvent::AskHolds(from)) => {
                 (None, vec![TargetEffect::Holds { to: Some(from), whole: false }])
             }
-            (_, TargetEvent::SourceLost | TargetEvent::TooLate | TargetEvent::Dismissed) => {
+            (_, TargetEvent::SourceLost | TargetEvent::TooLate | TargetEvent::Dismissed(_)) => {
                 (None, Vec::new())
             }
             (
@@ -186,9 +186,11 @@ fn on_resuming(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
         }
         TargetEvent::Made(Err(why)) => return (None, vec![refused(passage, *why)]),
         TargetEvent::TooLate => {
-            return (None, vec![TargetEffect::Uninstall, refused(passage, Hindrance::Slow)]);
+            let undo = TargetEffect::Uninstall(Decision::Aborted);
+            return (None, vec![undo, refused(passage, Hindrance::Slow)]);
         }
-        TargetEvent::Dismissed => return (None, vec![TargetEffect::Uninstall]),
+        // What is not whole is not committed.
+        TargetEvent::Dismissed(_) => return (None, vec![TargetEffect::Uninstall(Decision::Aborted)]),
         TargetEvent::Chunk { .. } => {
             vec![say(passage, |name, attempt| Message::Taken { name, attempt, offset: total })]
         }
@@ -204,7 +206,9 @@ fn on_resuming(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
 fn on_held(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
     let effects = match event {
         TargetEvent::Granted => return (None, Vec::new()),
-        TargetEvent::Dismissed => return (None, vec![TargetEffect::NotHeld, TargetEffect::Uninstall]),
+        TargetEvent::Dismissed(decision) => {
+            return (None, vec![TargetEffect::NotHeld, TargetEffect::Uninstall(*decision)]);
+        }
         TargetEvent::Chunk { .. } => vec![installed(passage)],
         TargetEvent::AskHolds(from) => vec![TargetEffect::Holds { to: Some(*from), whole: true }],
         TargetEvent::Repeat => vec![TargetEffect::Holds { to: None, whole: true }],

@@ -107,7 +107,8 @@ fn the_target_follows_its_table() {
             ("source lost", TargetEvent::SourceLost),
             ("asked", TargetEvent::AskHolds(node(3))),
             ("granted", TargetEvent::Granted),
-            ("dismissed", TargetEvent::Dismissed),
+            ("aborted", TargetEvent::Dismissed(Decision::Aborted)),
+            ("superseded", TargetEvent::Dismissed(Decision::Superseded)),
             ("too late", TargetEvent::TooLate),
             ("repeat", TargetEvent::Repeat),
         ]
@@ -259,9 +260,11 @@ fn a_target_that_said_no_never_holds_the_process() {
     let Order { name, attempt, kind, args, gate, .. } = order();
     let reserve = Message::Reserve { name: name.clone(), attempt, kind, args, gate };
     target.handle_message(node(1), reserve, pair.now);
-    target.handle_ask_holds(node(3), &name, attempt, pair.now);
+    target.handle_ask_holds(node(3), &name, order().gate, attempt, pair.now);
     let said: Vec<Output> = std::iter::from_fn(|| target.poll_output()).collect();
-    assert!(said.contains(&Output::Holds { to: Some(node(3)), name: name.clone(), attempt, whole: false }));
+    let gate = order().gate;
+    let no = Output::Holds { to: Some(node(3)), name: name.clone(), gate, attempt, whole: false };
+    assert!(said.contains(&no));
     let bytes = Bytes::from(vec![0; 10]);
     let sum = super::source::sum_of(bytes.as_slice());
     let chunk = Message::Chunk { name: name.clone(), attempt, total: 10, sum, offset: 0, bytes };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::limits::Limits;
 use crate::base::{
-    Address, Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName, RequestId, Token,
-    Unread,
+    Address, Bytes, Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName,
+    RequestId, Token,
 };
 use crate::directory::{Answer, Ask, Filter, Launch, Listed, Rebalance, Record, RestartIntensity};
 use crate::handoff::Passage;
@@ -239,8 +239,9 @@ pub enum Effect {
         name: Name,
         /// The attempt to move it.
         attempt: Token,
-        /// Whose the captured messages are: what may be another one's too ends with `NodeLost`, Unknown.
-        unread: Unread,
+        /// What became of the attempt. Superseded, the captured messages may be handled elsewhere: they end with
+        /// `NodeLost`, Unknown.
+        decision: Decision,
     },
     /// The process runs there now: what is left of it here ends with the reason `Moved`, unreported; its mailbox has gone
     /// with it.
@@ -275,6 +276,9 @@ pub enum Effect {
         name: Name,
         /// The attempt to move it.
         attempt: Token,
+        /// What became of it. Aborted, its mailbox is the source's; superseded, perhaps nobody's, and it ends with
+        /// `NodeLost`, Unknown.
+        decision: Decision,
     },
     /// Forget the mailbox and gate that were kept for a restart in place: there will be none here.
     Discard {

@@ -409,11 +409,11 @@ impl Node {
                 self.handoff.handle_decided(&name, attempt, decision, self.last.time);
             }
             Output::Kept { name } => self.handoff.handle_kept(&name, self.last.time),
-            Output::AskHolds { from, name, attempt } => {
-                self.handoff.handle_ask_holds(from, &name, attempt, self.last.time);
+            Output::AskHolds { from, name, gate, attempt } => {
+                self.handoff.handle_ask_holds(from, &name, gate, attempt, self.last.time);
             }
-            Output::Dismiss { name, attempt } => {
-                self.handoff.handle_dismissed(&name, attempt, self.last.time);
+            Output::Dismiss { name, attempt, decision } => {
+                self.handoff.handle_dismissed(&name, attempt, decision, self.last.time);
             }
             Output::Granted { name, attempt } => {
                 self.handoff.handle_granted(&name, attempt, self.last.time);

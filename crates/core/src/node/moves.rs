@@ -6,7 +6,7 @@ use super::{Effect, Node};
 use crate::base::limits::ARGS_BYTES_MAX;
 use crate::base::{ExitReason, Hindrance, Incarnation, Name, Token};
 use crate::directory::Record;
-use crate::handoff::{Message, Order, Output, Plea};
+use crate::handoff::{Message, Order, Output};
 use crate::wire::Body;
 
 impl Node {
@@ -67,8 +67,8 @@ impl Node {
             Output::Capture { name, token, attempt, to } => {
                 self.out.push_back(Effect::Capture { name, token, attempt, to });
             }
-            Output::Release { name, token, attempt, unread, ends } => {
-                self.out.push_back(Effect::Release { name: name.clone(), attempt, unread });
+            Output::Release { name, token, attempt, decision, ends } => {
+                self.out.push_back(Effect::Release { name: name.clone(), attempt, decision });
                 if let Some(reason) = ends {
                     self.out.push_back(Effect::Terminate { name, token, reason });
                 }
@@ -77,22 +77,20 @@ impl Node {
                 self.directory.handle_departed(&name, token);
                 self.out.push_back(Effect::Depart { name, attempt, to });
             }
-            Output::Abandon { name, attempt, reason, .. } => {
+            Output::Abandon { name, attempt, reason } => {
                 self.out.push_back(Effect::Abandon { name, attempt, reason });
             }
             Output::Install { passage, image } => self.out.push_back(Effect::Install { passage, image }),
-            Output::Uninstall { name, attempt } => self.out.push_back(Effect::Uninstall { name, attempt }),
+            Output::Uninstall { name, attempt, decision } => {
+                self.out.push_back(Effect::Uninstall { name, attempt, decision });
+            }
             Output::Held { name, attempt } => self.directory.handle_held(name, attempt),
             Output::NotHeld { name, attempt } => self.directory.handle_not_held(&name, attempt),
-            Output::Ask { name, token, attempt, plea } => {
-                let called_off = match plea {
-                    Plea::Commit => None,
-                    Plea::CallOff(why) => Some(why),
-                };
-                self.directory.handle_plea(name, token, attempt, called_off, self.last.time);
+            Output::Ask { name, attempt, plea } => {
+                self.directory.handle_plea(name, attempt, plea, self.last.time);
             }
-            Output::Holds { to, name, attempt, whole } => {
-                self.directory.handle_holds(to, name, attempt, whole, self.last.time);
+            Output::Holds { to, name, gate, attempt, whole } => {
+                self.directory.handle_holds(to, name, gate, attempt, whole, self.last.time);
             }
         }
     }

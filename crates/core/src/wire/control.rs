@@ -28,7 +28,7 @@
 //! | `Report`, `Reported` | host -> owner -> host | what became of an instance |
 //! | `Offer`, `Offered` | joiner -> owner -> joiner | what it brings from another line |
 //! | `Move`, `Decided` | owner -> source | move this process; what became of it |
-//! | `Commit`, `CallOff` | source -> owner | everything is at the target; nothing will come of it |
+//! | `Plea` | source -> owner | everything is at the target, commit; or nothing will come of it |
 //! | `AskHolds`, `Holds`, `Dismiss` | owner -> target -> owner -> target | is the whole process with you; forget it |
 //! | `Reserve`, `Reserved`, `Refused` | source -> target -> source | will you take this process |
 //! | `Chunk`, `Taken`, `Installed`, `Cancel` | source -> target -> source | its image; it is there, at rest; nothing comes of it |

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 use whimbrel_core::base::{
-    Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token, Unread,
+    Bytes, Decision, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token,
 };
 use whimbrel_core::delivery::{CallId, GateTable, Inbox, InboxImage, MailboxLimits};
 use whimbrel_core::directory::Record;
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// The move is off.
-    pub(super) fn release(&mut self, host: u16, name: &Name, attempt: Token, unread: Unread) {
+    pub(super) fn release(&mut self, host: u16, name: &Name, attempt: Token, decision: Decision) {
         let id = self.name_id(name);
         let instance = self.entry(host, id).and_then(|entry| entry.instance.as_mut());
         let moves = |instance: &&mut Instance| instance.moves.is_some_and(|(known, _)| known == attempt);
@@ -138,7 +138,7 @@ impl World {
         self.stats.mark("move_released");
         let me = self.shell(host).map(|shell| shell.me());
         let image = self.with_port(host, id, |port, _, out| {
-            if unread == Unread::Elsewhere {
+            if decision == Decision::Superseded {
                 port.disown_unread(out);
             }
             let image = port.inbox_mut().map(Inbox::image);
@@ -220,12 +220,21 @@ impl World {
     }
 
     /// Nothing comes of a process on its way in.
-    pub(super) fn uninstall(&mut self, host: u16, name: &Name, attempt: Token) {
+    pub(super) fn uninstall(&mut self, host: u16, name: &Name, attempt: Token, decision: Decision) {
         let name = self.name_id(name);
         let Some(shell) = self.shell(host) else { return };
-        if shell.arrivals.get(&name).is_some_and(|arrival| arrival.attempt == attempt) {
-            shell.arrivals.remove(&name);
-            self.stats.mark("move_undone");
+        if shell.arrivals.get(&name).is_none_or(|arrival| arrival.attempt != attempt) {
+            return;
+        }
+        let unread = shell.arrivals.remove(&name).map(|arrival| arrival.image.unread).unwrap_or_default();
+        self.stats.mark("move_undone");
+        if decision == Decision::Superseded {
+            self.stats.mark("move_undone_superseded");
+            let machine = &self.machines[usize::from(host)];
+            let messages = unread.iter().map(|unread| Message::of_unread(unread, machine));
+            for message in messages.collect::<Vec<_>>() {
+                self.answer(host, &message, Some((ErrorCode::NodeLost, Executed::Unknown)));
+            }
         }
     }
 

@@ -96,9 +96,9 @@ impl Running {
             Effect::Install { passage, image } => {
                 return exchange.install(passage, image, self.parts.cluster.clone());
             }
-            Effect::Release { name, attempt, unread } => exchange.release(&name, attempt, unread),
+            Effect::Release { name, attempt, decision } => exchange.release(&name, attempt, decision),
             Effect::Depart { name, attempt, to } => exchange.depart(&name, Move { attempt, to }),
-            Effect::Uninstall { name, attempt } => exchange.uninstall(&name, attempt),
+            Effect::Uninstall { name, attempt, decision } => exchange.uninstall(&name, attempt, decision),
             _ => {}
         }
         None

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use tokio::sync::oneshot;
-use whimbrel_core::base::{Bytes, ErrorCode, ExitReason, Hindrance, Name, Token, Unread};
+use whimbrel_core::base::{Bytes, Decision, ErrorCode, ExitReason, Hindrance, Name, Token};
 use whimbrel_core::delivery::{GateTable, Inbox, PortOutput};
 use whimbrel_core::directory::Record;
 use whimbrel_core::handoff::Passage;
@@ -120,13 +120,13 @@ impl Exchange {
     }
 
     /// The move is off: the process goes on here.
-    pub(crate) fn release(&self, name: &Name, attempt: Token, unread: Unread) {
+    pub(crate) fn release(&self, name: &Name, attempt: Token, decision: Decision) {
         let Some(entry) = self.known(name.as_str()) else { return };
         let mut out = PortOutput::default();
         let mut state = entry.lock();
         let instance = state.instance.clone();
         let Some(stage) = instance.and_then(|instance| instance.withdraw(attempt)) else { return };
-        if unread == Unread::Elsewhere {
+        if decision == Decision::Superseded {
             state.port.disown_unread(&mut out);
         }
         if stage == Stage::Captured {
@@ -146,7 +146,7 @@ impl Exchange {
     pub(crate) fn abandon(self: &Arc<Self>, name: Name, attempt: Token, reason: ExitReason) -> Option<Input> {
         let entry = self.known(name.as_str())?;
         let token = entry.lock().token();
-        self.release(&name, attempt, Unread::Elsewhere);
+        self.release(&name, attempt, Decision::Superseded);
         self.terminate(name, token, reason)
     }
 
@@ -203,7 +203,7 @@ impl Exchange {
     /// There is no image of the process, which goes on.
     pub(crate) async fn not_captured(&self, entry: &Arc<Entry>, order: Move, why: Hindrance) {
         let (name, attempt) = (entry.name().clone(), order.attempt);
-        self.release(&name, attempt, Unread::Here);
+        self.release(&name, attempt, Decision::Aborted);
         self.report(Input::Captured { name, attempt, image: Err(why) }).await;
     }
 
@@ -295,26 +295,35 @@ impl Exchange {
         self.report(Input::Installed { name, attempt, result: Err(why) }).await;
     }
 
-    /// Nothing comes of an arrival: it ends without a word.
-    pub(crate) fn uninstall(&self, name: &Name, attempt: Token) {
+    /// Nothing comes of an arrival: it ends without a word. Superseded, perhaps nobody else has its mailbox, which ends
+    /// Unknown.
+    pub(crate) fn uninstall(&self, name: &Name, attempt: Token, decision: Decision) {
         if let Some(arrival) = self.instances.arrivals.take(name, attempt) {
-            self.give_up(arrival);
+            self.give_up(arrival, decision);
         }
     }
 
-    fn give_up(&self, arrival: Arrival) {
-        let Arrival { entry, instance, inbox, go } = arrival;
+    fn give_up(&self, arrival: Arrival, decision: Decision) {
+        let Arrival { entry, instance, mut inbox, go } = arrival;
         instance.abort();
         if instance.end().is_some() {
             self.forget_instance(&entry, &instance, &ExitReason::Moved);
         }
+        let mut out = PortOutput::default();
+        if let Some(inbox) = inbox.as_mut().filter(|_| decision == Decision::Superseded) {
+            inbox.disown_unread(&mut out);
+        }
+        let mut state = entry.lock();
+        let left = entry.settle(&mut state, &mut out);
+        drop(state);
+        entry.finish(left);
         drop((inbox, go));
     }
 
-    /// Nothing comes of any arrival.
+    /// Nothing is known any more of what was on its way in.
     pub(super) fn end_arrivals(&self) {
         let all = std::mem::take(&mut *lock(&self.instances.arrivals.0));
-        all.into_values().for_each(|arrival| self.give_up(arrival));
+        all.into_values().for_each(|arrival| self.give_up(arrival, Decision::Superseded));
     }
 
     /// The owner's word: the process that was brought here runs. Returns what the node is to be told when it is not here

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Hosted, Phase, seconds};
-use crate::base::{Hindrance, Incarnation, Kind, Mutant, Name, Time, Token};
+use crate::base::{Hindrance, Incarnation, Kind, Mutant, Name, Plea, Time, Token};
 use crate::directory::message::Message;
 use crate::directory::record::{Record, RecordState};
 use crate::directory::request::Launch;
@@ -58,8 +58,8 @@ impl Directory {
                 && hosted.record.state != RecordState::Registered
         };
         let Some(hosted) = self.hosted_life(&name, token).filter(runs) else {
-            let (gate, why) = (record.gate, Hindrance::Ended);
-            return self.send(from, Message::CallOff { name, token, gate, attempt, why });
+            let (gate, plea) = (record.gate, Plea::CallOff(Hindrance::Ended));
+            return self.send(from, Message::Plea { name, gate, attempt, plea });
         };
         hosted.record = Arc::clone(&record);
         hosted.since_s = seconds(now);
@@ -67,21 +67,10 @@ impl Directory {
     }
 
     /// Something is to be asked of the owner of the moment about a process on its way out.
-    pub fn handle_plea(
-        &mut self,
-        name: Name,
-        token: Token,
-        attempt: Token,
-        called_off: Option<Hindrance>,
-        now: Time,
-    ) {
+    pub fn handle_plea(&mut self, name: Name, attempt: Token, plea: Plea, now: Time) {
         let Some(owner) = self.owner_of(&name) else { return };
         let Some(gate) = self.hosted_as(&name).map(|hosted| hosted.record.gate) else { return };
-        let message = match called_off {
-            None => Message::Commit { name, token, gate, attempt },
-            Some(why) => Message::CallOff { name, token, gate, attempt, why },
-        };
-        self.send(owner, message);
+        self.send(owner, Message::Plea { name, gate, attempt, plea });
         self.finish(now);
     }
 
@@ -90,12 +79,13 @@ impl Directory {
         &mut self,
         to: Option<Incarnation>,
         name: Name,
+        gate: Token,
         attempt: Token,
         whole: bool,
         now: Time,
     ) {
         if let Some(owner) = to.or_else(|| self.owner_of(&name)) {
-            self.send(owner, Message::Holds { name, attempt, whole });
+            self.send(owner, Message::Holds { name, gate, attempt, whole });
             self.finish(now);
         }
     }
