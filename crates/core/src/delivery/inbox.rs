@@ -71,6 +71,15 @@ pub struct InboxCounts {
     pub gaps: u32,
 }
 
+/// The lowest number of a route that was turned away, and how many copies of it.
+#[derive(Debug)]
+struct TurnedAway {
+    from: Incarnation,
+    epoch: u64,
+    seq: u64,
+    copies: u32,
+}
+
 /// What few inboxes ever have, and there are very many.
 #[derive(Debug)]
 struct Rare<M> {
@@ -78,8 +87,8 @@ struct Rare<M> {
     notices: VecDeque<M>,
     /// Routes that were refused for lack of room.
     refused: Vec<(Incarnation, u64)>,
-    /// The lowest number that a sealed gate did not decide, per route.
-    turned_away: Vec<(Incarnation, u64, u64)>,
+    /// What a sealed gate did not decide, per route.
+    turned_away: Vec<TurnedAway>,
     duplicates: u32,
     stale: u32,
     gaps: u32,
@@ -416,7 +425,7 @@ impl<M: Expires> Inbox<M> {
         let messages = self.take_unread();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
-        self.recall(signals);
+        self.tell_turned_away(signals);
         messages
     }
 
@@ -442,15 +451,15 @@ impl<M: Expires> Inbox<M> {
     pub(super) fn unseal(&mut self, signals: &mut Signals) {
         if self.is_sealed() {
             self.gate.set_state(GateState::Open);
-            self.recall(signals);
+            self.tell_turned_away(signals);
         }
     }
 
     /// The inbox leaves this node: senders of packets that were not decided are told so.
     pub(super) fn leave(&mut self, signals: &mut Signals) {
         self.tell_room(signals);
-        let turned_away = self.take_turned_away();
-        for (from, epoch, seq) in turned_away.into_iter().chain(self.held.drain()) {
+        self.tell_turned_away(signals);
+        for (from, epoch, seq) in self.held.drain() {
             signals.push((from, Signal::NotHere { epoch, seq }));
         }
     }
@@ -462,7 +471,7 @@ impl<M: Expires> Inbox<M> {
         self.held.retain(|from| gate.expects(from));
         if let Some(rare) = &mut self.rare {
             rare.refused.retain(|(from, _)| view.contains(*from));
-            rare.turned_away.retain(|(from, _, _)| view.contains(*from));
+            rare.turned_away.retain(|turned_away| view.contains(turned_away.from));
         }
     }
 
@@ -537,28 +546,26 @@ impl<M: Expires> Inbox<M> {
 
     fn turn_away(&mut self, from: Incarnation, epoch: u64, seq: u64) {
         let turned_away = &mut self.rare().turned_away;
-        match turned_away.iter_mut().find(|(known, _, _)| *known == from) {
-            Some(entry) if entry.1 < epoch => *entry = (from, epoch, seq),
-            Some(entry) if entry.1 == epoch => entry.2 = entry.2.min(seq),
+        let first = TurnedAway { from, epoch, seq, copies: 1 };
+        match turned_away.iter_mut().find(|known| known.from == from) {
+            Some(known) if (known.epoch, known.seq) == (epoch, seq) => known.copies += 1,
+            Some(known) if known.epoch < epoch || known.epoch == epoch && known.seq > seq => *known = first,
             Some(_) => {}
-            None => turned_away.push((from, epoch, seq)),
+            None => turned_away.push(first),
         }
     }
 
-    /// The gate decides again: what it turned away is to be sent again.
-    fn recall(&mut self, signals: &mut Signals) {
-        for (from, epoch, seq) in self.take_turned_away() {
-            signals.push((from, Signal::Missing { epoch, seq }));
+    /// Senders are told of each copy that was turned away, so that they know of none of them that it may be admitted.
+    fn tell_turned_away(&mut self, signals: &mut Signals) {
+        let turned_away = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.turned_away));
+        for TurnedAway { from, epoch, seq, copies } in turned_away.into_iter().flatten() {
+            (0..copies).for_each(|_| signals.push((from, Signal::NotHere { epoch, seq })));
         }
     }
 
     pub(super) fn tell_room(&mut self, signals: &mut Signals) {
         let refused = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.refused)).unwrap_or_default();
         signals.extend(refused.into_iter().map(|(from, epoch)| (from, Signal::Room { epoch })));
-    }
-
-    fn take_turned_away(&mut self) -> Vec<(Incarnation, u64, u64)> {
-        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.turned_away)).unwrap_or_default()
     }
 }
 

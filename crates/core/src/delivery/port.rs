@@ -14,7 +14,7 @@
 use super::gate::GateState;
 use super::inbox::{Admission, Inbox, InboxRefused};
 use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
-use super::route::{Route, RouteState};
+use super::route::Route;
 use crate::base::{ErrorCode, Executed, Incarnation, Mutants, Time};
 use crate::view::View;
 
@@ -153,7 +153,7 @@ impl<M: Parcel> Port<M> {
 
     /// A signal about this node's packets for this name arrived.
     pub fn on_signal(&mut self, here: &Here<'_>, from: Incarnation, signal: Signal, out: &mut PortOutput<M>) {
-        let Some(route) = self.route.as_mut().filter(|route| route.is_decided_by(from)) else { return };
+        let Some(route) = self.route.as_mut().filter(|route| route.decider() == Some(from)) else { return };
         match signal {
             Signal::Confirm { epoch, seq } => route.on_confirm(here, epoch, seq),
             Signal::Admitted { epoch, seq } => route.on_admitted(here, epoch, seq),
@@ -162,6 +162,8 @@ impl<M: Parcel> Port<M> {
             Signal::NotHere { epoch, seq } => route.on_returned(here.now, from, epoch, seq, out),
             Signal::Room { .. } => route.on_room(),
         }
+        route.settle(here.now, out);
+        self.refill(out);
     }
 
     /// The owner's answer, or other certain news: the process is there.
@@ -201,7 +203,9 @@ impl<M: Parcel> Port<M> {
     ) {
         if let Some(route) = &mut self.route {
             route.on_returned(here.now, to, epoch, seq, out);
+            route.settle(here.now, out);
         }
+        self.refill(out);
     }
 
     /// The session with a host is over, for whatever reason. Tell [`Port::on_unsent`] first.
@@ -209,6 +213,7 @@ impl<M: Parcel> Port<M> {
         if let Some(route) = &mut self.route {
             route.on_host_lost(here.now, host, out);
         }
+        self.refill(out);
     }
 
     /// A view was installed, and no packet of an incarnation that it excludes will be given to this port any more.
@@ -217,11 +222,12 @@ impl<M: Parcel> Port<M> {
             inbox.forget_except(view);
         }
         if let Some(route) = &mut self.route
-            && let RouteState::Bound { host } = route.state()
+            && let Some(host) = route.decider()
             && !view.contains(host)
         {
             route.on_host_lost(here.now, host, out);
         }
+        self.refill(out);
     }
 
     /// This node goes on under a new incarnation: what was sent and not confirmed ends Unknown, the rest goes on.
@@ -239,7 +245,7 @@ impl<M: Parcel> Port<M> {
             old.into_messages().into_iter().for_each(|m| out.end(m, ErrorCode::Stopped, Executed::No));
         }
         if let Some(route) = &mut self.route {
-            route.come_home(here.me, &mut inbox, out);
+            route.come_home(here, &mut inbox, out);
         }
         self.inbox = Some(inbox);
         self.refill(out);
@@ -312,7 +318,7 @@ impl<M: Parcel> Port<M> {
         }
         let Some(route) = &mut self.route else { return };
         let closed = matches!(inbox.state(), GateState::Closed(_));
-        while !inbox.is_sealed() && (inbox.has_room() || closed) {
+        while !inbox.is_sealed() && !route.is_settling() && (inbox.has_room() || closed) {
             let Some(message) = route.take_waiting() else { break };
             match inbox.push_local(message) {
                 Ok(()) => out.wake = true,

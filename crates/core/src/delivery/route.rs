@@ -18,7 +18,8 @@
 //! ```
 //!
 //! *Leaving an epoch.* From the first number on of which no copy is out, nothing can have been admitted, since a gate
-//! admits in order: it is put before what waits. What stands before it ends with `NodeLost`, Unknown.
+//! admits in order: it is put before what waits. What stands before it ends with `NodeLost`, Unknown; so a living host of
+//! copies that are out is given time to say what became of them (*settling*). Meanwhile nothing newer is sent.
 //!
 //! *Invariant:* a bound route holds nothing that waits; whatever is sent goes out at once, so the order of numbers is
 //! the order of sends.
@@ -42,6 +43,8 @@ pub const LOCATE_PATIENCE: Duration = Duration::from_secs(10);
 pub const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
 /// A full mailbox is believed to be full for at most this time without a further refusal.
 pub const FULL_PATIENCE: Duration = Duration::from_secs(1);
+/// The name has another gate, and the host of the one before lives: so long it may take to say what became of its copies.
+pub const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 /// A host without a link is believed to have none for this time; then the next message asks again.
 pub const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// Answers in a row that seem to be old before one is believed.
@@ -82,6 +85,10 @@ pub struct Route<M> {
     /// Where what is unconfirmed was sent last: only from there it can be decided. A gate that moves takes its table
     /// along, and what is undecided is sent again to where it went, so no other word is needed.
     decider: Option<Incarnation>,
+    /// It will not decide any more: its session is over, or a view excludes it.
+    decider_lost: bool,
+    /// The epoch is to be left when the decider has spoken, or then.
+    settle_until: Option<Time>,
     /// The highest life heard of: an answer about a lower one is old.
     token: Token,
     /// Sent in the binding's epoch, by number.
@@ -117,6 +124,8 @@ impl<M: Parcel> Route<M> {
             state: RouteState::Resolving { ask_at: now },
             binding: None,
             decider: None,
+            decider_lost: false,
+            settle_until: None,
             token: Token::NONE,
             unconfirmed: Unconfirmed::new(),
             waiting: Waiting::new(),
@@ -173,7 +182,7 @@ impl<M: Parcel> Route<M> {
             RouteState::Bound { .. } => {
                 Some(self.progress_at + CONFIRM_PATIENCE).filter(|_| !self.unconfirmed.is_empty())
             }
-            RouteState::AtHome => None,
+            RouteState::AtHome => self.settle_until,
         };
         [ask_at, self.waiting.next_deadline()].into_iter().flatten().min()
     }
@@ -231,11 +240,15 @@ impl<M: Parcel> Route<M> {
             return;
         }
         if !same_gate {
+            if let Some(until) = self.settles_until(here.now) {
+                self.state = RouteState::Resolving { ask_at: until };
+                return;
+            }
             self.leave_epoch(out);
             self.binding = Some(Binding::new(at.gate, here));
         }
         (self.full_until, self.cut_until) = (None, None);
-        self.decider = Some(at.host);
+        (self.decider, self.decider_lost, self.settle_until) = (Some(at.host), false, None);
         self.state = RouteState::Bound { host: at.host };
         self.send_again(at.host, 0, out);
         self.send_waiting(at.host, here.now, out);
@@ -244,6 +257,10 @@ impl<M: Parcel> Route<M> {
     /// The owner's answer: there is no such process, or it can not be reached.
     pub(super) fn on_negative(&mut self, now: Time, code: ErrorCode, out: &mut PortOutput<M>) {
         if let RouteState::Resolving { .. } = self.state {
+            if let Some(until) = self.settles_until(now) {
+                self.state = RouteState::Resolving { ask_at: until };
+                return;
+            }
             self.cut_until = (code == ErrorCode::NodeLost).then_some(now + CUT_PATIENCE);
             self.leave_epoch(out);
             // What was sent after the question may be meant for a process that was started after the answer.
@@ -265,9 +282,9 @@ impl<M: Parcel> Route<M> {
         }
     }
 
-    /// Whether this node may say what became of messages of this route.
-    pub(super) fn is_decided_by(&self, from: Incarnation) -> bool {
-        self.decider == Some(from)
+    /// The node that may say what became of messages of this route.
+    pub(super) fn decider(&self) -> Option<Incarnation> {
+        self.decider
     }
 
     /// The gate admitted everything up to `seq`.
@@ -352,8 +369,40 @@ impl<M: Parcel> Route<M> {
         self.full_until = None;
     }
 
+    /// Until when an epoch that is over is kept: the host that copies went to lives, and may still say what became of
+    /// them.
+    fn settles_until(&mut self, now: Time) -> Option<Time> {
+        if self.decider_lost || !self.unconfirmed.is_in_doubt() {
+            return None;
+        }
+        Some(*self.settle_until.get_or_insert(now + SETTLE_PATIENCE)).filter(|until| now < *until)
+    }
+
+    /// Whether what waits must wait for what became of the epoch before.
+    pub(super) fn is_settling(&self) -> bool {
+        self.settle_until.is_some()
+    }
+
+    /// Leaves the epoch that is over if nothing more can be learned of it.
+    pub(super) fn settle(&mut self, now: Time, out: &mut PortOutput<M>) {
+        let Some(until) = self.settle_until.filter(|_| self.settles_until(now).is_none()) else { return };
+        match &mut self.state {
+            RouteState::AtHome => self.leave_epoch(out),
+            // The owner is asked once more, and then the epoch is left.
+            RouteState::Resolving { ask_at } if *ask_at == until => {
+                *ask_at = now;
+                out.locate |= self.ask_due(now);
+            }
+            RouteState::Resolving { .. } | RouteState::Bound { .. } => {}
+        }
+    }
+
     /// The session with this host is over, or a view excludes it.
     pub(super) fn on_host_lost(&mut self, now: Time, host: Incarnation, out: &mut PortOutput<M>) {
+        if self.decider == Some(host) {
+            self.decider_lost = true;
+            self.settle(now, out);
+        }
         if self.state == (RouteState::Bound { host }) {
             self.resolve_later(now, out);
             if self.mutants.has(Mutant::NoAfterDispatch) {
@@ -373,12 +422,12 @@ impl<M: Parcel> Route<M> {
     }
 
     /// The process is here now. What was sent elsewhere goes through its gate, if that moved here with it.
-    pub(super) fn come_home(&mut self, me: Incarnation, inbox: &mut Inbox<M>, out: &mut PortOutput<M>) {
+    pub(super) fn come_home(&mut self, here: &Here<'_>, inbox: &mut Inbox<M>, out: &mut PortOutput<M>) {
         self.state = RouteState::AtHome;
         (self.full_until, self.cut_until) = (None, None);
         if let Some(binding) = self.binding.filter(|binding| binding.gate == inbox.gate()) {
             for (seq, message) in self.unconfirmed.drain() {
-                match inbox.on_own_packet(me, binding.epoch, seq, message) {
+                match inbox.on_own_packet(here.me, binding.epoch, seq, message) {
                     Homecoming::Admitted => {}
                     Homecoming::Refused(message, code) => out.end(message, code, Executed::No),
                     Homecoming::Undecided(message) => {
@@ -387,7 +436,9 @@ impl<M: Parcel> Route<M> {
                 }
             }
         }
-        self.leave_epoch(out);
+        if self.settles_until(here.now).is_none() {
+            self.leave_epoch(out);
+        }
     }
 
     /// The process left this node.
@@ -405,6 +456,7 @@ impl<M: Parcel> Route<M> {
 
     /// Ends what waits beyond its deadline; asks the owner if that is due.
     pub(super) fn poll(&mut self, now: Time, out: &mut PortOutput<M>) {
+        self.settle(now, out);
         self.take_expired(now, out);
         if let RouteState::Bound { .. } = self.state
             && !self.unconfirmed.is_empty()
@@ -504,6 +556,7 @@ impl<M: Parcel> Route<M> {
     /// The numbers given so far are void: the gate they were for is lost, or would not recognise them.
     fn leave_epoch(&mut self, out: &mut PortOutput<M>) {
         self.binding = None;
+        self.settle_until = None;
         self.refused = false;
         let Abandoned { unknown, never } = self.unconfirmed.abandon();
         let executed = match self.mutants.has(Mutant::NoAfterDispatch) {

@@ -107,6 +107,11 @@ impl<M: Parcel> Unconfirmed<M> {
         self.sent.drain(..).map(|sent| (sent.seq, sent.message))
     }
 
+    /// Whether something of it may have been admitted, for all that is known here.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.sent.front().is_some_and(|first| first.copies > 0)
+    }
+
     /// The epoch is over: nothing of it is sent again.
     pub(super) fn abandon(&mut self) -> Abandoned<M> {
         self.bytes = 0;

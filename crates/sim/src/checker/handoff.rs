@@ -3,10 +3,8 @@
 //! Judged: the life at the target begins with the state in which the life at the source ended, so nothing was handled
 //! there after the capture; a life moves to one place. In runs in which no node dies, leaves, freezes or is cut, no
 //! message ends with an error that only a lost node gives (P3).
-//! Loosened: of names that kept their gate for the whole run, since a sender may still believe a name where it ran before
-//! it was stopped, ended or quarantined.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use whimbrel_core::base::ErrorCode;
 
@@ -50,21 +48,7 @@ fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (at, op) in facts.history.ops.iter().enumerate() {
         let letter = op.dead_letter.map(|(_, code, executed)| (code, executed));
         let lost = |(code, _): &(ErrorCode, _)| *code == ErrorCode::NodeLost;
-        let name = op.name as usize;
-        let until = op.deadline.max(op.dead_letter.map_or(0, |(at, ..)| at));
-        // With another gate it is a life anew: what a sender has on its way to the one before may have been admitted, for
-        // all it knows.
-        let lives = facts.lives[name].iter().map(|life| &facts.history.lives[*life as usize]);
-        let gates: BTreeSet<u64> =
-            lives.filter(|life| life.launched <= until).map(|life| life.gate.as_u64()).collect();
-        // The owner says that it is nowhere; the same.
-        let over = facts.stop_between(name, 0, until)
-            || facts.ended_between(name, 0, until)
-            || facts.history.quarantined.iter().any(|(other, _)| *other == op.name);
-        if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
-            && gates.len() == 1
-            && !over
-        {
+        if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost) {
             let name = facts.history.name(op.name);
             let text = format!("message {at} to {name} ends {code}, {executed:?}, and no node was lost");
             return violated(found, NAME, text);

@@ -36,7 +36,7 @@ fn route(state: &str, epochs: &Epochs) -> Route<Note> {
         "Resolving" => route.on_host_lost(here.now, incarnation(2), &mut out),
         "AtHome" => {
             let mut inbox = Inbox::new(token(11), MailboxLimits::of_messages(8), Mutants::default());
-            route.come_home(here.me, &mut inbox, &mut out);
+            route.come_home(&here, &mut inbox, &mut out);
         }
         _ => {}
     }
@@ -116,12 +116,45 @@ fn what_no_copy_is_out_of_goes_on_with_all_behind_it() {
         route.send(note(id), h.now); // 3, 4 and 5 in this epoch
     }
     route.on_returned(h.now, incarnation(2), 1, 4, &mut out);
+    route.on_host_lost(h.now, incarnation(2), &mut out);
+    out.clear();
     route.on_located(&h, at(3, 12, 12), &mut out);
     assert_eq!(
         told(&mut out),
         "send 5 2.1 to 3; send 6 2.2 to 3; end 1 node_lost unknown; end 2 node_lost unknown; \
-         end 4 node_lost unknown; locate"
+         end 4 node_lost unknown"
     );
+}
+
+#[test]
+fn a_living_host_has_time_to_say_what_became_of_its_copies() {
+    let epochs = Epochs::new();
+    let (h, mut out) = (here(&epochs, 0), PortOutput::default());
+    let mut route = route("Bound", &epochs);
+    route.on_located(&h, at(3, 12, 12), &mut out);
+    assert_eq!((route.send(note(4), h.now), told(&mut out)), (Sent::Held { locate: false }, String::new()));
+    route.on_confirm(&h, 1, 1);
+    route.settle(h.now, &mut out);
+    assert_eq!(told(&mut out), "", "the second one may have been admitted");
+    route.on_returned(h.now, incarnation(2), 1, 2, &mut out);
+    route.settle(h.now, &mut out);
+    assert_eq!(told(&mut out), "locate");
+    route.on_located(&h, at(3, 12, 12), &mut out);
+    assert_eq!(told(&mut out), "send 2 2.1 to 3; send 4 2.2 to 3");
+}
+
+#[test]
+fn a_host_that_says_nothing_is_not_waited_for_for_ever() {
+    let epochs = Epochs::new();
+    let mut out = PortOutput::default();
+    let mut bound = route("Bound", &epochs);
+    bound.on_located(&here(&epochs, 0), at(3, 12, 12), &mut out);
+    assert_eq!(bound.next_deadline(), Some(Time::ZERO + SETTLE_PATIENCE));
+    bound.poll(Time::ZERO + SETTLE_PATIENCE, &mut out);
+    assert_eq!(told(&mut out), "locate");
+    let late = Here { now: Time::ZERO + SETTLE_PATIENCE, ..here(&epochs, 0) };
+    bound.on_negative(late.now, ErrorCode::NotFound, &mut out);
+    assert_eq!(told(&mut out), "end 1 node_lost unknown; end 2 node_lost unknown");
 }
 
 #[test]
@@ -132,6 +165,7 @@ fn a_copy_that_may_still_arrive_makes_it_unknown() {
     route.on_located(&h, at(3, 11, 10), &mut out); // a second copy of each
     route.on_returned(h.now, incarnation(2), 1, 1, &mut out);
     route.on_returned(h.now, incarnation(3), 1, 2, &mut out);
+    route.on_host_lost(h.now, incarnation(3), &mut out);
     out.clear();
     route.on_located(&h, at(4, 12, 12), &mut out);
     assert_eq!(told(&mut out), "end 1 node_lost unknown; end 2 node_lost unknown");
