@@ -240,6 +240,8 @@ pub(crate) struct Plan {
     pub(crate) rebalance: Rebalance,
     /// How many operations, of a thousand, move a process by hand.
     pub(crate) move_permille: u64,
+    /// Whether faults are laid for processes on their way.
+    pub(crate) traps: bool,
     /// How many processes a node hosts at most, if there is a limit.
     pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
@@ -317,6 +319,7 @@ impl Plan {
             slow_handler_max: 0,
             rebalance: Rebalance::Off,
             move_permille: 0,
+            traps: false,
             capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
@@ -358,6 +361,11 @@ impl Plan {
         }
         self.rebalance = if rng.below(4) == 0 { Rebalance::Off } else { Rebalance::OnJoinAndLeave };
         self.move_permille = [0, 40, 200][rng.below(3) as usize];
+        self.traps = rng.below(2) == 0;
+        if rng.below(3) == 0 {
+            // Images of the simulator are small: so they have parts.
+            self.limits.image_chunk = 3;
+        }
     }
 
     fn shape_birth(&mut self, rng: &mut Rng) {

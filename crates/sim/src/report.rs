@@ -70,6 +70,7 @@ pub(crate) fn run(batch: Batch, mutants: Mutants, as_json: bool) -> ExitCode {
         "trace_hash": format!("{:016x}", summary.trace_hash),
         "faults": summary.faults,
         "marks": summary.marks,
+        "handoff_steps_hit": summary.hits,
         "fullest": summary.fullest,
         "seconds": summary.seconds,
     });

@@ -12,7 +12,7 @@ use whimbrel_core::base::hash::mix;
 use crate::checker::{Violation, judge};
 use crate::history::{Micros, OpKind};
 use crate::plan::{Plan, Profile};
-use crate::world::World;
+use crate::world::{Hits, World};
 
 /// What one seed gave.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,7 @@ pub(crate) struct SeedResult {
     pub(crate) trace_hash: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    pub(crate) hits: Hits,
     /// The most that each table held, and its limit then.
     pub(crate) fullest: BTreeMap<&'static str, (usize, usize)>,
     pub(crate) violations: Vec<Violation>,
@@ -40,6 +41,7 @@ pub(crate) struct Summary {
     pub(crate) trace_hash: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    pub(crate) hits: Hits,
     /// Of each table, where it was nearest to its limit: how much it held, and the limit.
     pub(crate) fullest: BTreeMap<&'static str, (usize, usize)>,
     pub(crate) seconds: f64,
@@ -96,6 +98,7 @@ pub(crate) fn finished(seed: u64, world: &World, violations: Vec<Violation>) -> 
         trace_hash: world.stats.trace_hash,
         faults: world.stats.faults.clone(),
         marks: world.stats.marks.clone(),
+        hits: world.stats.hits.clone(),
         fullest: world.history.fullest.iter().map(|(t, f)| (*t, (f.usage.used, f.usage.limit))).collect(),
         violations,
     }
@@ -115,6 +118,10 @@ impl Summary {
         }
         for (mark, count) in &result.marks {
             *self.marks.entry(mark).or_insert(0) += count;
+        }
+        for (step, faults) in &result.hits {
+            let sums = self.hits.entry(step).or_default();
+            faults.iter().for_each(|(fault, count)| *sums.entry(fault).or_insert(0) += count);
         }
         for (table, (used, limit)) in &result.fullest {
             let most = self.fullest.entry(table).or_insert((0, *limit));

@@ -98,6 +98,8 @@ pub struct Limits {
     pub waiters: usize,
     /// Tombstones of one slot; default [`TOMBSTONES_MAX`]. All members must agree.
     pub tombstones: usize,
+    /// Bytes of one part of the image of a process on its way; default and most [`IMAGE_CHUNK_BYTES`].
+    pub image_chunk: usize,
 }
 
 impl Default for Limits {
@@ -107,6 +109,7 @@ impl Default for Limits {
             slot_waiters: SLOT_WAITERS_MAX,
             waiters: WAITERS_MAX,
             tombstones: TOMBSTONES_MAX,
+            image_chunk: IMAGE_CHUNK_BYTES,
         }
     }
 }

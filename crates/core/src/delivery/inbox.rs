@@ -5,6 +5,7 @@
 //!
 //! A full mailbox refuses. Remote senders that were refused get `Room` when it is half empty, or when it ends.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::VecDeque;
 
 use super::gate::{Gate, GateState, GateTable, GateVerdict};
@@ -71,12 +72,13 @@ pub struct InboxCounts {
     pub gaps: u32,
 }
 
-/// The lowest number of a route that was turned away, and how many copies of it.
+/// The lowest undecided number of a route that was turned away, and how many copies of it; if there is none, a decided one.
 #[derive(Debug)]
 struct TurnedAway {
     from: Incarnation,
     epoch: u64,
     seq: u64,
+    is_decided: bool,
     copies: u32,
 }
 
@@ -544,21 +546,28 @@ impl<M: Expires> Inbox<M> {
         }
     }
 
+    /// A copy that the sealed gate says nothing about. Of those that it had decided before one is enough: they are said
+    /// to be undecided only so that the sender asks again.
     fn turn_away(&mut self, from: Incarnation, epoch: u64, seq: u64) {
+        let is_decided = seq < self.gate.expected(from, epoch);
         let turned_away = &mut self.rare().turned_away;
-        let first = TurnedAway { from, epoch, seq, copies: 1 };
-        match turned_away.iter_mut().find(|known| known.from == from) {
-            Some(known) if (known.epoch, known.seq) == (epoch, seq) => known.copies += 1,
-            Some(known) if known.epoch < epoch || known.epoch == epoch && known.seq > seq => *known = first,
-            Some(_) => {}
-            None => turned_away.push(first),
+        let first = TurnedAway { from, epoch, seq, is_decided, copies: 1 };
+        let Some(known) = turned_away.iter_mut().find(|known| known.from == from) else {
+            return turned_away.push(first);
+        };
+        // The latest epoch, and there what is nearest to what the gate expects.
+        let rank = |one: &TurnedAway| (Reverse(one.epoch), one.is_decided, one.seq);
+        match rank(&first).cmp(&rank(known)) {
+            Ordering::Less => *known = first,
+            Ordering::Equal => known.copies += u32::from(!is_decided),
+            Ordering::Greater => {}
         }
     }
 
     /// Senders are told of each copy that was turned away, so that they know of none of them that it may be admitted.
     fn tell_turned_away(&mut self, signals: &mut Signals) {
         let turned_away = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.turned_away));
-        for TurnedAway { from, epoch, seq, copies } in turned_away.into_iter().flatten() {
+        for TurnedAway { from, epoch, seq, copies, .. } in turned_away.into_iter().flatten() {
             (0..copies).for_each(|_| signals.push((from, Signal::NotHere { epoch, seq })));
         }
     }

@@ -72,6 +72,11 @@ impl Moves {
 }
 
 impl Directory {
+    /// Whether it owns a name with an open attempt.
+    pub fn has_open_moves(&self) -> bool {
+        !self.moves.open.is_empty()
+    }
+
     /// A slot serves: its names that stand elsewhere than where they belong are queued.
     pub(super) fn queue_moves(&mut self, slot: SlotId) {
         let Some(copy) = self.copies.get(&slot) else { return };

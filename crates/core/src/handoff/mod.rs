@@ -38,7 +38,7 @@ pub use message::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::base::limits::{IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, Usage};
+use crate::base::limits::{IMAGE_CHUNK_BYTES, IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, Usage};
 use crate::base::{
     Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Plea, Time, Token,
 };
@@ -148,15 +148,30 @@ pub struct Handoff {
     inbound: BTreeMap<Name, Inbound>,
     /// The node leaves, or is on its way out: nothing comes in.
     closed: bool,
-    mutants: Mutants,
+    rules: Rules,
     out: VecDeque<Output>,
 }
 
+/// What the sources of a node go by.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Bytes of a part of an image.
+    chunk: usize,
+    mutants: Mutants,
+}
+
 impl Handoff {
-    /// Nothing moves.
-    pub fn new(mutants: Mutants) -> Self {
+    /// Nothing moves. Images go in parts of so many bytes, at most [`IMAGE_CHUNK_BYTES`].
+    pub fn new(chunk: usize, mutants: Mutants) -> Self {
         let (outbound, inbound) = (BTreeMap::new(), BTreeMap::new());
-        Self { outbound, inbound, closed: false, mutants, out: VecDeque::new() }
+        let rules = Rules { chunk: chunk.clamp(1, IMAGE_CHUNK_BYTES), mutants };
+        Self { outbound, inbound, closed: false, rules, out: VecDeque::new() }
+    }
+
+    /// The step of each process on its way.
+    pub fn steps(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let outbound = self.outbound.values().map(|outbound| outbound.state.kind().as_str());
+        outbound.chain(self.inbound.values().map(|inbound| inbound.state.kind().as_str()))
     }
 
     /// What is to be done next.
@@ -466,7 +481,7 @@ impl Handoff {
         };
         let before = state.kind();
         let is_progress = event.is_progress();
-        let (next, effects) = state.on(event, &order, self.mutants);
+        let (next, effects) = state.on(event, &order, self.rules);
         for effect in effects {
             self.source_effect(&order, &ends, effect);
         }

@@ -26,10 +26,9 @@
 use std::time::Duration;
 
 use super::message::Message;
-use super::{INSTALL_MAX, Order, QUIESCE_MAX, RESERVE_MAX};
+use super::{INSTALL_MAX, Order, QUIESCE_MAX, RESERVE_MAX, Rules};
 use crate::base::hash::hash;
-use crate::base::limits::IMAGE_CHUNK_BYTES;
-use crate::base::{Bytes, Decision, Hindrance, Mutant, Mutants, Plea};
+use crate::base::{Bytes, Decision, Hindrance, Mutant, Plea};
 
 /// Parts under way without an answer.
 const CHUNKS_UNANSWERED: u32 = 4;
@@ -46,6 +45,8 @@ pub(super) fn sum_of(image: &[u8]) -> u64 {
 pub(super) struct Upload {
     image: Bytes,
     sum: u64,
+    /// Bytes of a part.
+    chunk: u32,
     sent: u32,
     taken: u32,
 }
@@ -103,6 +104,18 @@ pub(super) enum SourceKind {
     Judged,
 }
 
+impl SourceKind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            SourceKind::Reserving => "source reserving",
+            SourceKind::Quiescing => "source quiescing",
+            SourceKind::Installing => "source installing",
+            SourceKind::Deciding => "source deciding",
+            SourceKind::Judged => "source judged",
+        }
+    }
+}
+
 impl SourceEvent {
     /// Whether the patience of the state begins anew.
     pub(super) fn is_progress(&self) -> bool {
@@ -111,9 +124,10 @@ impl SourceEvent {
 }
 
 impl Upload {
-    fn new(image: Bytes) -> Self {
+    fn new(image: Bytes, chunk: usize) -> Self {
         let sum = sum_of(image.as_slice());
-        Self { image, sum, sent: 0, taken: 0 }
+        let chunk = u32::try_from(chunk).unwrap_or(u32::MAX);
+        Self { image, sum, chunk, sent: 0, taken: 0 }
     }
 
     fn total(&self) -> u32 {
@@ -122,7 +136,7 @@ impl Upload {
 
     /// The parts that may be sent now. Of an image without bytes one part is sent too.
     fn parts(&mut self, order: &Order) -> Vec<SourceEffect> {
-        let chunk = u32::try_from(IMAGE_CHUNK_BYTES).unwrap_or(u32::MAX);
+        let chunk = self.chunk;
         let mut parts = Vec::new();
         let end = self.total().min(self.taken.saturating_add(chunk.saturating_mul(CHUNKS_UNANSWERED)));
         while self.sent < end || (self.total() == 0 && parts.is_empty()) {
@@ -190,7 +204,7 @@ impl Source {
     }
 
     /// The next state, none when it is over, and what is to be done.
-    pub(super) fn on(self, event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
+    pub(super) fn on(self, event: SourceEvent, order: &Order, rules: Rules) -> Step {
         match (self, event) {
             (state, SourceEvent::Decided(decision)) => state.on_decided(decision, order),
             (_, SourceEvent::Ended) => (None, vec![cancel(order)]),
@@ -198,7 +212,7 @@ impl Source {
             // Said late, of an offer before.
             (state, SourceEvent::Kept) => (Some(state), Vec::new()),
             (Source::Reserving, event) => on_reserving(&event, order),
-            (Source::Quiescing, event) => on_quiescing(event, order, mutants),
+            (Source::Quiescing, event) => on_quiescing(event, order, rules),
             (Source::Installing(upload), event) => on_installing(upload, &event, order),
             (Source::Deciding(plea), SourceEvent::Repeat) => {
                 (Some(Source::Deciding(plea)), vec![SourceEffect::Ask(plea)])
@@ -255,16 +269,16 @@ fn on_reserving(event: &SourceEvent, order: &Order) -> Step {
     }
 }
 
-fn on_quiescing(event: SourceEvent, order: &Order, mutants: Mutants) -> Step {
+fn on_quiescing(event: SourceEvent, order: &Order, rules: Rules) -> Step {
     let give_up = |why| (None, vec![RELEASE, cancel(order), call_off(why)]);
     match event {
         SourceEvent::Captured(Ok(image)) => {
-            let mut upload = Upload::new(image);
+            let mut upload = Upload::new(image, rules.chunk);
             let mut parts = upload.parts(order);
-            if mutants.has(Mutant::ResumedByItself) {
+            if rules.mutants.has(Mutant::ResumedByItself) {
                 parts.push(RELEASE);
             }
-            if mutants.has(Mutant::CommittedBeforeInstalled) {
+            if rules.mutants.has(Mutant::CommittedBeforeInstalled) {
                 parts.push(SourceEffect::Ask(Plea::Commit));
             }
             (Some(Source::Installing(upload)), parts)

@@ -92,6 +92,17 @@ pub(super) enum TargetKind {
     Held,
 }
 
+impl TargetKind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            TargetKind::Reserved => "target reserved",
+            TargetKind::Receiving => "target receiving",
+            TargetKind::Resuming => "target resuming",
+            TargetKind::Held => "target held",
+        }
+    }
+}
+
 type Step = (Option<Target>, Vec<TargetEffect>);
 
 impl Target {

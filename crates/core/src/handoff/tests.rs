@@ -7,6 +7,10 @@ use super::source::{Source, SourceEvent};
 use super::target::{Target, TargetEvent};
 use super::*;
 
+fn rules() -> Rules {
+    Rules { chunk: IMAGE_CHUNK, mutants: Mutants::default() }
+}
+
 fn name() -> Name {
     Name::new("basket:42").unwrap()
 }
@@ -48,7 +52,7 @@ fn the_source_follows_its_table() {
     let states = || {
         let begun = Source::Quiescing;
         let captured = SourceEvent::Captured(Ok(image()));
-        let installing = begun.on(captured, &order(), Mutants::default()).0.unwrap();
+        let installing = begun.on(captured, &order(), rules()).0.unwrap();
         [Source::Reserving, Source::Quiescing, installing, Source::Deciding(Plea::Commit), Source::Judged]
     };
     let events = || {
@@ -76,7 +80,7 @@ fn the_source_follows_its_table() {
             let before = states()[state].clone();
             let said = format!("{event:?}").replace("Bytes", "");
             let from = before.kind();
-            let (next, effects) = before.on(event, &order(), Mutants::default());
+            let (next, effects) = before.on(event, &order(), rules());
             let to = next.map_or("-".into(), |next| format!("{:?}", next.kind()));
             let said = said.replace("10 bytes", "image");
             writeln!(table, "{:<11} {said:<22} {to:<11} {}", format!("{from:?}"), short(&effects)).unwrap();
@@ -149,7 +153,7 @@ struct Pair {
 impl Pair {
     fn new(bytes: usize, lost: fn(u32) -> bool) -> Self {
         let image = Bytes::from((0..bytes).map(|at| at as u8).collect::<Vec<u8>>());
-        let nodes = [Handoff::new(Mutants::default()), Handoff::new(Mutants::default())];
+        let nodes = [Handoff::new(IMAGE_CHUNK, Mutants::default()), Handoff::new(IMAGE_CHUNK, Mutants::default())];
         Self { nodes, now: Time::from_micros(0), frames: 0, lost, image, told: Vec::new() }
     }
 
@@ -276,7 +280,7 @@ fn a_target_that_said_no_never_holds_the_process() {
 
 #[test]
 fn rooms_are_limited_and_a_full_node_says_so() {
-    let mut handoff = Handoff::new(Mutants::default());
+    let mut handoff = Handoff::new(IMAGE_CHUNK, Mutants::default());
     let now = Time::from_micros(0);
     for at in 0..=MOVES_IN_MAX {
         let name = Name::new(&format!("p{at}")).unwrap();

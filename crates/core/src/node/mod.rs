@@ -100,7 +100,7 @@ impl Node {
         let mut node = Self {
             membership,
             directory,
-            handoff: Handoff::new(config.mutants),
+            handoff: Handoff::new(config.limits.image_chunk, config.mutants),
             detection: config.detection,
             last: now,
             records_seen: now.time,
@@ -200,6 +200,11 @@ impl Node {
         rows.extend(self.directory.usage());
         rows.extend(self.handoff.usage());
         rows
+    }
+
+    /// At which step of a handoff this node is, of each that it takes part in: for tests that hit every step.
+    pub fn handoff_steps(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.handoff.steps().chain(self.directory.has_open_moves().then_some("owner"))
     }
 
     /// The owner of every slot in the installed view, by slot; nothing without a view.

@@ -23,11 +23,13 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     }
 }
 
-/// By when the outcome must be there: a frozen node is excused until it goes on.
+/// By when the outcome must be there: a frozen node is excused until it goes on, perhaps to be frozen again at once.
 fn due(facts: &Facts<'_>, op: &Op) -> Micros {
     let frozen = facts.history.disturbances.iter().filter(|d| d.frozen == Some(op.host));
-    let overlaps = frozen.filter(|d| d.from <= op.deadline + LATE_MAX && d.until >= op.invoked);
-    overlaps.map(|d| d.until).max().unwrap_or(0).max(op.deadline) + LATE_MAX
+    frozen.filter(|d| d.until >= op.invoked).fold(op.deadline + LATE_MAX, |due, d| match d.from <= due {
+        true => due.max(d.until + LATE_MAX),
+        false => due,
+    })
 }
 
 fn check_outcome(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violation>) {

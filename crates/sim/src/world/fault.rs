@@ -74,7 +74,7 @@ impl World {
         true
     }
 
-    fn kill_for(&mut self, host: u16, back_min: Micros, back_max: Micros, silent: bool) {
+    pub(super) fn kill_for(&mut self, host: u16, back_min: Micros, back_max: Micros, silent: bool) {
         self.kill(host, silent);
         if self.fault_rng.below(10) != 0 {
             let back = back_min + self.fault_rng.below(back_max - back_min);
@@ -218,8 +218,7 @@ impl World {
             paths.push((b, a));
         }
         let time = self.draw_cut_time();
-        self.cut_for(paths, time);
-        true
+        self.cut_for(paths, time)
     }
 
     fn split(&mut self) -> bool {
@@ -228,8 +227,7 @@ impl World {
         let pairs = hosts.clone().flat_map(|a| hosts.clone().map(move |b| (a, b)));
         let paths: Vec<_> = pairs.filter(|(a, b)| side[usize::from(*a)] != side[usize::from(*b)]).collect();
         let time = self.draw_cut_time();
-        self.cut_for(paths, time);
-        true
+        self.cut_for(paths, time)
     }
 
     /// One node keeps only the path to one other.
@@ -238,13 +236,13 @@ impl World {
         let others = (0..self.machines.len() as u16).filter(|h| *h != lonely && *h != friend);
         let paths = others.flat_map(|h| [(lonely, h), (h, lonely)]).collect();
         let time = self.draw_cut_time();
-        self.cut_for(paths, time);
-        true
+        self.cut_for(paths, time)
     }
 
-    fn cut_for(&mut self, paths: Vec<(u16, u16)>, time: Micros) {
+    pub(super) fn cut_for(&mut self, paths: Vec<(u16, u16)>, time: Micros) -> bool {
         let cut = self.cut(paths);
         self.queue.at(self.now + time, Event::Mend { cut });
+        true
     }
 
     /// Cuts paths until they are mended together.
@@ -328,7 +326,7 @@ impl World {
         true
     }
 
-    fn join_one(&mut self) -> bool {
+    pub(super) fn join_one(&mut self) -> bool {
         let (first, last) = (self.plan.nodes, self.plan.nodes + self.plan.joiners);
         let absent = |host: &usize| !self.machines[*host].is_up() && !self.machines[*host].boot_due;
         let Some(host) = (first..last).find(absent) else { return false };

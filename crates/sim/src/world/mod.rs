@@ -29,6 +29,7 @@ mod queue;
 mod session;
 mod shell;
 mod storm;
+mod trap;
 
 use client::KIND;
 pub(crate) use client::Want;
@@ -54,6 +55,9 @@ use shell::Machine;
 /// Events without progress of time: a loop between nodes.
 const EVENTS_MAX: u64 = 30_000_000;
 
+/// How often each fault befell a node at each step of a handoff.
+pub(crate) type Hits = BTreeMap<&'static str, BTreeMap<&'static str, u64>>;
+
 /// What a run counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stats {
@@ -62,6 +66,8 @@ pub(crate) struct Stats {
     pub(crate) trace_hash: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    /// Faults that befell a node at a step of a handoff.
+    pub(crate) hits: Hits,
 }
 
 impl Stats {
@@ -71,6 +77,10 @@ impl Stats {
 
     fn mark_n(&mut self, what: &'static str, count: u64) {
         *self.marks.entry(what).or_insert(0) += count;
+    }
+
+    fn hit(&mut self, step: &'static str, fault: &'static str) {
+        *self.hits.entry(step).or_default().entry(fault).or_insert(0) += 1;
     }
 
     fn fault(&mut self, what: &'static str) {
@@ -106,6 +116,7 @@ pub(crate) struct World {
     fault_rng: Rng,
     process_rng: Rng,
     storm_rng: Rng,
+    trap_rng: Rng,
     /// What the end of all faults lets go on.
     hung: Vec<Event>,
     /// When a line was founded last.
@@ -159,6 +170,7 @@ impl World {
             process_rng: rng.fork(),
             rng,
             storm_rng: storm::storm_rng(plan.seed),
+            trap_rng: trap::trap_rng(plan.seed),
             hung: Vec::new(),
             founded_at: None,
             apart: Vec::new(),
@@ -262,6 +274,7 @@ impl World {
             | Event::Terminated(home, _)
             | Event::Made(home, ..)
             | Event::Ambush(home)
+            | Event::Trap { home, .. }
             | Event::Gone(home) => Some((home.host, Some(home.generation))),
             Event::GiveUp { conn, end } => {
                 self.network.conn(conn).map(|open| (open.ends[usize::from(end)].home.host, None))
@@ -318,6 +331,7 @@ impl World {
             Event::Work => self.on_work(),
             Event::Fault => self.on_fault(),
             Event::Ambush(home) => self.on_ambush(home.host),
+            Event::Trap { home, peer, name } => self.on_trap(home.host, peer, name),
             Event::Storm(step) => self.on_storm(step),
             Event::Heal => self.on_heal(),
             Event::Watch => self.on_watch(),

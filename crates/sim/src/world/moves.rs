@@ -71,7 +71,11 @@ impl World {
             return self.input(host, Input::Captured { name: name.clone(), attempt, image });
         };
         instance.moves = Some((attempt, to));
-        if matches!(instance.doing, Doing::Waiting) {
+        let is_at_rest = matches!(instance.doing, Doing::Waiting);
+        if !is_at_rest {
+            self.maybe_trap_quiescing(host, to, id);
+        }
+        if is_at_rest {
             self.seal(host, id);
         }
     }

@@ -61,6 +61,8 @@ pub(crate) enum Event {
     Storm(u32),
     /// An owner dies just after it has answered.
     Ambush(Home),
+    /// A fault befalls a node that takes part in a handoff.
+    Trap { home: Home, peer: u16, name: u32 },
     /// The fault phase is over.
     Heal,
     /// Looks whether all nodes have one view.

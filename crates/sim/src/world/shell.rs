@@ -320,6 +320,7 @@ impl World {
         let message =
             if self.round_trip.is_multiple_of(ROUND_TRIP) { self.round_trip(message) } else { message };
         self.tell(host, 4, to.nonce, || format!("-> {to}: {message:?}"));
+        self.maybe_trap(host, to, &message);
         self.push(host, to, Frame::Control(message));
     }
 
@@ -396,7 +397,10 @@ impl World {
             NodeEvent::MemberUp(..) => self.stats.mark("member_up"),
             NodeEvent::MemberDown(..) => self.stats.mark("member_down"),
             NodeEvent::Founded => self.founded(host),
-            NodeEvent::LineChanged => self.stats.mark("line_changed"),
+            NodeEvent::LineChanged => {
+                self.stats.mark("line_changed");
+                self.maybe_trap_judged(host);
+            }
             NodeEvent::Expelled => {
                 self.stats.mark("expelled");
                 self.machines[usize::from(host)].expelled.push(now);
