@@ -89,6 +89,8 @@ struct Rare<M> {
     notices: VecDeque<M>,
     /// Routes that were refused for lack of room.
     refused: Vec<(Incarnation, u64)>,
+    /// Of the mailbox, so many from its front may have been handled elsewhere: copies of them went to another node.
+    copied: usize,
     /// What a sealed gate did not decide, per route.
     turned_away: Vec<TurnedAway>,
     duplicates: u32,
@@ -99,7 +101,7 @@ struct Rare<M> {
 impl<M> Default for Rare<M> {
     fn default() -> Self {
         let (notices, refused, turned_away) = (VecDeque::new(), Vec::new(), Vec::new());
-        Self { notices, refused, turned_away, duplicates: 0, stale: 0, gaps: 0 }
+        Self { notices, refused, copied: 0, turned_away, duplicates: 0, stale: 0, gaps: 0 }
     }
 }
 
@@ -171,6 +173,7 @@ impl<M: Parcel> Inbox<M> {
         if !mutants.has(Mutant::MailboxLeftBehind) {
             image.messages.into_iter().for_each(|message| inbox.mailbox.push(message));
         }
+        inbox.share_unread();
         Ok(inbox)
     }
 }
@@ -288,9 +291,9 @@ impl<M: Expires> Inbox<M> {
         self.token = token;
     }
 
-    /// All messages that wait, in order: what is left when the inbox is gone.
-    pub fn into_messages(mut self) -> Vec<M> {
-        self.rare.into_iter().flat_map(|rare| rare.notices).chain(self.mailbox.take()).collect()
+    /// All messages that wait, in order, and what is known of each: what is left when the inbox is gone.
+    pub fn into_messages(mut self) -> Vec<(M, Executed)> {
+        self.take_unread()
     }
 
     /// A message from this node.
@@ -413,8 +416,13 @@ impl<M: Expires> Inbox<M> {
         if self.is_empty() || !self.gate.may_dispatch(clock) {
             return None;
         }
-        let notice = self.rare.as_mut().and_then(|rare| rare.notices.pop_front());
-        notice.or_else(|| self.mailbox.pop())
+        if let Some(rare) = &mut self.rare {
+            if let Some(notice) = rare.notices.pop_front() {
+                return Some(notice);
+            }
+            rare.copied = rare.copied.saturating_sub(1);
+        }
+        self.mailbox.pop()
     }
 
     /// Whether senders that were refused are to be told that there is room again.
@@ -422,8 +430,8 @@ impl<M: Expires> Inbox<M> {
         self.rare.as_ref().is_some_and(|rare| !rare.refused.is_empty()) && self.mailbox.is_half_empty()
     }
 
-    /// The process has ended: what waits comes back, in order, not executed; what comes is refused with `code`.
-    pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<M> {
+    /// The process has ended: what waits comes back, in order; what comes is refused with `code`.
+    pub(super) fn close(&mut self, code: ErrorCode, signals: &mut Signals) -> Vec<(M, Executed)> {
         let messages = self.take_unread();
         self.gate.set_state(GateState::Closed(code));
         self.tell_room(signals);
@@ -431,15 +439,30 @@ impl<M: Expires> Inbox<M> {
         messages
     }
 
-    /// Takes out all that waits, in order.
-    fn take_unread(&mut self) -> Vec<M> {
-        let notices = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.notices)).unwrap_or_default();
-        notices.into_iter().chain(self.mailbox.take()).collect()
+    /// Copies of what waits went to another node, and may be handled there: of what is not handled here nobody can say
+    /// that it was not executed.
+    pub(super) fn share_unread(&mut self) {
+        let unread = self.mailbox.len();
+        if unread > 0 {
+            self.rare().copied = unread;
+        }
+    }
+
+    /// Takes out all that waits, in order, and what is known of each.
+    fn take_unread(&mut self) -> Vec<(M, Executed)> {
+        let rare = self.rare.as_mut();
+        let (notices, copied) = rare
+            .map(|rare| (std::mem::take(&mut rare.notices), std::mem::take(&mut rare.copied)))
+            .unwrap_or_default();
+        let executed = |at: usize| if at < copied { Executed::Unknown } else { Executed::No };
+        let unread = self.mailbox.take().into_iter().enumerate();
+        let notices = notices.into_iter().map(|notice| (notice, Executed::No));
+        notices.chain(unread.map(|(at, message)| (message, executed(at)))).collect()
     }
 
     /// What it holds may be handled by another life: it ends with `NodeLost`, Unknown.
     pub fn disown_unread(&mut self, out: &mut PortOutput<M>) {
-        for message in self.take_unread() {
+        for (message, _) in self.take_unread() {
             out.end(message, ErrorCode::NodeLost, Executed::Unknown);
         }
     }

@@ -242,7 +242,8 @@ impl<M: Parcel> Port<M> {
     /// An inbox that is still here ends: its messages end with `Stopped`, No.
     pub fn install(&mut self, here: &Here<'_>, mut inbox: Inbox<M>, out: &mut PortOutput<M>) {
         if let Some(old) = self.uninstall(here, out) {
-            old.into_messages().into_iter().for_each(|m| out.end(m, ErrorCode::Stopped, Executed::No));
+            let messages = old.into_messages().into_iter();
+            messages.for_each(|(message, executed)| out.end(message, ErrorCode::Stopped, executed));
         }
         if let Some(route) = &mut self.route {
             route.come_home(here, &mut inbox, out);
@@ -263,12 +264,12 @@ impl<M: Parcel> Port<M> {
         Some(inbox)
     }
 
-    /// The process has ended: all that waits in its mailbox ends with `code`, No, and so does what comes until the
-    /// inbox is uninstalled.
+    /// The process has ended: all that waits in its mailbox ends with `code`, No (Unknown if copies of it were elsewhere),
+    /// and so does what comes until the inbox is uninstalled.
     pub fn close(&mut self, code: ErrorCode, out: &mut PortOutput<M>) {
         if let Some(inbox) = &mut self.inbox {
             let messages = inbox.close(code, &mut out.signals);
-            messages.into_iter().for_each(|message| out.end(message, code, Executed::No));
+            messages.into_iter().for_each(|(message, executed)| out.end(message, code, executed));
             self.refill(out);
         }
     }
@@ -288,6 +289,14 @@ impl<M: Parcel> Port<M> {
             // Looking at a sealed mailbox, the process found nothing, whatever was in it.
             out.wake |= !inbox.is_empty();
             self.refill(out);
+        }
+    }
+
+    /// Copies of what the sealed mailbox holds went to another node, which may handle them though the process goes on
+    /// here: what does not come to its turn ends Unknown.
+    pub fn share_unread(&mut self) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.share_unread();
         }
     }
 

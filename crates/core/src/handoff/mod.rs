@@ -43,7 +43,7 @@ use crate::base::{
     Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Plea, Time, Token,
 };
 use crate::view::View;
-use source::{Source, SourceEffect, SourceEvent};
+use source::{Source, SourceEffect, SourceEvent, SourceKind};
 use target::{Target, TargetEffect, TargetEvent};
 
 /// Between two tries of what no answer came for.
@@ -100,8 +100,15 @@ pub enum Output {
     /// Bring this process to rest, seal its gate, make an image of it. Ends in `handle_captured`.
     Capture { name: Name, token: Token, attempt: Token, to: Incarnation },
     /// The process goes on here; or ends, since it was told to meanwhile. Superseded, what is in its mailbox may be
-    /// handled elsewhere.
-    Release { name: Name, token: Token, attempt: Token, decision: Decision, ends: Option<ExitReason> },
+    /// handled elsewhere; *copied*, so may what does not come to its turn here.
+    Release {
+        name: Name,
+        token: Token,
+        attempt: Token,
+        decision: Decision,
+        copied: bool,
+        ends: Option<ExitReason>,
+    },
     /// The process runs at the target: what is left of it here goes.
     Depart { name: Name, token: Token, attempt: Token, to: Incarnation },
     /// The process ends here. What is in its mailbox may be handled elsewhere.
@@ -483,7 +490,7 @@ impl Handoff {
         let is_progress = event.is_progress();
         let (next, effects) = state.on(event, &order, self.rules);
         for effect in effects {
-            self.source_effect(&order, &ends, effect);
+            self.source_effect(&order, before, &ends, effect);
         }
         let Some(state) = next else { return };
         let changed = before != state.kind();
@@ -495,13 +502,21 @@ impl Handoff {
         self.outbound.insert(name.clone(), Outbound { order, state, until, repeat_at, ends });
     }
 
-    fn source_effect(&mut self, order: &Order, ends: &Option<ExitReason>, effect: SourceEffect) {
+    fn source_effect(
+        &mut self,
+        order: &Order,
+        from: SourceKind,
+        ends: &Option<ExitReason>,
+        effect: SourceEffect,
+    ) {
         let Order { name, token, attempt, to, .. } = order.clone();
         match effect {
             SourceEffect::Send(message) => self.send(to, message),
             SourceEffect::Capture => self.tell(Output::Capture { name, token, attempt, to }),
             SourceEffect::Release(decision) => {
-                self.tell(Output::Release { name, token, attempt, decision, ends: ends.clone() });
+                let copied = from != SourceKind::Quiescing;
+                let ends = ends.clone();
+                self.tell(Output::Release { name, token, attempt, decision, copied, ends });
             }
             SourceEffect::Abandon => {
                 let reason = ends.clone().unwrap_or(ExitReason::ConflictLost);

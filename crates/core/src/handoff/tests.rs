@@ -153,7 +153,8 @@ struct Pair {
 impl Pair {
     fn new(bytes: usize, lost: fn(u32) -> bool) -> Self {
         let image = Bytes::from((0..bytes).map(|at| at as u8).collect::<Vec<u8>>());
-        let nodes = [Handoff::new(IMAGE_CHUNK, Mutants::default()), Handoff::new(IMAGE_CHUNK, Mutants::default())];
+        let nodes =
+            [Handoff::new(IMAGE_CHUNK, Mutants::default()), Handoff::new(IMAGE_CHUNK, Mutants::default())];
         Self { nodes, now: Time::from_micros(0), frames: 0, lost, image, told: Vec::new() }
     }
 

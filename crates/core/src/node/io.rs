@@ -242,6 +242,8 @@ pub enum Effect {
         /// What became of the attempt. Superseded, the captured messages may be handled elsewhere: they end with
         /// `NodeLost`, Unknown.
         decision: Decision,
+        /// Copies of them have left this node: those that do not come to their turn here end Unknown.
+        copied: bool,
     },
     /// The process runs there now: what is left of it here ends with the reason `Moved`, unreported; its mailbox has gone
     /// with it.

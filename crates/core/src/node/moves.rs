@@ -67,8 +67,8 @@ impl Node {
             Output::Capture { name, token, attempt, to } => {
                 self.out.push_back(Effect::Capture { name, token, attempt, to });
             }
-            Output::Release { name, token, attempt, decision, ends } => {
-                self.out.push_back(Effect::Release { name: name.clone(), attempt, decision });
+            Output::Release { name, token, attempt, decision, copied, ends } => {
+                self.out.push_back(Effect::Release { name: name.clone(), attempt, decision, copied });
                 if let Some(reason) = ends {
                     self.out.push_back(Effect::Terminate { name, token, reason });
                 }

@@ -146,8 +146,8 @@ impl World {
     fn drop_inbox(&mut self, host: u16, name: u32, code: ErrorCode) {
         let inbox = self.with_port(host, name, |port, here, out| port.uninstall(here, out)).flatten();
         let Some(inbox) = inbox else { return };
-        for message in inbox.into_messages() {
-            self.answer(host, &message, Some((code, Executed::No)));
+        for (message, executed) in inbox.into_messages() {
+            self.answer(host, &message, Some((code, executed)));
         }
     }
 

@@ -127,7 +127,14 @@ impl World {
     }
 
     /// The move is off.
-    pub(super) fn release(&mut self, host: u16, name: &Name, attempt: Token, decision: Decision) {
+    pub(super) fn release(
+        &mut self,
+        host: u16,
+        name: &Name,
+        attempt: Token,
+        decision: Decision,
+        copied: bool,
+    ) {
         let id = self.name_id(name);
         let instance = self.entry(host, id).and_then(|entry| entry.instance.as_mut());
         let moves = |instance: &&mut Instance| instance.moves.is_some_and(|(known, _)| known == attempt);
@@ -144,6 +151,8 @@ impl World {
         let image = self.with_port(host, id, |port, _, out| {
             if decision == Decision::Superseded {
                 port.disown_unread(out);
+            } else if copied {
+                port.share_unread();
             }
             let image = port.inbox_mut().map(Inbox::image);
             port.unseal(out);
@@ -185,7 +194,7 @@ impl World {
         self.history.lives[instance.life as usize].ended = Some((now, End::Terminated));
         self.stats.mark("move_abandoned");
         let inbox = self.with_port(host, id, |port, here, out| port.uninstall(here, out)).flatten();
-        for message in inbox.into_iter().flat_map(Inbox::into_messages) {
+        for (message, _) in inbox.into_iter().flat_map(Inbox::into_messages) {
             self.answer(host, &message, Some((ErrorCode::Stopped, Executed::Unknown)));
         }
         let (name, token, reason) = (name.clone(), instance.token, reason.clone());

@@ -300,7 +300,9 @@ impl World {
             Effect::Launch { record, launch } => self.launch(host, &record, launch),
             Effect::Terminate { name, token, reason } => self.terminate(host, &name, token, &reason),
             Effect::Capture { name, token, attempt, to } => self.capture(host, &name, token, attempt, to),
-            Effect::Release { name, attempt, decision } => self.release(host, &name, attempt, decision),
+            Effect::Release { name, attempt, decision, copied } => {
+                self.release(host, &name, attempt, decision, copied);
+            }
             Effect::Depart { name, attempt, .. } => self.depart(host, &name, attempt),
             Effect::Abandon { name, attempt, reason } => self.abandon(host, &name, attempt, &reason),
             Effect::Install { passage, image } => self.install(host, &passage, &image),

@@ -96,7 +96,9 @@ impl Running {
             Effect::Install { passage, image } => {
                 return exchange.install(passage, image, self.parts.cluster.clone());
             }
-            Effect::Release { name, attempt, decision } => exchange.release(&name, attempt, decision),
+            Effect::Release { name, attempt, decision, copied } => {
+                exchange.release(&name, attempt, decision, copied)
+            }
             Effect::Depart { name, attempt, to } => exchange.depart(&name, Move { attempt, to }),
             Effect::Uninstall { name, attempt, decision } => exchange.uninstall(&name, attempt, decision),
             _ => {}

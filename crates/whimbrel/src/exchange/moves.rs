@@ -120,7 +120,7 @@ impl Exchange {
     }
 
     /// The move is off: the process goes on here.
-    pub(crate) fn release(&self, name: &Name, attempt: Token, decision: Decision) {
+    pub(crate) fn release(&self, name: &Name, attempt: Token, decision: Decision, copied: bool) {
         let Some(entry) = self.known(name.as_str()) else { return };
         let mut out = PortOutput::default();
         let mut state = entry.lock();
@@ -128,6 +128,8 @@ impl Exchange {
         let Some(stage) = instance.and_then(|instance| instance.withdraw(attempt)) else { return };
         if decision == Decision::Superseded {
             state.port.disown_unread(&mut out);
+        } else if copied {
+            state.port.share_unread();
         }
         if stage == Stage::Captured {
             let unread = state.port.inbox().into_iter().flat_map(Inbox::unread);
@@ -146,7 +148,7 @@ impl Exchange {
     pub(crate) fn abandon(self: &Arc<Self>, name: Name, attempt: Token, reason: ExitReason) -> Option<Input> {
         let entry = self.known(name.as_str())?;
         let token = entry.lock().token();
-        self.release(&name, attempt, Decision::Superseded);
+        self.release(&name, attempt, Decision::Superseded, true);
         self.terminate(name, token, reason)
     }
 
@@ -203,7 +205,7 @@ impl Exchange {
     /// There is no image of the process, which goes on.
     pub(crate) async fn not_captured(&self, entry: &Arc<Entry>, order: Move, why: Hindrance) {
         let (name, attempt) = (entry.name().clone(), order.attempt);
-        self.release(&name, attempt, Decision::Aborted);
+        self.release(&name, attempt, Decision::Aborted, false);
         self.report(Input::Captured { name, attempt, image: Err(why) }).await;
     }
 

@@ -88,7 +88,7 @@ fn a_closed_inbox_gives_back_what_waits_and_refuses_what_comes() {
     let mut inbox = inbox(1);
     give(&mut inbox, &[1, 2]);
     let mut signals = Vec::new();
-    assert_eq!(inbox.close(STOPPED, &mut signals), [note(101)]);
+    assert_eq!(inbox.close(STOPPED, &mut signals), [(note(101), Executed::No)]);
     assert_eq!(signals, [(incarnation(2), Signal::Room { epoch: 1 })], "nobody waits for room in it");
     assert_eq!(give(&mut inbox, &[3]).0, [Admission::Refused(STOPPED)]);
     assert_eq!(inbox.push_local(note(9)).unwrap_err().code, STOPPED);

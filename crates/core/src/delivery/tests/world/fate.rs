@@ -113,7 +113,7 @@ impl World {
         let mut out = PortOutput::default();
         let here = Here { me: dead.me, now: self.now, epochs: &dead.epochs, room: Room::Some };
         let left = port.uninstall(&here, &mut out).map_or(Vec::new(), Inbox::into_messages);
-        self.excused.extend(left.into_iter().map(|note| note.id));
+        self.excused.extend(left.into_iter().map(|(note, _)| note.id));
         self.wires.retain(|(_, to), _| *to != dead.me);
         for peer in &mut self.nodes {
             if let Some(link) = peer.links.get_mut(&dead.me) {
