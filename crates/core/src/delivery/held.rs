@@ -15,9 +15,9 @@ pub const GAP_PATIENCE: Duration = Duration::from_millis(200);
 /// Whether a packet was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It was, or a copy of it was before.
+    /// It was.
     Held,
-    /// There was no room, or its epoch is over.
+    /// There was no room, a copy of it is held, or its epoch is over.
     Dropped,
 }
 
@@ -69,7 +69,7 @@ impl<M> Held<M> {
             *waiting = Waiting { from, epoch, ask_at: now + GAP_PATIENCE, packets: Vec::new() };
         }
         match waiting.packets.binary_search_by_key(&seq, |(seq, _)| *seq) {
-            Ok(_) => Kept::Held,
+            Ok(_) => Kept::Dropped,
             Err(_) if waiting.packets.len() >= HELD_MAX => Kept::Dropped,
             Err(at) => {
                 waiting.packets.insert(at, (seq, message));
@@ -123,9 +123,10 @@ mod tests {
     #[test]
     fn packets_come_out_when_it_is_their_turn() {
         let (mut held, from, now) = (Held::default(), incarnation(1), Time::ZERO);
-        for seq in [4, 2, 3, 3, 6] {
+        for seq in [4, 2, 3, 6] {
             assert_eq!(held.hold(from, 1, seq, seq, now), Kept::Held);
         }
+        assert_eq!(held.hold(from, 1, 3, 3, now), Kept::Dropped, "one copy is enough");
         assert_eq!(held.take(from, 1, 1, now), None);
         assert_eq!(held.take(from, 1, 2, now), Some(2));
         assert_eq!(held.take(from, 1, 4, now), Some(4), "what was decided meanwhile is dropped");

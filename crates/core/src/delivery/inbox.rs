@@ -5,7 +5,6 @@
 //!
 //! A full mailbox refuses. Remote senders that were refused get `Room` when it is half empty, or when it ends.
 
-use std::cmp::{Ordering, Reverse};
 use std::collections::VecDeque;
 
 use super::gate::{Gate, GateState, GateTable, GateVerdict};
@@ -72,15 +71,8 @@ pub struct InboxCounts {
     pub gaps: u32,
 }
 
-/// The lowest undecided number of a route that was turned away, and how many copies of it; if there is none, a decided one.
-#[derive(Debug)]
-struct TurnedAway {
-    from: Incarnation,
-    epoch: u64,
-    seq: u64,
-    is_decided: bool,
-    copies: u32,
-}
+/// Copies of one sender that were turned away and are remembered.
+const TURNED_AWAY_MAX: usize = 256;
 
 /// What few inboxes ever have, and there are very many.
 #[derive(Debug)]
@@ -91,8 +83,8 @@ struct Rare<M> {
     refused: Vec<(Incarnation, u64)>,
     /// Of the mailbox, so many from its front may have been handled elsewhere: copies of them went to another node.
     copied: usize,
-    /// What a sealed gate did not decide, per route.
-    turned_away: Vec<TurnedAway>,
+    /// Copies that came and were not decided here: the sender is told when the gate leaves, ends or is unsealed.
+    turned_away: Vec<(Incarnation, u64, u64)>,
     duplicates: u32,
     stale: u32,
     gaps: u32,
@@ -369,14 +361,12 @@ impl<M: Expires> Inbox<M> {
                 let gaps = &mut self.rare().gaps;
                 *gaps = gaps.wrapping_add(1);
                 self.gate.note(from);
-                match room {
-                    Room::Some => match self.held.hold(from, epoch, seq, message, now) {
-                        Kept::Held => Admission::Held,
-                        Kept::Dropped => Admission::Dropped,
-                    },
-                    // Its sender keeps it and is asked for it again.
-                    Room::None => Admission::Dropped,
+                if room == Room::Some && self.held.hold(from, epoch, seq, message, now) == Kept::Held {
+                    return Admission::Held;
                 }
+                // Its sender keeps it and is asked for it again.
+                self.turn_away(from, epoch, seq);
+                Admission::Dropped
             }
             GateVerdict::Sealed => {
                 self.turn_away(from, epoch, seq);
@@ -496,7 +486,7 @@ impl<M: Expires> Inbox<M> {
         self.held.retain(|from| gate.expects(from));
         if let Some(rare) = &mut self.rare {
             rare.refused.retain(|(from, _)| view.contains(*from));
-            rare.turned_away.retain(|turned_away| view.contains(turned_away.from));
+            rare.turned_away.retain(|(from, ..)| view.contains(*from));
         }
     }
 
@@ -569,30 +559,19 @@ impl<M: Expires> Inbox<M> {
         }
     }
 
-    /// A copy that the sealed gate says nothing about. Of those that it had decided before one is enough: they are said
-    /// to be undecided only so that the sender asks again.
+    /// A copy about which nothing is said yet. Beyond the limit its sender has to find out by itself.
     fn turn_away(&mut self, from: Incarnation, epoch: u64, seq: u64) {
-        let is_decided = seq < self.gate.expected(from, epoch);
         let turned_away = &mut self.rare().turned_away;
-        let first = TurnedAway { from, epoch, seq, is_decided, copies: 1 };
-        let Some(known) = turned_away.iter_mut().find(|known| known.from == from) else {
-            return turned_away.push(first);
-        };
-        // The latest epoch, and there what is nearest to what the gate expects.
-        let rank = |one: &TurnedAway| (Reverse(one.epoch), one.is_decided, one.seq);
-        match rank(&first).cmp(&rank(known)) {
-            Ordering::Less => *known = first,
-            Ordering::Equal => known.copies += u32::from(!is_decided),
-            Ordering::Greater => {}
+        if turned_away.iter().filter(|(known, ..)| *known == from).count() < TURNED_AWAY_MAX {
+            turned_away.push((from, epoch, seq));
         }
     }
 
     /// Senders are told of each copy that was turned away, so that they know of none of them that it may be admitted.
     fn tell_turned_away(&mut self, signals: &mut Signals) {
         let turned_away = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.turned_away));
-        for TurnedAway { from, epoch, seq, copies, .. } in turned_away.into_iter().flatten() {
-            (0..copies).for_each(|_| signals.push((from, Signal::NotHere { epoch, seq })));
-        }
+        let turned_away = turned_away.into_iter().flatten();
+        signals.extend(turned_away.map(|(from, epoch, seq)| (from, Signal::NotHere { epoch, seq })));
     }
 
     pub(super) fn tell_room(&mut self, signals: &mut Signals) {

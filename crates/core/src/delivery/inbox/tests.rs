@@ -108,8 +108,8 @@ fn a_sealed_inbox_answers_nothing_until_its_fate_is_known() {
             true => inbox.unseal(&mut signals),
             false => inbox.leave(&mut signals),
         }
-        let each_copy = (incarnation(2), Signal::NotHere { epoch: 1, seq: 2 });
-        assert_eq!(signals, [each_copy; 2]);
+        let copies = [3, 2, 2].map(|seq| (incarnation(2), Signal::NotHere { epoch: 1, seq }));
+        assert_eq!(signals, copies);
     }
 }
 
