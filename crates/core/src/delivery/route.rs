@@ -339,6 +339,8 @@ impl<M: Parcel> Route<M> {
             Some(_) => {
                 self.contradictions = 0;
                 let gate = self.binding.map_or(Token::NONE, |binding| binding.gate);
+                // Without what came before, which is not sent any more, the copies there are never admitted.
+                self.unconfirmed.returned_from_all();
                 self.leave_epoch(out);
                 self.binding = Some(Binding::new(gate, here));
                 self.send_waiting(from, here.now, out);

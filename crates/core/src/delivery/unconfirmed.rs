@@ -91,6 +91,11 @@ impl<M: Parcel> Unconfirmed<M> {
         }
     }
 
+    /// One copy of each is not out any more.
+    pub(super) fn returned_from_all(&mut self) {
+        self.sent.iter_mut().for_each(|sent| sent.copies = sent.copies.saturating_sub(1));
+    }
+
     /// Another copy of each from this number on, to be sent now.
     pub(super) fn copies_from(&mut self, seq: u64) -> impl Iterator<Item = (u64, M)> + '_ {
         self.sent.iter_mut().filter(move |sent| sent.seq >= seq).filter_map(|sent| {

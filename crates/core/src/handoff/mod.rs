@@ -32,6 +32,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod target;
+mod waiting;
 
 pub use message::Message;
 
@@ -45,6 +46,7 @@ use crate::base::{
 use crate::view::View;
 use source::{Source, SourceEffect, SourceEvent, SourceKind};
 use target::{Target, TargetEffect, TargetEvent};
+use waiting::Waiting;
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
@@ -153,6 +155,7 @@ struct Inbound {
 pub struct Handoff {
     outbound: BTreeMap<Name, Outbound>,
     inbound: BTreeMap<Name, Inbound>,
+    waiting: Waiting,
     /// The node leaves, or is on its way out: nothing comes in.
     closed: bool,
     rules: Rules,
@@ -172,7 +175,7 @@ impl Handoff {
     pub fn new(chunk: usize, mutants: Mutants) -> Self {
         let (outbound, inbound) = (BTreeMap::new(), BTreeMap::new());
         let rules = Rules { chunk: chunk.clamp(1, IMAGE_CHUNK_BYTES), mutants };
-        Self { outbound, inbound, closed: false, rules, out: VecDeque::new() }
+        Self { outbound, inbound, waiting: Waiting::default(), closed: false, rules, out: VecDeque::new() }
     }
 
     /// The step of each process on its way.
@@ -205,11 +208,13 @@ impl Handoff {
 
     /// How full its tables are.
     pub fn usage(&self) -> Vec<Usage> {
-        vec![
+        let mut rows = vec![
             Usage::new("moves out", self.outbound.len(), MOVES_OUT_MAX),
             Usage::new("moves in", self.inbound.len(), MOVES_IN_MAX),
             Usage::new("image bytes in", self.bytes_in(), IMAGES_BYTES_MAX),
-        ]
+        ];
+        rows.extend(self.waiting.usage());
+        rows
     }
 
     /// From now on nothing comes in.
@@ -228,9 +233,12 @@ impl Handoff {
             self.source_event(&name, SourceEvent::Decided(Decision::Aborted), now);
         }
         if self.outbound.len() >= MOVES_OUT_MAX {
-            // The owner says it again.
-            return;
+            return self.waiting.put_off(order);
         }
+        self.begin(order, now);
+    }
+
+    fn begin(&mut self, order: Order, now: Time) {
         let name = order.name.clone();
         let outbound = Outbound {
             order,
@@ -342,8 +350,14 @@ impl Handoff {
         self.target_event(name, attempt, TargetEvent::Granted, now);
     }
 
+    /// The next question for room, once there is some.
+    pub fn take_question(&mut self) -> Option<(Incarnation, Message)> {
+        if self.inbound.len() < MOVES_IN_MAX { self.waiting.take_question() } else { None }
+    }
+
     /// A view was installed.
     pub fn handle_view(&mut self, view: &View, now: Time) {
+        self.waiting.handle_view(view);
         let lost = |node: Incarnation| !view.contains(node);
         let out = self.outbound.values().filter(|o| lost(o.order.to)).map(|o| o.order.name.clone());
         for name in out.collect::<Vec<_>>() {
@@ -358,6 +372,7 @@ impl Handoff {
     /// The line is left. What has not left goes on; what has waits to be judged; what came in is over, since its owner
     /// is in the other line, and whether it has committed it nobody can say here.
     pub fn handle_line_left(&mut self, now: Time) {
+        self.waiting.clear();
         for name in self.outbound.keys().cloned().collect::<Vec<_>>() {
             self.source_event(&name, SourceEvent::LineLeft, now);
         }
@@ -393,6 +408,7 @@ impl Handoff {
                 return self.send(from, Message::Refused { name, attempt, why: Hindrance::Lost });
             }
             Message::Cancel { .. } if is_source => TargetEvent::Dismissed(Decision::Aborted),
+            Message::Cancel { .. } => return self.waiting.cancel(from, &name, attempt),
             Message::Reserved { .. } if is_target => {
                 return self.source_event(&name, SourceEvent::Reserved, now);
             }
@@ -405,11 +421,11 @@ impl Handoff {
             Message::Installed { .. } if is_target => {
                 return self.source_event(&name, SourceEvent::Installed, now);
             }
-            Message::Cancel { .. }
-            | Message::Reserved { .. }
-            | Message::Refused { .. }
-            | Message::Taken { .. }
-            | Message::Installed { .. } => return,
+            Message::Reserved { .. } => {
+                // It was given up here while it waited there.
+                return self.send(from, Message::Cancel { name, attempt });
+            }
+            Message::Refused { .. } | Message::Taken { .. } | Message::Installed { .. } => return,
         };
         self.target_event(&name, attempt, event, now);
     }
@@ -453,9 +469,14 @@ impl Handoff {
             let decision = if is_same { Decision::Aborted } else { Decision::Superseded };
             self.target_event(&name, earlier, TargetEvent::Dismissed(decision), now);
         }
-        if self.closed || self.inbound.len() >= MOVES_IN_MAX {
-            let why = if self.closed { Hindrance::Leaving } else { Hindrance::Busy };
-            return self.refuse(from, name, attempt, why);
+        if self.closed {
+            return self.refuse(from, name, attempt, Hindrance::Leaving);
+        }
+        if self.inbound.len() >= MOVES_IN_MAX {
+            if !self.waiting.ask(passage) {
+                self.refuse(from, name, attempt, Hindrance::Busy);
+            }
+            return;
         }
         let until = Some(now + INSTALL_MAX);
         self.inbound.insert(
@@ -492,7 +513,7 @@ impl Handoff {
         for effect in effects {
             self.source_effect(&order, before, &ends, effect);
         }
-        let Some(state) = next else { return };
+        let Some(state) = next else { return self.begin_next(now) };
         let changed = before != state.kind();
         let until = match state.patience() {
             _ if !changed && !is_progress => until,
@@ -500,6 +521,14 @@ impl Handoff {
         };
         let repeat_at = if changed || repeat_at <= now { now + REPEAT } else { repeat_at };
         self.outbound.insert(name.clone(), Outbound { order, state, until, repeat_at, ends });
+    }
+
+    /// One process less is on its way out.
+    fn begin_next(&mut self, now: Time) {
+        while self.outbound.len() < MOVES_OUT_MAX {
+            let Some(order) = self.waiting.take_order() else { return };
+            self.handle_order(order, now);
+        }
     }
 
     fn source_effect(

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::source::{Source, SourceEvent};
 use super::target::{Target, TargetEvent};
 use super::*;
+use crate::base::limits::MOVES_WAITING_MAX;
 
 fn rules() -> Rules {
     Rules { chunk: IMAGE_CHUNK, mutants: Mutants::default() }
@@ -279,19 +280,50 @@ fn a_target_that_said_no_never_holds_the_process() {
     assert_eq!(target.poll_output(), None);
 }
 
+fn reserve(at: usize) -> Message {
+    let name = Name::new(&format!("p{at}")).unwrap();
+    let Order { attempt, kind, args, gate, .. } = order();
+    Message::Reserve { name, attempt, kind, args, gate }
+}
+
 #[test]
 fn rooms_are_limited_and_a_full_node_says_so() {
     let mut handoff = Handoff::new(IMAGE_CHUNK, Mutants::default());
     let now = Time::from_micros(0);
-    for at in 0..=MOVES_IN_MAX {
-        let name = Name::new(&format!("p{at}")).unwrap();
-        let Order { attempt, kind, args, gate, .. } = order();
-        handoff.handle_message(node(1), Message::Reserve { name, attempt, kind, args, gate }, now);
+    for at in 0..=MOVES_IN_MAX + MOVES_WAITING_MAX {
+        handoff.handle_message(node(1), reserve(at), now);
+        handoff.handle_message(node(1), reserve(at), now);
     }
     let said: Vec<Output> = std::iter::from_fn(|| handoff.poll_output()).collect();
     let busy = said
         .iter()
         .filter(|output| matches!(output, Output::Send(_, Message::Refused { why: Hindrance::Busy, .. })));
-    assert_eq!(busy.count(), 1);
+    assert_eq!(busy.count(), 2, "the last one, and again");
     assert!(handoff.usage().iter().all(|row| row.used <= row.limit));
+    assert_eq!(handoff.take_question(), None);
+    let cancel =
+        |at: usize| Message::Cancel { name: reserve(at).about().0.clone(), attempt: order().attempt };
+    handoff.handle_message(node(1), cancel(MOVES_IN_MAX), now);
+    handoff.handle_message(node(1), cancel(0), now);
+    assert_eq!(
+        handoff.take_question(),
+        Some((node(1), reserve(MOVES_IN_MAX + 1))),
+        "who gave up is passed over"
+    );
+}
+
+#[test]
+fn orders_wait_until_a_move_under_way_has_ended() {
+    let mut handoff = Handoff::new(IMAGE_CHUNK, Mutants::default());
+    let now = Time::from_micros(0);
+    let named = |at: usize| Order { name: reserve(at).about().0.clone(), ..order() };
+    let reserves = |handoff: &mut Handoff| {
+        let outputs = std::iter::from_fn(|| handoff.poll_output());
+        outputs.filter(|output| matches!(output, Output::Send(_, Message::Reserve { .. }))).count()
+    };
+    (0..MOVES_OUT_MAX + 2).for_each(|at| handoff.handle_order(named(at), now));
+    assert_eq!(reserves(&mut handoff), MOVES_OUT_MAX);
+    let refused = Message::Refused { name: named(0).name, attempt: order().attempt, why: Hindrance::Busy };
+    handoff.handle_message(node(2), refused, now);
+    assert_eq!(reserves(&mut handoff), 1, "the next one begins at once");
 }

@@ -305,6 +305,8 @@ impl Node {
                 self.on_directory(output);
             } else if let Some(output) = self.handoff.poll_output() {
                 self.on_handoff(output);
+            } else if let Some((from, question)) = self.handoff.take_question() {
+                self.on_handoff_message(from, question);
             } else if self.directory.has_left() && !self.left {
                 // Only now: until nothing runs here, the names of this node must not start elsewhere.
                 self.left = true;
