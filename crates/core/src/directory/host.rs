@@ -264,6 +264,11 @@ impl Directory {
         }
     }
 
+    /// Whether the node leaves.
+    pub fn is_leaving(&self) -> bool {
+        self.host.leaving
+    }
+
     /// Whether the node leaves and nothing runs here any more.
     pub fn has_left(&self) -> bool {
         self.host.leaving && self.host.all().all(|(_, hosted)| !hosted.phase.is_alive())

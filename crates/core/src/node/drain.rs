@@ -120,14 +120,19 @@ impl Node {
         let moves = || self.directory.left().any(|(_, _, left)| matches!(left, Left::Waits(_)));
         let me = self.incarnation();
         match self.view.as_ref().and_then(|view| view.member(me)) {
-            // Until a view says that it drains, owners place names here.
-            Some(member) if !member.draining => true,
+            _ if self.directory.is_leaving() => false,
+            // Until a view says that it drains, others place names here.
+            Some(member) if !member.draining && !self.is_alone() => true,
             Some(_) => {
                 (moves() && !hasty) || !self.handoff.is_empty_in() || !self.directory.is_handed_over()
             }
             // It stays outside then.
             None => !self.directory.is_idle(),
         }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.members.len() == 1)
     }
 
     /// Says what came of it, once.
