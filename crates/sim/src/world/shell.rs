@@ -97,6 +97,10 @@ pub(super) struct Machine {
     pub(super) boot_due: bool,
     /// Says good-bye: no client starts anything here.
     pub(super) leaving: bool,
+    /// Takes nothing new any more, since it was told to drain.
+    pub(super) drains: bool,
+    /// It leaves when that is over.
+    pub(super) leaves_drained: bool,
     pub(super) expelled: Vec<Micros>,
 }
 
@@ -157,6 +161,7 @@ impl World {
         }
         machine.generation += 1;
         machine.leaving = false;
+        machine.drains = false;
         machine.offset = offset;
         machine.set_wall_clock(now);
         machine.expelled.clear();
@@ -309,6 +314,7 @@ impl World {
             Effect::Retoken { name, old, new } => self.retoken(host, &name, old, new),
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
+            Effect::Drained(drained) => self.drained(host, &drained),
             // Its process ends a little later.
             Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
@@ -426,6 +432,7 @@ impl World {
             }
             NodeEvent::Moved { .. } => self.stats.mark("move_committed"),
             NodeEvent::MoveCalledOff { why, .. } => self.stats.mark(called_off(why)),
+            NodeEvent::Draining { .. } => self.stats.mark("drain_waits"),
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
         }
@@ -498,9 +505,11 @@ const fn called_off(why: Hindrance) -> &'static str {
         Hindrance::Unreadable => "move_off_unreadable",
         Hindrance::Lost => "move_off_lost",
         Hindrance::Ended => "move_off_ended",
-        Hindrance::UnknownKind | Hindrance::AtCapacity | Hindrance::TooLarge | Hindrance::Unencodable => {
-            "move_off_otherwise"
-        }
+        Hindrance::UnknownKind
+        | Hindrance::AtCapacity
+        | Hindrance::TooLarge
+        | Hindrance::Unencodable
+        | Hindrance::NoHost => "move_off_otherwise",
     }
 }
 
@@ -520,6 +529,7 @@ fn tag_of(input: &Input) -> u64 {
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Leave => 13,
+        Input::Drain { .. } => 16,
         Input::Captured { attempt, .. } => 14 ^ (attempt.as_u64() << 8),
         Input::Installed { attempt, .. } => 15 ^ (attempt.as_u64() << 8),
     }
