@@ -6,7 +6,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use whimbrel::{Builder, Cluster, Dns, DrainReport, Event, Events, JoinError, Multicast, NodeRule, SeedsFile, Srv, StaticList};
+use whimbrel::{
+    Builder, Cluster, Dns, DrainReport, Event, Events, JoinError, Multicast, NodeRule, SeedsFile, Srv,
+    StaticList,
+};
 
 use crate::cli::NodeArgs;
 use crate::node_config::{MulticastConfig, NodeConfig};
@@ -61,7 +64,9 @@ async fn tell_progress(mut events: Events) {
                 eprintln!("draining: {moved} processes moved, {left} are left; waits for {name} ({why:?})");
             }
             Some(Event::Draining { moved, left, waits_for: None }) => {
-                eprintln!("draining: {moved} processes moved, {left} are left; others take over the directory");
+                eprintln!(
+                    "draining: {moved} processes moved, {left} are left; others take over the directory"
+                );
             }
             Some(_) => {}
             None => std::future::pending().await,

@@ -248,9 +248,10 @@ impl History {
     pub(crate) fn was_drained(&self, host: u16, at: Micros) -> bool {
         let booted = self.boots.iter().filter(|(h, t)| *h == host && *t <= at).map(|(_, t)| *t).max();
         let drained = |drain: &&Drain| drain.host == host && drain.at >= booted.unwrap_or(0);
-        self.drains.iter().filter(drained).any(|drain| {
-            drain.over.is_some_and(|over| over <= at && over < drain.at + drain.within)
-        })
+        self.drains
+            .iter()
+            .filter(drained)
+            .any(|drain| drain.over.is_some_and(|over| over <= at && over < drain.at + drain.within))
     }
 
     /// Whether nothing but crashes happened: no cut, no pause, no change of lines.

@@ -246,6 +246,8 @@ pub(crate) struct Plan {
     pub(crate) rebalance: Rebalance,
     /// How many operations, of a thousand, move a process by hand.
     pub(crate) move_permille: u64,
+    /// How likely a process wants to stay when it is to move, in thousandths, and how likely it can not be made there.
+    pub(crate) unmovable_permille: u64,
     /// How many processes a node hosts at most, if there is a limit.
     pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
@@ -323,6 +325,7 @@ impl Plan {
             slow_handler_max: 0,
             rebalance: Rebalance::Off,
             move_permille: 0,
+            unmovable_permille: 20,
             capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),

@@ -62,7 +62,9 @@ pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, Tim
 
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
-pub use cluster::{Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting};
+pub use cluster::{
+    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
+};
 
 pub use error::{
     CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,

@@ -29,9 +29,7 @@ use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{
-    ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token,
-};
+use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -394,7 +392,10 @@ impl Directory {
             return self.absent(record, News::Gone(ExitReason::NodeLost), now);
         }
         let crowded = self.settings.mutants.has(Mutant::PlacesUnbounded);
-        if self.host.has_room(&record.kind) || crowded {
+        let careless = self.settings.mutants.has(Mutant::PlacedOnDraining);
+        // The owner wrote it down before it knew that this node drains.
+        let has_room = self.host.has_room(&record.kind) && (careless || !self.drains(self.me));
+        if has_room || crowded {
             return self.launch(record, Launch::Fresh, now);
         }
         self.absent(record, News::Full, now);

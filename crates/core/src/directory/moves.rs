@@ -146,7 +146,7 @@ impl Directory {
         }
     }
 
-    fn drains(&self, host: Incarnation) -> bool {
+    pub(super) fn drains(&self, host: Incarnation) -> bool {
         self.view().and_then(|view| view.member(host)).is_some_and(|member| member.draining)
     }
 

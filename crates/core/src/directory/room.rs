@@ -172,8 +172,9 @@ impl Directory {
         let slot = self.slot_of(&record.name);
         let asker = Some(record.request.caller);
         let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
-        let mut behind = hosts.into_iter().skip_while(|host| *host != record.host).skip(1);
-        behind.find(|host| !self.full.contains(*host, &record.kind, now))
+        // One that drains by now is not among them.
+        let behind = hosts.iter().position(|host| *host == record.host).map_or(0, |at| at + 1);
+        hosts.into_iter().skip(behind).find(|host| !self.full.contains(*host, &record.kind, now))
     }
 
     fn start_elsewhere(&mut self, slot: SlotId, mut record: Record, now: Time) {

@@ -115,9 +115,6 @@ pub enum Message {
 impl Message {
     /// Whether a node outside the view may say this: all that healing needs, and nothing else.
     pub const fn is_for_visitors(&self) -> bool {
-        !matches!(
-            self,
-            Message::Probe(_) | Message::ViewAsk | Message::Unlinked(_) | Message::Drain
-        )
+        !matches!(self, Message::Probe(_) | Message::ViewAsk | Message::Unlinked(_) | Message::Drain)
     }
 }

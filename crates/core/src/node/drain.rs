@@ -123,9 +123,7 @@ impl Node {
             _ if self.directory.is_leaving() => false,
             // Until a view says that it drains, others place names here.
             Some(member) if !member.draining && !self.is_alone() => true,
-            Some(_) => {
-                (moves() && !hasty) || !self.handoff.is_empty_in() || !self.directory.is_handed_over()
-            }
+            Some(_) => (moves() && !hasty) || !self.handoff.is_empty_in() || !self.directory.is_handed_over(),
             // It stays outside then.
             None => !self.directory.is_idle(),
         }

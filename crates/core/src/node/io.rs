@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Drained;
 use crate::base::limits::Limits;
 use crate::base::{
     Address, Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName, RequestId, Token,
     Unread,
 };
 use crate::directory::{Answer, Ask, Filter, Launch, Listed, Rebalance, Record, RestartIntensity};
-use super::Drained;
 use crate::handoff::Passage;
 use crate::view::{MemberInfo, View};
 use crate::wire::Control;

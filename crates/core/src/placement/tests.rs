@@ -226,7 +226,8 @@ fn no_slot_moves_when_a_node_that_drains_leaves() {
     view.members[1].draining = true;
     view.members[3].draining = true;
     let stay = |count: usize| {
-        let left: Vec<MemberInfo> = view.members.iter().filter(|m| !m.draining).take(count).cloned().collect();
+        let left: Vec<MemberInfo> =
+            view.members.iter().filter(|m| !m.draining).take(count).cloned().collect();
         let some_drain: Vec<MemberInfo> =
             left.iter().chain(view.members.iter().filter(|m| m.draining)).cloned().collect();
         (view_of(some_drain), view_of(left))

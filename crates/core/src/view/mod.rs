@@ -170,7 +170,11 @@ impl View {
         let step = self.id.counter.saturating_sub(current.id.counter);
         let drains = |incarnation| self.member(incarnation).is_none_or(|member| member.draining);
         self.parent == Some(current.id)
-            && current.members.iter().filter(|member| member.draining).all(|member| drains(member.incarnation))
+            && current
+                .members
+                .iter()
+                .filter(|member| member.draining)
+                .all(|member| drains(member.incarnation))
             && step > 0
             && (self.id.counter <= COUNTER_CLOCK_MAX || step <= COUNTER_STEP_MAX)
     }

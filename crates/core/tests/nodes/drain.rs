@@ -148,7 +148,10 @@ fn a_process_that_refuses_stays_and_one_that_hangs_is_waited_for_until_the_deadl
     assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&took), "{took:?}");
     assert_eq!(drained.moved, on_b.len() - 2);
     let why: BTreeMap<Name, Hindrance> = drained.stayed.into_iter().map(|s| (s.name, s.why)).collect();
-    assert_eq!(why, BTreeMap::from([(on_b[0].clone(), Hindrance::Stays), (on_b[1].clone(), Hindrance::Busy)]));
+    assert_eq!(
+        why,
+        BTreeMap::from([(on_b[0].clone(), Hindrance::Stays), (on_b[1].clone(), Hindrance::Busy)])
+    );
 }
 
 #[test]

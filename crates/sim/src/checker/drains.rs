@@ -45,7 +45,8 @@ fn check_left(facts: &Facts<'_>, drain: &Drain, found: &mut Vec<Violation>) {
     let Some(over) = drain.over.filter(|over| *over < drain.at + drain.within) else { return };
     for (name, why) in &drain.stayed {
         let others = || view_at(facts, drain.host, over).is_some_and(|view| has_others(view, drain.host));
-        if !why.is_for_good() || (*why == Hindrance::NoHost && others()) {
+        let pinned = history.placed.contains(name);
+        if !why.is_for_good() || (*why == Hindrance::NoHost && !pinned && others()) {
             let name = history.name(*name);
             let text = format!("n{} is drained at {} with {name} left: {why:?}", drain.host + 1, ms(over));
             return violated(found, NAME, text);
@@ -83,7 +84,9 @@ fn check_place(facts: &Facts<'_>, life: &Life, found: &mut Vec<Violation>) {
         return;
     }
     let incarnations = facts.history.incarnations.iter().filter(|(host, ..)| *host == life.host);
-    let Some((_, incarnation, since)) = incarnations.filter(|(.., at)| *at <= life.launched).last() else { return };
+    let Some((_, incarnation, since)) = incarnations.filter(|(.., at)| *at <= life.launched).last() else {
+        return;
+    };
     let Some(view) = view_at(facts, life.host, life.launched) else { return };
     let drains = view.member(*incarnation).is_some_and(|member| member.draining);
     if drains && *since <= life.launched {

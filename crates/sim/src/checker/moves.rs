@@ -79,8 +79,10 @@ fn check_slots(facts: &Facts<'_>, before: &View, installed: &Installed, found: &
             return violated(found, NAME, text);
         }
     }
-    let changed = had.symmetric_difference(&has).count() + had.intersection(&has).filter(|name| begins(name)).count();
-    let count = had.len().max(has.len());
+    let changed =
+        had.symmetric_difference(&has).count() + had.intersection(&has).filter(|name| begins(name)).count();
+    let serve = |view: &View| view.members.iter().filter(|member| !member.draining).count().max(1);
+    let count = serve(before).max(serve(after));
     if changed == 1 && count <= NODES_MAX && moved > moved_max(old.len(), count) {
         let text = format!(
             "{moved} of {} slots move with one of {count} nodes in the view {:?} at {}",

@@ -82,6 +82,7 @@ fn plan(scenario: &Scenario, seed: u64, mutants: Mutants) -> Plan {
     plan.mailbox_max = 16_384;
     plan.link_full_permille = 0;
     plan.pure_clients = 0;
+    plan.unmovable_permille = 0;
     for (what, value) in &scenario.settings {
         match what.as_str() {
             "replicas" => plan.replicas = *value as usize,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use whimbrel_core::base::{Address, ExitReason, Hindrance, Incarnation, Now, Time};
-use whimbrel_core::delivery::{Calls, Epochs};
+use whimbrel_core::delivery::{Calls, Epochs, Leavers};
 use whimbrel_core::directory::{Answer, Ask, Filter};
 use whimbrel_core::node::{Config, Effect, Event as NodeEvent, Input, Node};
 use whimbrel_core::view::{MemberInfo, View};
@@ -46,6 +46,7 @@ pub(super) struct Shell {
     /// Processes that were made from an image and are at rest, by name.
     pub(super) arrivals: BTreeMap<u32, Arrival>,
     pub(super) calls: Calls<u32>,
+    pub(super) leavers: Leavers,
     pub(super) calls_wake: Micros,
     pub(super) sessions: BTreeMap<Incarnation, Session>,
     /// Sessions given up by this process, by peer: names the session of a pair.
@@ -185,6 +186,7 @@ impl World {
             entries: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             calls: Calls::new(0, CALLS_MAX, seed, self.plan.mutants),
+            leavers: Leavers::default(),
             calls_wake: NEVER,
             sessions: BTreeMap::new(),
             resets: BTreeMap::new(),
@@ -376,6 +378,7 @@ impl World {
         self.note_owners(host, view);
         let Some(shell) = self.shell(host) else { return };
         shell.view = Some(view.clone());
+        shell.leavers.on_view(view);
         let names: Vec<u32> = shell.entries.keys().copied().collect();
         for name in names {
             self.with_port(host, name, |port, here, out| port.on_view(here, view, out));
