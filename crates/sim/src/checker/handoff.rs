@@ -62,9 +62,11 @@ fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let over = facts.stop_between(name, 0, until)
             || facts.ended_between(name, 0, until)
             || facts.history.quarantined.iter().any(|(other, _)| *other == op.name);
+        let goes = |(host, at): &(u16, u64)| *host == op.host && *at >= op.invoked && *at <= until;
+        let leaves = facts.history.leaves.iter().any(goes);
         if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
             && gates.len() == 1
-            && !facts.history.killed_between(op.host, op.invoked, until)
+            && !leaves
             && !over
         {
             let name = facts.history.name(op.name);
