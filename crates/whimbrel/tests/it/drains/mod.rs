@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use whimbrel::{
-    Cluster, Context, DrainReport, Event, ExitReason, Hindrance, KindOptions, Placement, Process, Rebalance,
-    StartError, StaticList, handlers,
+    Cluster, Context, DrainReport, Event, ExitReason, Hindrance, KindOptions, Name, Placement, Process,
+    Rebalance, StartError, StaticList, handlers,
 };
 
 use crate::kinds::LONG;
@@ -150,7 +150,7 @@ async fn what_has_nowhere_to_go_stays_and_serves_until_its_node_leaves() {
     nodes.push(join("node-1", &[&nodes[0]], Rebalance::Off).await);
     nodes[0].wait_for_members(2, LONG).await.unwrap();
     nodes[0].start::<Rare>("only here", ()).await.unwrap();
-    let pinned = Placement::Pinned("node-0".try_into().unwrap());
+    let pinned = Placement::Pinned(Name::new("node-0").unwrap());
     nodes[0].start::<Traveller>("pinned", trip(How::Auto)).placement(pinned).await.unwrap();
     let local = nodes[0].start::<Traveller>("near", trip(How::Stay)).placement(Placement::Local);
     local.await.unwrap();
@@ -180,7 +180,9 @@ async fn last_node_leaves_without_waiting_and_says_what_ends() {
     let (first, last) = (nodes.next().unwrap(), nodes.next().unwrap());
     assert_eq!(first.leave().await.stayed.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["doors"]);
     let report = last.leave().await;
-    assert_eq!((report.stayed_count, report.stayed[0].why), (20, Hindrance::NoHost));
+    // The doors may have been started again here.
+    let ours = report.stayed.iter().filter(|it| it.kind.as_str() == "traveller");
+    assert_eq!((ours.count(), report.stayed[0].why), (20, Hindrance::NoHost));
     let local = Cluster::local().kind::<Traveller>(KindOptions::default()).join().await.unwrap();
     local.start::<Traveller>("p", trip(How::Auto)).await.unwrap();
     assert!(local.is_ready());
