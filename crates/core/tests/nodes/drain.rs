@@ -166,7 +166,7 @@ fn the_last_word_of_a_drain_that_is_cut_short_comes_before_the_goodbye() {
     net.queue.push_back(("b".into(), Input::Leave));
     net.settle();
     let stayed = &net.drained("b").unwrap().stayed;
-    assert_eq!(stayed.iter().map(|stayed| stayed.name.clone()).collect::<Vec<_>>(), [hangs.clone()]);
+    assert_eq!(stayed.iter().map(|stayed| &stayed.name).collect::<Vec<_>>(), [&hangs]);
     net.kill("b");
     net.run(1_000);
     assert!(matches!(net.ask("a", hangs.as_str(), Ask::Locate), Answer::Located(_)), "it started elsewhere");

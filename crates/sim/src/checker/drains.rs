@@ -83,8 +83,8 @@ fn check_place(facts: &Facts<'_>, life: &Life, found: &mut Vec<Violation>) {
     if life.in_place || life.moved_from.is_some() || facts.history.drains.is_empty() {
         return;
     }
-    let incarnations = facts.history.incarnations.iter().filter(|(host, ..)| *host == life.host);
-    let Some((_, incarnation, since)) = incarnations.filter(|(.., at)| *at <= life.launched).last() else {
+    let mut incarnations = facts.history.incarnations.iter().filter(|(host, ..)| *host == life.host);
+    let Some((_, incarnation, since)) = incarnations.rfind(|(.., at)| *at <= life.launched) else {
         return;
     };
     let Some(view) = view_at(facts, life.host, life.launched) else { return };
