@@ -182,7 +182,8 @@ fn a_local_push_that_races_the_capture_is_captured_or_waits_for_the_new_host() {
         entry.input(|port, _, _| port.seal());
         let mut captured = Vec::new();
         entry.input(|port, here, out| {
-            captured = port.uninstall(here, out).unwrap().into_messages();
+            let messages = port.uninstall(here, out).unwrap().into_messages().into_iter();
+            captured = messages.map(|(note, _)| note).collect();
         });
         entry.order_stop();
         let handled = process.join().unwrap();

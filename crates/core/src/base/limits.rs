@@ -85,6 +85,8 @@ pub const MOVES_IN_MAX: usize = 32;
 pub const MOVES_OWNED_MAX: usize = 64;
 /// Moves from one node, and as many to it, that wait until one of those under way has ended.
 pub const MOVES_WAITING_MAX: usize = 1024;
+/// Processes that the report of a drain names.
+pub const STAYED_MAX: usize = 1_000;
 /// Addresses that are dialled.
 pub const ADDRESSES_MAX: usize = 1_024;
 

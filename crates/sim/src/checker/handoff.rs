@@ -1,8 +1,9 @@
 //! A process that moves goes on where it stopped, and nobody pays for it.
 //!
 //! Judged: the life at the target begins with the state in which the life at the source ended, so nothing was handled
-//! there after the capture; a life moves to one place. In runs in which no node dies, leaves, freezes or is cut, no
-//! message ends with an error that only a lost node gives (P3).
+//! there after the capture; a life moves to one place. In runs in which no node freezes or is cut, and none goes but after
+//! it was drained, no message ends with an error that only a lost node gives (P3).
+//! Loosened: of messages from nodes that stay.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ const NAME: &str = "handoff";
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     check_state(facts, found);
-    if facts.crash_only && facts.history.kills.is_empty() && facts.history.leaves.is_empty() {
+    let history = facts.history;
+    if facts.crash_only && history.kills.iter().all(|kill| history.was_drained(kill.host, kill.at)) {
         check_errors(facts, found);
     }
 }
@@ -48,7 +50,12 @@ fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (at, op) in facts.history.ops.iter().enumerate() {
         let letter = op.dead_letter.map(|(_, code, executed)| (code, executed));
         let lost = |(code, _): &(ErrorCode, _)| *code == ErrorCode::NodeLost;
-        if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost) {
+        let until = op.deadline.max(op.dead_letter.map_or(0, |(at, ..)| at));
+        let goes = |(host, at): &(u16, u64)| *host == op.host && *at >= op.invoked && *at <= until;
+        let leaves = facts.history.leaves.iter().any(goes);
+        if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
+            && !leaves
+        {
             let name = facts.history.name(op.name);
             let text = format!("message {at} to {name} ends {code}, {executed:?}, and no node was lost");
             return violated(found, NAME, text);

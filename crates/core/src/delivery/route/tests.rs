@@ -289,7 +289,7 @@ fn a_gate_that_has_lost_its_table_is_left_after_repeated_questions() {
     route.on_missing(&h, incarnation(2), 1, 1, &mut out);
     assert_eq!(told(&mut out), "send 2 2.1 to 2");
     let Sent::Transmit { packet, .. } = route.send(note(4), h.now) else { panic!("not bound") };
-    assert_eq!((packet.epoch, packet.seq), (2, 1));
+    assert_eq!((packet.epoch, packet.seq), (2, 2));
 }
 
 #[test]

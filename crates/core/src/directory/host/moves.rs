@@ -63,13 +63,20 @@ impl Directory {
         };
         hosted.record = Arc::clone(&record);
         hosted.since_s = seconds(now);
+        if let Some(rare) = &mut hosted.rare {
+            rare.hindrance = None;
+        }
         self.tell(Output::Move { record });
     }
 
     /// Something is to be asked of the owner of the moment about a process on its way out.
     pub fn handle_plea(&mut self, name: Name, attempt: Token, plea: Plea, now: Time) {
+        let Some(hosted) = self.hosted_as(&name) else { return };
+        if let Plea::CallOff(why) = plea {
+            hosted.rare.get_or_insert_default().hindrance = Some(why);
+        }
+        let gate = hosted.record.gate;
         let Some(owner) = self.owner_of(&name) else { return };
-        let Some(gate) = self.hosted_as(&name).map(|hosted| hosted.record.gate) else { return };
         self.send(owner, Message::Plea { name, gate, attempt, plea });
         self.finish(now);
     }
