@@ -70,7 +70,7 @@ impl Directory {
         };
         match named {
             Some(member) => vec![member.incarnation],
-            None => hosts_by_hash(slot, kind, view).collect(),
+            None => hosts_by_hash(slot, kind, view).map(|member| member.incarnation).collect(),
         }
     }
 
@@ -100,8 +100,8 @@ impl Directory {
         now: Time,
     ) -> Option<Incarnation> {
         let owner = self.line.as_ref().filter(|_| *placement == Placement::Hash)?.owner_of(slot)?;
-        let hosts = self.view()?.member(owner)?.hosts(kind);
-        (hosts && !self.full.contains(owner, kind, now)).then_some(owner)
+        let takes = self.view()?.member(owner)?.takes(kind);
+        (takes && !self.full.contains(owner, kind, now)).then_some(owner)
     }
 
     /// The member that a process is started again on: none while all are known as full.

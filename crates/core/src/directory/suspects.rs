@@ -178,7 +178,7 @@ impl Directory {
     fn trial_host<'a>(&self, record: &'a Record, now: Time) -> Option<(&'a Record, Incarnation)> {
         let view = self.view()?;
         let placed = self.place_again(record, None, now)?;
-        let here = view.member(self.me).is_some_and(|me| me.hosts(&record.kind));
+        let here = view.member(self.me).is_some_and(|me| me.takes(&record.kind));
         let host = if here && !record.placement.names_a_node() { self.me } else { placed };
         let steady = self.members_since.get(&host).is_some_and(|since| now.since(*since) >= STEADY);
         steady.then_some((record, host))

@@ -21,7 +21,7 @@ pub struct Config {
     pub name: NodeName,
     /// Where peers dial it.
     pub address: Address,
-    /// Share of slots relative to others; 1 to 1,000, default 100.
+    /// Share of slots and names relative to others; 0 to 1,000, default 100.
     pub weight: u32,
     /// Kinds it can host.
     pub kinds: Vec<crate::base::Kind>,

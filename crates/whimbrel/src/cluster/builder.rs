@@ -15,7 +15,7 @@ use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::{Rebalance, RestartIntensity};
 use whimbrel_core::node::{Config, Event, Node};
-use whimbrel_core::view::Labels;
+use whimbrel_core::view::{Labels, WEIGHT_MAX};
 use whimbrel_core::wire::hello::Mode;
 
 use super::{Cluster, Shared, advertise};
@@ -304,7 +304,8 @@ impl Builder {
         self
     }
 
-    /// This node's share of names relative to others: 1 to 1,000, default 100.
+    /// This node's share of names relative to others: 0 to 1,000, default 100. With 0 it runs what names it alone:
+    /// pinned and local processes, and what [`Cluster::move_to`] brings.
     pub fn weight(mut self, weight: u32) -> Self {
         self.common.config.weight = weight;
         self
@@ -454,8 +455,8 @@ fn check(config: &Config, kinds: &KindTable) -> Result<(), JoinError> {
     if config.slots == 0 {
         return Err(bad("slots", "at least 1"));
     }
-    if !(1..=1_000).contains(&config.weight) {
-        return Err(bad("weight", "1 to 1000"));
+    if config.weight > WEIGHT_MAX {
+        return Err(bad("weight", "0 to 1000"));
     }
     if !(DETECTION_MIN..=DETECTION_MAX).contains(&config.detection) {
         return Err(bad("detection", "200 ms to 60 s"));
