@@ -8,6 +8,8 @@
 mod hostile;
 #[path = "nodes/mutated.rs"]
 mod mutated;
+#[path = "nodes/placed.rs"]
+mod placed;
 #[path = "nodes/room.rs"]
 mod room;
 
@@ -37,6 +39,8 @@ struct Net {
     said: Vec<Vec<u8>>,
     /// How many processes the nodes that boot may host.
     capacity: Option<usize>,
+    /// Whether nodes that boot have a label.
+    zones: bool,
 }
 
 impl Net {
@@ -54,6 +58,7 @@ impl Net {
             refused: Vec::new(),
             said: Vec::new(),
             capacity: None,
+            zones: false,
         }
     }
 
@@ -68,6 +73,9 @@ impl Net {
         config.slots = 64;
         config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
+        if self.zones {
+            config.labels.insert(Name::new("zone").unwrap(), Name::new(placed::zone_of(name)).unwrap());
+        }
         config.capacity = self.capacity.iter().map(|most| (config.kinds[0].clone(), *most)).collect();
         self.nodes.insert(name.into(), Node::new(config, self.now));
         if let Some(discovered) = discovered {

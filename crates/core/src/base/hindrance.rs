@@ -63,6 +63,9 @@ pub enum Hindrance {
     /// The process ended, or never ran at the source.
     #[n(10)]
     Ended,
+    /// The process is placed by labels that the target does not have.
+    #[n(11)]
+    Unfit,
 }
 
 impl Hindrance {

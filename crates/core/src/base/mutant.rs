@@ -56,11 +56,13 @@ pub enum Mutant {
     GateTableLeftBehind,
     /// A move is committed before the target has the process.
     CommittedBeforeInstalled,
+    /// A process that is moved goes where its name belongs by hash, whatever labels it wants.
+    LabelsIgnored,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 26] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -86,6 +88,7 @@ impl Mutant {
         Mutant::MailboxLeftBehind,
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
+        Mutant::LabelsIgnored,
     ];
 }
 

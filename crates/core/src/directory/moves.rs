@@ -278,6 +278,7 @@ impl Directory {
             (None, _) => Some(Hindrance::Lost),
             (Some(target), _) if !target.kinds.contains(&record.kind) => Some(Hindrance::UnknownKind),
             (Some(target), _) if target.draining => Some(Hindrance::Leaving),
+            (Some(target), _) if !record.placement.allows_by_hand(target) => Some(Hindrance::Unfit),
             (_, RecordState::Registered) => Some(Hindrance::Stays),
             _ => None,
         };

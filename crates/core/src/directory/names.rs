@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, gate_of};
+use super::placing::Placement;
+use super::record::{Record, RecordState, RestartPolicy, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;

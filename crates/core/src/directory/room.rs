@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, StartOutcome, gate_of, millis};
+use super::placing::Placement;
+use super::record::{Record, RecordState, StartOutcome, gate_of, millis};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, ErrorCode};
-use crate::base::{Incarnation, Kind, SlotId, Time};
+use crate::base::{Incarnation, Kind, Mutant, SlotId, Time};
 use crate::placement::hosts_by_hash;
 use crate::view::{MemberInfo, View};
 
@@ -49,8 +50,8 @@ impl FullHosts {
 }
 
 impl Directory {
-    /// The members that may host it, in the order in which they are asked: none when nobody, or not the one it is
-    /// pinned to, can.
+    /// The members that may host it, in the order in which they are asked: none when nobody can, or nobody of those that
+    /// it names.
     fn hosts_for(
         &self,
         slot: SlotId,
@@ -66,6 +67,10 @@ impl Directory {
             Placement::Pinned(node) => {
                 let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
                 return pinned.map(|member| member.incarnation).into_iter().collect();
+            }
+            Placement::Labels(_) => {
+                let fitting = hosts_by_hash(slot, kind, view).filter(|member| placement.allows(member));
+                return fitting.map(|member| member.incarnation).collect();
             }
         };
         match named {
@@ -118,7 +123,10 @@ impl Directory {
 
     /// The member that a process which runs belongs to.
     pub(super) fn belongs_to(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
-        self.hosts_for(slot, &record.kind, &record.placement, Some(record.host)).first().copied()
+        let any = Placement::Hash;
+        let ignored = self.settings.mutants.has(Mutant::LabelsIgnored);
+        let placement = if ignored { &any } else { &record.placement };
+        self.hosts_for(slot, &record.kind, placement, Some(record.host)).first().copied()
     }
 
     /// The host had no room for this life.

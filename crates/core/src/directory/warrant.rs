@@ -60,7 +60,9 @@ impl Directory {
             Message::Request { request, ask, .. } => {
                 demand(request.caller == from, NOT_CALLER)?;
                 match ask {
-                    Ask::Start { args, .. } => demand(args.len() <= ARGS_BYTES_MAX, SIZE),
+                    Ask::Start { args, placement, .. } => {
+                        demand(args.len() <= ARGS_BYTES_MAX && placement.is_sound(), SIZE)
+                    }
                     Ask::Register { .. }
                     | Ask::Unregister
                     | Ask::Locate
@@ -177,6 +179,7 @@ fn check_record(record: &Record) -> Warrant {
         record.stopped_before.len(),
         record.stopping_by.len(),
     ];
+    demand(record.placement.is_sound(), SIZE)?;
     demand(record.args.len() <= ARGS_BYTES_MAX && lists.iter().all(|length| *length <= LIST_MAX), SIZE)
 }
 

@@ -498,6 +498,7 @@ const fn called_off(why: Hindrance) -> &'static str {
         Hindrance::Unreadable => "move_off_unreadable",
         Hindrance::Lost => "move_off_lost",
         Hindrance::Ended => "move_off_ended",
+        Hindrance::Unfit => "move_off_unfit",
         Hindrance::UnknownKind | Hindrance::AtCapacity | Hindrance::TooLarge | Hindrance::Unencodable => {
             "move_off_otherwise"
         }

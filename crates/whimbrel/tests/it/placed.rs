@@ -1,8 +1,11 @@
 //! Where processes are placed, and which nodes get in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use whimbrel::{Cluster, JoinError, KindOptions, Name, NodeRule, Placement, StartError, StaticList};
+use whimbrel::{
+    Cluster, Event, Events, Hindrance, JoinError, KindOptions, MoveError, Name, NodeRule, Placement,
+    Rebalance, StartError, StaticList,
+};
 
 use crate::kinds::*;
 use crate::nodes::answer;
@@ -98,4 +101,89 @@ async fn a_node_is_admitted_by_its_labels() {
     for node in [stranger, second, first] {
         node.leave().await;
     }
+}
+
+/// Which nodes these names run on.
+async fn homes(node: &Cluster, names: &[String]) -> BTreeSet<String> {
+    let mut homes = BTreeSet::new();
+    for name in names {
+        let counter = node.process::<Counter>(name).unwrap();
+        homes.insert(answer(|| counter.place()).await.0);
+    }
+    homes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_that_wants_labels_runs_and_moves_only_where_they_are() {
+    let zoned = |node: &str, seeds: &[&Cluster], zone: &str| {
+        builder(node, seeds).label("zone", zone).rebalance(Rebalance::OnJoinAndLeave)
+    };
+    let in_asia = || Placement::labels([("zone", "asia")]).unwrap();
+    let first = zoned("first", &[], "europe").join().await.unwrap();
+    let nowhere = first.start::<Counter>("a", 0).placement(in_asia()).await;
+    assert!(matches!(nowhere, Err(StartError::NoHost { .. })), "{nowhere:?}");
+    let second = zoned("second", &[&first], "asia").join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    let names: Vec<String> = (0..24).map(|at| format!("counter:{at}")).collect();
+    for (at, name) in names.iter().enumerate() {
+        let starter = [&first, &second][at % 2];
+        starter.start::<Counter>(name, 7).placement(in_asia()).await.unwrap();
+    }
+    assert_eq!(homes(&first, &names).await, BTreeSet::from(["second".to_owned()]));
+    let unfit = first.move_to(&names[0], "first").await;
+    assert_eq!(unfit, Err(MoveError::Hindered { why: Hindrance::Unfit }));
+    let mut events: Vec<_> = [&first, &second].map(Cluster::events).into_iter().collect();
+    let third = zoned("third", &[&first], "asia").join().await.unwrap();
+    events.push(third.events());
+    let went = |event: Event| matches!(event, Event::Moved { to, .. } if to == third.incarnation());
+    until_told(events, went).await;
+    assert!(homes(&first, &names).await.is_subset(&["second".to_owned(), "third".to_owned()].into()));
+    third.leave().await;
+    assert_eq!(homes(&first, &names).await, BTreeSet::from(["second".to_owned()]));
+    second.leave().await;
+    first.leave().await;
+}
+
+/// Waits until one of these tells it.
+async fn until_told(events: Vec<Events>, is_it: impl Fn(Event) -> bool + Copy) {
+    let told = events.into_iter().map(|mut events| async move {
+        loop {
+            match events.next().await {
+                Some(event) if is_it(event.clone()) => break,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    });
+    let told: Vec<_> = told.map(Box::pin).collect();
+    tokio::time::timeout(LONG, first_of(told)).await.unwrap();
+}
+
+/// Waits for any of these.
+async fn first_of<F: Future<Output = ()> + Unpin>(mut waits: Vec<F>) {
+    std::future::poll_fn(|cx| {
+        match waits.iter_mut().any(|wait| std::pin::Pin::new(wait).poll(cx).is_ready()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_of_weight_zero_runs_only_what_names_it() {
+    let first = builder("first", &[]).join().await.unwrap();
+    let idle = builder("idle", &[&first]).weight(0).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    let names: Vec<String> = (0..24).map(|at| format!("counter:{at}")).collect();
+    for name in &names {
+        idle.start::<Counter>(name, 0).await.unwrap();
+    }
+    assert_eq!(homes(&idle, &names).await, BTreeSet::from(["first".to_owned()]));
+    for (name, placement) in [("pinned", pinned("idle")), ("local", Placement::Local)] {
+        let process = idle.start::<Counter>(name, 0).placement(placement).await.unwrap().process;
+        assert_eq!(process.place().await.unwrap().0, "idle");
+    }
+    idle.leave().await;
+    first.leave().await;
 }
