@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, Now, Time};
-use whimbrel_core::directory::{Answer, Ask, Filter, Message, Placement, RecordState, RestartPolicy};
+use whimbrel_core::directory::{
+    Answer, Ask, Filter, Message, Placement, Rebalance, RecordState, RestartPolicy,
+};
 use whimbrel_core::node::{Config, Effect, Event, Input, LinkLoss, Node, Snapshot};
 use whimbrel_core::wire::{Body, Control};
 
@@ -41,6 +43,7 @@ struct Net {
     capacity: Option<usize>,
     /// Whether nodes that boot have a label.
     zones: bool,
+    rebalance: Rebalance,
 }
 
 impl Net {
@@ -59,6 +62,7 @@ impl Net {
             said: Vec::new(),
             capacity: None,
             zones: false,
+            rebalance: Rebalance::Off,
         }
     }
 
@@ -73,6 +77,7 @@ impl Net {
         config.slots = 64;
         config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
+        config.rebalance = self.rebalance;
         if self.zones {
             config.labels.insert(Name::new("zone").unwrap(), Name::new(placed::zone_of(name)).unwrap());
         }

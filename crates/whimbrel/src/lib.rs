@@ -84,7 +84,8 @@ pub use whimbrel_core::base::{
     NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Listed, Located, Placement, Rebalance, RecordState, RestartIntensity, RestartPolicy,
+    Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
+    RestartPolicy,
 };
 pub use whimbrel_core::node::Event;
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};

@@ -64,7 +64,7 @@ pub enum Hindrance {
     #[n(10)]
     Ended,
     /// The process is placed by labels that the target does not have.
-    #[n(11)]
+    #[n(12)]
     Unfit,
 }
 

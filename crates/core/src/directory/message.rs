@@ -5,6 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use super::copy::Mark;
+use super::notice::Notice;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
 use crate::base::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
@@ -443,6 +444,9 @@ pub enum Message {
         #[n(1)]
         attempt: Token,
     },
+    /// What the sender says of itself.
+    #[n(36)]
+    Notice(#[n(0)] Notice),
 }
 
 /// About how many bytes a message of which no part has a length of its own takes on the wire, beside names and texts.
@@ -455,6 +459,7 @@ impl Message {
         let with = |name: &Name| name.as_str().len() + FIXED_BYTES;
         Some(match self {
             Message::Write(writes) => writes.iter().map(SlotWrite::bytes).sum(),
+            Message::Notice(_) => FIXED_BYTES,
             Message::Written(acks) => acks.len() * FIXED_BYTES / 8,
             Message::Request { name, ask, .. } => with(name) + ask.bytes() + 2 * NAME_BYTES_MAX,
             Message::Answer { name, .. } | Message::Report { name, .. } | Message::End { name, .. } => {

@@ -62,6 +62,16 @@ impl Moves {
         self.later.first().map(|(at, _)| *at)
     }
 
+    /// Names that wait to be looked at, have an open attempt, are tried again later, and failed in an attempt.
+    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
+        (self.queue.len(), self.open.len(), self.later.len(), self.failed.len())
+    }
+
+    /// These are to be looked at.
+    pub(super) fn queue_all(&mut self, names: impl IntoIterator<Item = Name>) {
+        self.queue.extend(names);
+    }
+
     /// A record was written.
     pub(super) fn note(&mut self, name: &Name, moves: bool) {
         match moves {
@@ -110,6 +120,7 @@ impl Directory {
             let Some(record) = self.record_now(&name, now).filter(|_| self.serves(slot)) else { continue };
             if let Some(target) = self.belongs_elsewhere(slot, &record)
                 && !self.is_unwritten(slot, &name)
+                && !self.holds(&record)
             {
                 self.begin_move(slot, record, target, now);
             }
@@ -132,8 +143,14 @@ impl Directory {
         (target != record.host).then_some(target)
     }
 
-    fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
+    /// Attempts of this owner that are under way.
+    pub(super) fn moves_open(&self) -> usize {
+        self.moves.open.len()
+    }
+
+    pub(super) fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
         let attempt = self.next_token(slot, record.token);
+        self.count_placed(&record.placement, target, now);
         record.moving = Some(Box::new(Moving { target, attempt }));
         let after = vec![After::Move(record.clone().into())];
         self.write(slot, Change::Put(record.into()), after, now);
@@ -242,6 +259,7 @@ impl Directory {
         let name = record.name.clone();
         let source = record.host;
         self.event(DirectoryEvent::MoveCalledOff { name: name.clone(), why });
+        self.note_called_off(&name, why);
         for (request, _) in self.take_movers(slot, &name) {
             self.answer(request, name.clone(), Answer::Hindered(why));
         }
@@ -302,6 +320,6 @@ impl Directory {
 }
 
 /// Whether a process is such that it can be moved now.
-fn may_move(record: &Record) -> bool {
+pub(super) fn may_move(record: &Record) -> bool {
     record.state == RecordState::Running && record.moving.is_none() && record.suspicion == Suspicion::None
 }

@@ -183,6 +183,7 @@ impl Directory {
         };
         let last = self.copies.get(&slot).map(|copy| copy.last_token(&name)).unwrap_or_default();
         let token = self.next_token(slot, last);
+        self.count_placed(&placement, host, now);
         let state = if registered { RecordState::Registered } else { RecordState::Starting };
         let record = Arc::new(Record {
             args,
@@ -399,6 +400,7 @@ impl Directory {
         mut after: Vec<After>,
         now: Time,
     ) {
+        self.count_placed(&record.placement, host, now);
         let (last, last_token) = (record.host, record.token);
         let goes_on = record.state == RecordState::Restarting && self.is_member(last);
         let told = record.waits_for_host || goes_on;

@@ -35,6 +35,11 @@ pub enum Placement {
         #[cbor(with = "few_labels")]
         Box<Labels>,
     ),
+    /// The node that has the fewest processes for its weight, of those that host the kind, as far as the owner of the name
+    /// knows: when it starts, and when it has to leave its node or lost it. While it runs it moves for load only when its
+    /// node has far too much: more than five quarters of its share and 8, and at most once in a view.
+    #[n(4)]
+    LeastLoaded,
 }
 
 impl Placement {
@@ -51,12 +56,17 @@ impl Placement {
     /// Whether a process that is placed so may run on this member, as far as its name and its labels tell.
     pub(super) fn allows(&self, member: &MemberInfo) -> bool {
         match self {
-            Placement::Hash | Placement::Local => true,
+            Placement::Hash | Placement::Local | Placement::LeastLoaded => true,
             Placement::Pinned(node) => member.name == *node,
             Placement::Labels(wanted) => {
                 wanted.iter().all(|(key, value)| member.labels.get(key) == Some(value))
             }
         }
+    }
+
+    /// Whether a node is chosen by what it has to do.
+    pub(super) const fn goes_by_load(&self) -> bool {
+        matches!(self, Placement::LeastLoaded)
     }
 
     /// Whether a process may be moved there by hand.
@@ -72,7 +82,7 @@ impl Placement {
     /// About how many bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
         match self {
-            Placement::Hash | Placement::Local => 0,
+            Placement::Hash | Placement::Local | Placement::LeastLoaded => 0,
             Placement::Pinned(node) => node.as_str().len(),
             Placement::Labels(wanted) => {
                 wanted.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 4).sum()

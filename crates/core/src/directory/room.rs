@@ -68,6 +68,11 @@ impl Directory {
                 let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
                 return pinned.map(|member| member.incarnation).into_iter().collect();
             }
+            Placement::LeastLoaded => {
+                let mut members: Vec<&MemberInfo> = hosts_by_hash(slot, kind, view).collect();
+                self.loads.sort(&mut members);
+                return members.into_iter().map(|member| member.incarnation).collect();
+            }
             Placement::Labels(_) => {
                 let fitting = hosts_by_hash(slot, kind, view).filter(|member| placement.allows(member));
                 return fitting.map(|member| member.incarnation).collect();
@@ -123,6 +128,10 @@ impl Directory {
 
     /// The member that a process which runs belongs to.
     pub(super) fn belongs_to(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
+        let stays = |view: &Arc<View>| view.member(record.host).is_some_and(|host| host.hosts(&record.kind));
+        if record.placement.goes_by_load() && self.view().is_some_and(stays) {
+            return Some(record.host);
+        }
         let any = Placement::Hash;
         let ignored = self.settings.mutants.has(Mutant::LabelsIgnored);
         let placement = if ignored { &any } else { &record.placement };
@@ -132,6 +141,9 @@ impl Directory {
     /// The host had no room for this life.
     pub(super) fn on_full(&mut self, slot: SlotId, record: Record, now: Time) {
         self.full.insert(record.host, &record.kind, now);
+        if record.placement.goes_by_load() {
+            self.loads.note_tried(&record.name, record.host);
+        }
         match record.state {
             RecordState::Starting => self.start_elsewhere(slot, record, now),
             RecordState::Restarting => self.restart_beyond(slot, record, now),
@@ -152,6 +164,13 @@ impl Directory {
         let slot = self.slot_of(&record.name);
         let asker = Some(record.request.caller);
         let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
+        if record.placement.goes_by_load() {
+            // Their order changes meanwhile.
+            let asked = |host: &Incarnation| self.loads.was_tried(&record.name, *host);
+            return hosts
+                .into_iter()
+                .find(|host| !asked(host) && !self.full.contains(*host, &record.kind, now));
+        }
         let mut behind = hosts.into_iter().skip_while(|host| *host != record.host).skip(1);
         behind.find(|host| !self.full.contains(*host, &record.kind, now))
     }
@@ -160,8 +179,10 @@ impl Directory {
         let (last, name, token) = (record.host, record.name.clone(), record.token);
         let discard = After::Discard(last, name, token, ErrorCode::Stopped);
         let Some(host) = self.next_host(&record, now) else {
+            self.loads.forget_tried(&record.name);
             return self.remove_as(slot, &record, StartOutcome::AtCapacity, vec![discard], now);
         };
+        self.count_placed(&record.placement, host, now);
         record.host = host;
         record.token = self.next_token(slot, token);
         record.gate = gate_of(record.token, host);
@@ -180,7 +201,10 @@ impl Directory {
         }
         match self.next_host(&record, now) {
             Some(host) => self.restart_on(slot, record, host, now),
-            None => self.wait_for_host(slot, record, Vec::new(), now),
+            None => {
+                self.loads.forget_tried(&record.name);
+                self.wait_for_host(slot, record, Vec::new(), now);
+            }
         }
     }
 

@@ -25,6 +25,7 @@ const NOT_CALLER: &str = "it asks in another node's name";
 const NOT_ASKED: &str = "it answers a question that it was not asked";
 const TOKEN: &str = "a token is given in a view, and can be exceeded";
 const SLOT: &str = "a name stands in its own slot";
+const ORDER: &str = "an order is given in a view that was";
 const SIZE: &str = "arguments, texts and lists have a limit";
 
 type Warrant = Result<(), &'static str>;
@@ -102,6 +103,8 @@ impl Directory {
                 | News::Ended(reason) => check_reason(reason),
             },
             Message::Offer { record, .. } => check_offered(record),
+            // One that is later than all views could never be followed by another.
+            Message::Notice(notice) => demand(notice.order.view <= view.counter, ORDER),
             Message::Gathered(_)
             | Message::Opened(_)
             | Message::Unlike(_)

@@ -176,6 +176,12 @@ pub enum Input {
         /// Why.
         reason: ExitReason,
     },
+    /// Rebalancing is to pause in the whole cluster, or to go on; drains and moves by hand do in any case. Ends in
+    /// [`Effect::OrderKnown`].
+    Rebalance {
+        /// It is to pause.
+        paused: bool,
+    },
     /// The node leaves: it ends what it hosts, then says goodbye to all, so that they need not wait to notice.
     /// Ends in [`Effect::Left`].
     Leave,
@@ -312,6 +318,8 @@ pub enum Effect {
         /// Members that did not answer, or rows cut at the limit.
         complete: bool,
     },
+    /// Every member knows whether rebalancing is paused.
+    OrderKnown,
     /// Every instance has ended and goodbye was said: the shell may close its links. Nothing follows.
     Left,
     /// Something worth telling: logs, the event stream, metrics.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::base::limits::Usage;
 use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
-use crate::directory::{self, Directory, DirectoryEvent, Record};
+use crate::directory::{self, Directory, DirectoryEvent, RebalanceReport, Record};
 use crate::handoff::Handoff;
 use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
@@ -194,6 +194,11 @@ impl Node {
         self.directory.lose_row(name)
     }
 
+    /// What this node moves, as the owner of names, and whether rebalancing is paused.
+    pub fn rebalance_report(&self) -> RebalanceReport {
+        self.directory.rebalance_report()
+    }
+
     /// How full its tables are. Taking it changes nothing; it walks over the slots.
     pub fn usage(&self) -> Vec<Usage> {
         let mut rows = self.membership.usage();
@@ -247,6 +252,7 @@ impl Node {
                 self.handoff.handle_ended(&name, token, now.time);
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
+            Input::Rebalance { paused } => self.directory.handle_order(paused, now.time),
             Input::Leave => {
                 self.handoff.close();
                 self.directory.handle_leave();
@@ -428,6 +434,7 @@ impl Node {
             Output::Answer { request, name, answer } => {
                 self.out.push_back(Effect::Answer { request, name, answer });
             }
+            Output::OrderKnown => self.out.push_back(Effect::OrderKnown),
             Output::Listed { number, rows, complete } => {
                 self.out.push_back(Effect::Listed { number, rows, complete });
             }

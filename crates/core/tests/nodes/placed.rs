@@ -1,5 +1,7 @@
 //! Names that want nodes with labels.
 
+use whimbrel_core::base::limits::MOVES_IN_MAX;
+
 use super::*;
 
 /// Nodes a and b have the label `zone` = `x`, c has `zone` = `y`.
@@ -85,4 +87,109 @@ fn more_labels_than_a_node_can_have_fit_none() {
     let placement = Placement::labels(keys.iter().map(|key| (key.as_str(), "x"))).unwrap();
     let answer = net.ask("a", "basket:1", Ask::Start { kind, args, policy, placement });
     assert!(matches!(answer, Answer::NoHost(_)), "{answer:?}");
+}
+
+fn start_by_load() -> Ask {
+    match start() {
+        Ask::Start { kind, args, policy, .. } => {
+            Ask::Start { kind, args, policy, placement: Placement::LeastLoaded }
+        }
+        other => other,
+    }
+}
+
+fn counts(net: &Net) -> Vec<usize> {
+    net.nodes.values().map(|node| node.snapshot().hosted.len()).collect()
+}
+
+#[test]
+fn names_that_go_by_load_fill_the_nodes_evenly_and_a_busy_one_gets_none() {
+    let mut net = three();
+    for number in 0..30 {
+        let Ask::Start { kind, args, policy, .. } = start() else { return };
+        let placement = Placement::Local;
+        net.ask("b", &format!("local:{number}"), Ask::Start { kind, args, policy, placement });
+    }
+    // All know it after a second.
+    net.run(1_500);
+    for (number, name) in names(60).enumerate() {
+        let answer = net.ask(["a", "b", "c"][number % 3], &name, start_by_load());
+        assert!(matches!(answer, Answer::Started { .. }), "{answer:?}");
+    }
+    let counts = counts(&net);
+    assert!(counts.iter().all(|count| (26..=34).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn names_that_go_by_load_leave_a_node_that_has_far_too_much() {
+    let mut net = Net { rebalance: Rebalance::OnJoinAndLeave, ..Net::new() };
+    for name in ["a", "b"] {
+        net.boot(name, &["a", "b"]);
+    }
+    net.run(3_000);
+    for name in names(200) {
+        net.ask("a", &name, start_by_load());
+    }
+    net.run(5_000);
+    let moving = |net: &Net| {
+        let records = net.nodes.values().flat_map(|node| node.snapshot().records);
+        records.filter(|record| record.moving.is_some()).count()
+    };
+    assert_eq!(moving(&net), 0, "{:?}", counts(&net));
+    net.boot("c", &["a", "b"]);
+    net.run(8_000);
+    // Each of both had 100 and is to have 66. Nothing ever arrives here, and a node takes so many at a time.
+    assert_eq!(moving(&net), MOVES_IN_MAX);
+}
+
+fn order(net: &mut Net, at: &str, paused: bool) {
+    net.queue.push_back((at.into(), Input::Rebalance { paused }));
+    net.settle();
+    net.run(1_000);
+}
+
+fn paused(net: &Net) -> Vec<bool> {
+    net.nodes.values().map(|node| node.rebalance_report().paused).collect()
+}
+
+#[test]
+fn an_order_to_pause_reaches_all_and_outlives_who_gave_it() {
+    let mut net = three();
+    order(&mut net, "a", true);
+    assert_eq!(paused(&net), [true; 3]);
+    net.kill("a");
+    net.run(6_000);
+    net.boot("d", &["b", "c"]);
+    net.run(3_000);
+    assert_eq!(paused(&net), [true; 3], "b, c, and d who has just come");
+    order(&mut net, "d", false);
+    assert_eq!(paused(&net), [false; 3]);
+    net.boot("a", &["b", "c"]);
+    net.run(3_000);
+    assert_eq!(paused(&net), [false; 4]);
+    for (at, wanted) in ["a", "b", "c", "d", "a"].into_iter().zip([true, false, true, false, true]) {
+        order(&mut net, at, wanted);
+        assert_eq!(paused(&net), [wanted; 4]);
+    }
+}
+
+#[test]
+fn while_it_is_paused_nothing_moves_to_a_node_that_joins_and_then_it_does() {
+    let mut net = Net { rebalance: Rebalance::OnJoinAndLeave, ..Net::new() };
+    for name in ["a", "b"] {
+        net.boot(name, &["a", "b"]);
+    }
+    net.run(3_000);
+    for name in names(40) {
+        net.ask("a", &name, start());
+    }
+    order(&mut net, "b", true);
+    net.boot("c", &["a", "b"]);
+    net.run(5_000);
+    let sum = |net: &Net, count: fn(whimbrel_core::directory::RebalanceReport) -> usize| {
+        net.nodes.values().map(|node| count(node.rebalance_report())).sum::<usize>()
+    };
+    assert!(sum(&net, |report| report.held) > 5 && sum(&net, |report| report.open) == 0);
+    order(&mut net, "c", false);
+    assert!(sum(&net, |report| report.held) == 0 && sum(&net, |report| report.open) > 5);
 }

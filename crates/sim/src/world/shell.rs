@@ -310,6 +310,7 @@ impl World {
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
             // Its process ends a little later.
+            Effect::OrderKnown => self.stats.mark("order_known"),
             Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
         }
@@ -521,6 +522,7 @@ fn tag_of(input: &Input) -> u64 {
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Leave => 13,
+        Input::Rebalance { paused } => 16 + u64::from(*paused),
         Input::Captured { attempt, .. } => 14 ^ (attempt.as_u64() << 8),
         Input::Installed { attempt, .. } => 15 ^ (attempt.as_u64() << 8),
     }

@@ -8,6 +8,7 @@ mod advertise;
 mod builder;
 mod client;
 mod names;
+mod rebalance;
 mod start;
 
 use std::sync::Arc;

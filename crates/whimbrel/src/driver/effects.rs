@@ -75,6 +75,12 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
+            Effect::OrderKnown => {
+                for done in self.orderers.drain(..) {
+                    // Whoever asked may have given up.
+                    let _gone = done.send(());
+                }
+            }
             Effect::Left => {
                 for done in self.leavers.drain(..) {
                     // Whoever asked may have given up.

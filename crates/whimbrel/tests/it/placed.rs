@@ -187,3 +187,102 @@ async fn a_node_of_weight_zero_runs_only_what_names_it() {
     idle.leave().await;
     first.leave().await;
 }
+
+/// Starts processes of the first node's own until one more would be far too much for it.
+async fn make_busy(node: &Cluster, count: usize) {
+    for at in 0..count {
+        let name = format!("local:{at}");
+        node.start::<Counter>(&name, 0).placement(Placement::Local).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn processes_that_go_by_load_start_where_there_is_least_and_move_when_it_is_far_too_much() {
+    let balanced = |node: &str, seeds: &[&Cluster]| builder(node, seeds).rebalance(Rebalance::OnJoinAndLeave);
+    let first = balanced("first", &[]).join().await.unwrap();
+    let names: Vec<String> = (0..40).map(|at| format!("counter:{at}")).collect();
+    for name in &names {
+        first.start::<Counter>(name, 7).placement(Placement::LeastLoaded).await.unwrap();
+    }
+    let second = balanced("second", &[&first]).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    let counter = second.start::<Counter>("new", 0).placement(Placement::LeastLoaded).await.unwrap().process;
+    assert_eq!(counter.place().await.unwrap().0, "second", "40 run on the first");
+    // 41 in all, and more than 33 would be far too much. Each owner moves its part, as soon as it knows.
+    let moved = async {
+        loop {
+            let reports = [first.rebalance_report().await.unwrap(), second.rebalance_report().await.unwrap()];
+            let moved: u64 = reports.iter().map(|report| report.moved).sum();
+            if moved >= 7 && reports.iter().all(|report| report.open == 0) {
+                break moved;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let moved = tokio::time::timeout(LONG, moved).await.unwrap();
+    assert!(moved <= 25, "{moved}");
+    for name in &names {
+        assert_eq!(
+            answer(|| first.process::<Counter>(name).unwrap().add(1)).await,
+            8,
+            "it went with its state"
+        );
+    }
+    second.leave().await;
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_busy_node_gets_no_process_that_goes_by_load() {
+    let first = builder("first", &[]).join().await.unwrap();
+    let second = builder("second", &[&first]).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    make_busy(&first, 30).await;
+    let names: Vec<String> = (0..12).map(|at| format!("counter:{at}")).collect();
+    // Within a second all know how much there is.
+    let all_there = async {
+        for attempt in 0.. {
+            let name = format!("try:{attempt}");
+            let started = second.start::<Counter>(&name, 0).placement(Placement::LeastLoaded).await.unwrap();
+            if started.process.place().await.unwrap().0 == "second" {
+                break;
+            }
+            second.stop(&name).await.unwrap();
+        }
+    };
+    tokio::time::timeout(LONG, all_there).await.unwrap();
+    for name in &names {
+        first.start::<Counter>(name, 0).placement(Placement::LeastLoaded).await.unwrap();
+    }
+    let homes = homes(&first, &names).await;
+    assert!(homes.contains("second"), "{homes:?}");
+    second.leave().await;
+    first.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pause_holds_for_all_nodes_also_those_that_come_until_somebody_ends_it() {
+    let balanced = |node: &str, seeds: &[&Cluster]| builder(node, seeds).rebalance(Rebalance::OnJoinAndLeave);
+    let first = balanced("first", &[]).join().await.unwrap();
+    let names: Vec<String> = (0..24).map(|at| format!("counter:{at}")).collect();
+    for name in &names {
+        first.start::<Counter>(name, 0).await.unwrap();
+    }
+    first.pause_rebalance().await.unwrap();
+    let second = balanced("second", &[&first]).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    // Known to all, whoever asks.
+    second.pause_rebalance().await.unwrap();
+    for node in [&first, &second] {
+        let report = node.rebalance_report().await.unwrap();
+        assert!(report.paused && report.moved == 0 && report.open == 0, "{report:?}");
+    }
+    first.move_to(&names[0], "second").await.unwrap();
+    assert_eq!(answer(|| first.process::<Counter>(&names[0]).unwrap().place()).await.0, "second", "by hand");
+    let events = vec![first.events(), second.events()];
+    second.resume_rebalance().await.unwrap();
+    until_told(events, |event| matches!(event, Event::Moved { .. })).await;
+    assert!(!first.rebalance_report().await.unwrap().paused);
+    second.leave().await;
+    first.leave().await;
+}
