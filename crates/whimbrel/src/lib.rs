@@ -88,6 +88,7 @@ pub use whimbrel_core::directory::{
     RestartPolicy,
 };
 pub use whimbrel_core::node::Event;
+pub use whimbrel_core::placement::{Candidate, PlacementPolicy, PlacementRequest};
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};
 pub use whimbrel_macros::handlers;
 

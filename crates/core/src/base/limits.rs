@@ -83,6 +83,8 @@ pub const MOVES_OUT_MAX: usize = 32;
 pub const MOVES_IN_MAX: usize = 32;
 /// Moves that one owner has under way.
 pub const MOVES_OWNED_MAX: usize = 64;
+/// Processes that a node may have above five quarters of its share, by its weight, before names leave it for load.
+pub const LEVEL_SLACK: u64 = 8;
 /// Addresses that are dialled.
 pub const ADDRESSES_MAX: usize = 1_024;
 
@@ -98,6 +100,9 @@ pub struct Limits {
     pub waiters: usize,
     /// Tombstones of one slot; default [`TOMBSTONES_MAX`]. All members must agree.
     pub tombstones: usize,
+    /// Processes that a node may have above five quarters of its share before names leave it for load; default
+    /// [`LEVEL_SLACK`].
+    pub level_slack: u64,
 }
 
 impl Default for Limits {
@@ -107,6 +112,7 @@ impl Default for Limits {
             slot_waiters: SLOT_WAITERS_MAX,
             waiters: WAITERS_MAX,
             tombstones: TOMBSTONES_MAX,
+            level_slack: LEVEL_SLACK,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! load at most once in a view, so moves end. Assumes: members tell their load (`notice`); a word may be a second old, or
 //! lost, or a lie, and the worst that comes of it is a name on a busier node.
 //!
-//! *Far too much* is more than five quarters of the member's share, and 8. Each owner moves its part of what is above the
+//! *Far too much* is more than five quarters of the member's share, and 8 (`Limits::level_slack`). Each owner moves its part of what is above the
 //! share: as much of it as it owns of the member's processes. So all owners together move what is too much, without a word
 //! among them.
 
@@ -25,8 +25,6 @@ use crate::view::MemberInfo;
 const PLACED_FOR: Duration = Duration::from_secs(2);
 /// Between two looks at who has far too much.
 const LEVEL_EVERY: Duration = Duration::from_secs(2);
-/// So many processes above five quarters of its share a member may have.
-const SLACK: u64 = 8;
 /// Names that are looking for a node with room, at most.
 const SEARCHES_MAX: usize = 4_096;
 
@@ -147,11 +145,13 @@ impl Directory {
         }
     }
 
-    /// A name is placed on a member by its load, or is to move from one to another.
+    /// A name is placed on a member, or is to move there.
     pub(super) fn count_placed(&mut self, placement: &Placement, host: Incarnation, now: Time) {
         self.loads.forget_placed(now);
-        if placement.goes_by_load() {
+        if placement.is_chosen() {
             self.loads.place(host, 1, now);
+        }
+        if *placement == Placement::LeastLoaded {
             self.loads.watch(now);
         }
     }
@@ -182,7 +182,7 @@ impl Directory {
             let levels = Levels::of(&self.loads, &members);
             for member in &members {
                 let (load, share) = (self.loads.of(member.incarnation), levels.share(member));
-                if load > share + share / 4 + SLACK {
+                if load > share + share / 4 + self.settings.limits.level_slack {
                     self.relieve(member, kind, &levels, now);
                 }
             }

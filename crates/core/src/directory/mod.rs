@@ -60,7 +60,7 @@ use crate::base::{
     Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Mutants, Name, RequestId, Rng,
     SlotId, Time, Token,
 };
-use crate::placement::{Replicas, slot_of};
+use crate::placement::{Policies, Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
 use batch::Batch;
@@ -94,6 +94,8 @@ pub struct Settings {
     pub restart: RestartIntensity,
     /// When processes move without being told to.
     pub rebalance: Rebalance,
+    /// Placement by rules of the user's own.
+    pub policies: Policies,
     /// How large its tables may become.
     pub limits: Limits,
     /// How many processes of these kinds this node hosts at most; of others as many as are placed on it.
@@ -158,6 +160,8 @@ pub enum DirectoryEvent {
     Moved { name: Name, from: Incarnation, to: Incarnation },
     /// A process was not moved.
     MoveCalledOff { name: Name, why: Hindrance },
+    /// A name is to be placed by a policy that this node has not: it is placed by hash.
+    PolicyUnknown { name: Name, policy: Name },
     /// Two instances of a name met.
     Conflict { name: Name, winner: Token, loser: Token },
     /// A member said what it has no right to say, or what can not be; nothing was done.

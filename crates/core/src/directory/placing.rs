@@ -40,6 +40,11 @@ pub enum Placement {
     /// node has far too much: more than five quarters of its share and 8, and at most once in a view.
     #[n(4)]
     LeastLoaded,
+    /// The node that the policy of this name chooses: when the process starts, and when it has to leave its node or lost
+    /// it. Every node has its own [`PlacementPolicy`](crate::placement::PlacementPolicy) under the name; an owner that has
+    /// none places by hash, and tells.
+    #[n(5)]
+    Custom(#[n(0)] Name),
 }
 
 impl Placement {
@@ -56,7 +61,7 @@ impl Placement {
     /// Whether a process that is placed so may run on this member, as far as its name and its labels tell.
     pub(super) fn allows(&self, member: &MemberInfo) -> bool {
         match self {
-            Placement::Hash | Placement::Local | Placement::LeastLoaded => true,
+            Placement::Hash | Placement::Local | Placement::LeastLoaded | Placement::Custom(_) => true,
             Placement::Pinned(node) => member.name == *node,
             Placement::Labels(wanted) => {
                 wanted.iter().all(|(key, value)| member.labels.get(key) == Some(value))
@@ -64,9 +69,9 @@ impl Placement {
         }
     }
 
-    /// Whether a node is chosen by what it has to do.
-    pub(super) const fn goes_by_load(&self) -> bool {
-        matches!(self, Placement::LeastLoaded)
+    /// Whether the owner chooses a node, and the process stays there until it has to leave.
+    pub(super) const fn is_chosen(&self) -> bool {
+        matches!(self, Placement::LeastLoaded | Placement::Custom(_))
     }
 
     /// Whether a process may be moved there by hand.
@@ -83,7 +88,7 @@ impl Placement {
     pub(super) fn size(&self) -> usize {
         match self {
             Placement::Hash | Placement::Local | Placement::LeastLoaded => 0,
-            Placement::Pinned(node) => node.as_str().len(),
+            Placement::Pinned(name) | Placement::Custom(name) => name.as_str().len(),
             Placement::Labels(wanted) => {
                 wanted.iter().map(|(key, value)| key.as_str().len() + value.as_str().len() + 4).sum()
             }

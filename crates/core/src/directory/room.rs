@@ -16,9 +16,9 @@ use super::placing::Placement;
 use super::record::{Record, RecordState, StartOutcome, gate_of, millis};
 use super::suspects::Suspicion;
 use super::writes::After;
-use super::{Directory, ErrorCode};
-use crate::base::{Incarnation, Kind, Mutant, SlotId, Time};
-use crate::placement::hosts_by_hash;
+use super::{Directory, DirectoryEvent, ErrorCode};
+use crate::base::{Incarnation, Kind, Mutant, Name, SlotId, Time};
+use crate::placement::{Candidate, PlacementRequest, hosts_by_hash};
 use crate::view::{MemberInfo, View};
 
 /// How long a host that was full is passed over by restarts, and how soon a name that no host takes is looked at again;
@@ -54,12 +54,13 @@ impl Directory {
     /// it names.
     fn hosts_for(
         &self,
-        slot: SlotId,
+        name: &Name,
         kind: &Kind,
         placement: &Placement,
         asker: Option<Incarnation>,
     ) -> Vec<Incarnation> {
         let Some(view) = self.view() else { return Vec::new() };
+        let slot = self.slot_of(name);
         let hosting = |member: &&MemberInfo| member.hosts(kind);
         let named = match placement {
             Placement::Hash => None,
@@ -73,6 +74,13 @@ impl Directory {
                 self.loads.sort(&mut members);
                 return members.into_iter().map(|member| member.incarnation).collect();
             }
+            Placement::Custom(policy) => {
+                let mut members: Vec<&MemberInfo> = hosts_by_hash(slot, kind, view).collect();
+                if let Some(at) = self.choose(policy, name, kind, &members) {
+                    members[..=at].rotate_right(1);
+                }
+                return members.into_iter().map(|member| member.incarnation).collect();
+            }
             Placement::Labels(_) => {
                 let fitting = hosts_by_hash(slot, kind, view).filter(|member| placement.allows(member));
                 return fitting.map(|member| member.incarnation).collect();
@@ -84,19 +92,44 @@ impl Directory {
         }
     }
 
+    /// Which of these members the user's policy chooses.
+    fn choose(&self, policy: &Name, name: &Name, kind: &Kind, members: &[&MemberInfo]) -> Option<usize> {
+        let policy = self.settings.policies.get(policy).filter(|_| !members.is_empty())?;
+        let candidates = members.iter().map(|member| Candidate {
+            name: &member.name,
+            labels: &member.labels,
+            weight: member.weight,
+            load: self.loads.of(member.incarnation),
+            kinds: &member.kinds,
+        });
+        let candidates = candidates.collect();
+        let chosen = policy.choose(&PlacementRequest { name, kind, candidates })?;
+        members.iter().position(|member| member.name == chosen)
+    }
+
+    /// Tells when this node has not the policy by which a name is placed.
+    pub(super) fn tell_unknown_policy(&mut self, name: &Name, placement: &Placement) {
+        if let Placement::Custom(policy) = placement
+            && self.settings.policies.get(policy).is_none()
+        {
+            let (name, policy) = (name.clone(), policy.clone());
+            self.event(DirectoryEvent::PolicyUnknown { name, policy });
+        }
+    }
+
     /// The member that a process is started on: the first that is not known as full, or just the first.
     pub(super) fn place_start(
         &self,
-        slot: SlotId,
+        name: &Name,
         kind: &Kind,
         placement: &Placement,
         asker: Incarnation,
         now: Time,
     ) -> Option<Incarnation> {
-        if let Some(owner) = self.owner_as_host(slot, kind, placement, now) {
+        if let Some(owner) = self.owner_as_host(self.slot_of(name), kind, placement, now) {
             return Some(owner);
         }
-        let hosts = self.hosts_for(slot, kind, placement, Some(asker));
+        let hosts = self.hosts_for(name, kind, placement, Some(asker));
         let with_room = hosts.iter().find(|host| !self.full.contains(**host, kind, now));
         with_room.or(hosts.first()).copied()
     }
@@ -121,27 +154,33 @@ impl Directory {
         asker: Option<Incarnation>,
         now: Time,
     ) -> Option<Incarnation> {
-        let slot = self.slot_of(&record.name);
-        let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
+        let hosts = self.hosts_for(&record.name, &record.kind, &record.placement, asker);
         hosts.into_iter().find(|host| !self.full.contains(*host, &record.kind, now))
     }
 
     /// The member that a process which runs belongs to.
     pub(super) fn belongs_to(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
+        if record.placement == Placement::Hash
+            && let Some(owner) = self.line.as_ref().and_then(|line| line.owner_of(slot))
+            && self.view()?.member(owner)?.takes(&record.kind)
+        {
+            // The first in the slot's ranking, as most often: all names of a slot are looked at when it opens.
+            return Some(owner);
+        }
         let stays = |view: &Arc<View>| view.member(record.host).is_some_and(|host| host.hosts(&record.kind));
-        if record.placement.goes_by_load() && self.view().is_some_and(stays) {
+        if record.placement.is_chosen() && self.view().is_some_and(stays) {
             return Some(record.host);
         }
         let any = Placement::Hash;
         let ignored = self.settings.mutants.has(Mutant::LabelsIgnored);
         let placement = if ignored { &any } else { &record.placement };
-        self.hosts_for(slot, &record.kind, placement, Some(record.host)).first().copied()
+        self.hosts_for(&record.name, &record.kind, placement, Some(record.host)).first().copied()
     }
 
     /// The host had no room for this life.
     pub(super) fn on_full(&mut self, slot: SlotId, record: Record, now: Time) {
         self.full.insert(record.host, &record.kind, now);
-        if record.placement.goes_by_load() {
+        if record.placement.is_chosen() {
             self.loads.note_tried(&record.name, record.host);
         }
         match record.state {
@@ -161,10 +200,9 @@ impl Directory {
 
     /// The next host that may have room, behind the one that had none.
     fn next_host(&self, record: &Record, now: Time) -> Option<Incarnation> {
-        let slot = self.slot_of(&record.name);
         let asker = Some(record.request.caller);
-        let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
-        if record.placement.goes_by_load() {
+        let hosts = self.hosts_for(&record.name, &record.kind, &record.placement, asker);
+        if record.placement.is_chosen() {
             // Their order changes meanwhile.
             let asked = |host: &Incarnation| self.loads.was_tried(&record.name, *host);
             return hosts

@@ -60,17 +60,7 @@ impl Directory {
             Message::Hosted { records, .. } => records.iter().try_for_each(check_offered),
             Message::Request { request, ask, .. } => {
                 demand(request.caller == from, NOT_CALLER)?;
-                match ask {
-                    Ask::Start { args, placement, .. } => {
-                        demand(args.len() <= ARGS_BYTES_MAX && placement.is_sound(), SIZE)
-                    }
-                    Ask::Register { .. }
-                    | Ask::Unregister
-                    | Ask::Locate
-                    | Ask::Stop
-                    | Ask::Release
-                    | Ask::Move { .. } => Ok(()),
-                }
+                check_ask(ask)
             }
             Message::Forget(requests) => {
                 demand(requests.iter().all(|(_, request)| request.caller == from), NOT_CALLER)
@@ -154,6 +144,20 @@ impl Directory {
             check_tombstone(tombstone)?;
         }
         Ok(())
+    }
+}
+
+fn check_ask(ask: &Ask) -> Warrant {
+    match ask {
+        Ask::Start { args, placement, .. } => {
+            demand(args.len() <= ARGS_BYTES_MAX && placement.is_sound(), SIZE)
+        }
+        Ask::Register { .. }
+        | Ask::Unregister
+        | Ask::Locate
+        | Ask::Stop
+        | Ask::Release
+        | Ask::Move { .. } => Ok(()),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Config {
     pub restart: RestartIntensity,
     /// When processes move without being told to.
     pub rebalance: Rebalance,
+    /// Placement by rules of the user's own: the same names on all nodes.
+    pub policies: crate::placement::Policies,
     /// How large its tables may become.
     pub limits: Limits,
     /// Seed of the node's randomness: entropy in a real node, the run's seed in the simulator.
@@ -69,6 +71,7 @@ impl Config {
             detection: Duration::from_secs(2),
             restart: RestartIntensity::default(),
             rebalance: Rebalance::default(),
+            policies: crate::placement::Policies::default(),
             limits: Limits::default(),
             seed,
             mutants: Mutants::default(),
@@ -388,6 +391,13 @@ pub enum Event {
         name: Name,
         /// Why.
         why: Hindrance,
+    },
+    /// A name is to be placed by a policy that this node, its owner, has not: it is placed by hash.
+    PolicyUnknown {
+        /// The name.
+        name: Name,
+        /// The policy.
+        policy: Name,
     },
     /// Two instances of a name met; the other one ends.
     Conflict {

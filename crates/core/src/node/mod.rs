@@ -92,6 +92,7 @@ impl Node {
             detection: config.detection,
             restart: config.restart,
             rebalance: config.rebalance,
+            policies: config.policies,
             limits: config.limits,
             capacity: config.capacity,
             mutants: config.mutants,
@@ -448,6 +449,7 @@ impl Node {
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
                 DirectoryEvent::Moved { name, from, to } => Event::Moved { name, from, to },
                 DirectoryEvent::MoveCalledOff { name, why } => Event::MoveCalledOff { name, why },
+                DirectoryEvent::PolicyUnknown { name, policy } => Event::PolicyUnknown { name, policy },
                 DirectoryEvent::Refused { peer, why } => Event::Refused { peer, why },
             })),
         }

@@ -3,8 +3,10 @@
 //! Every node computes the same answer from the same view, bit for bit. A node's rank for a slot hashes the
 //! node's *name*, so a restarted node gets its slots back; whoever compares replicas compares incarnations.
 
+mod policy;
 mod rendezvous;
 
+pub use policy::{Candidate, PlacementPolicy, PlacementRequest, Policies};
 use rendezvous::Draws;
 pub use rendezvous::{ranking, score};
 

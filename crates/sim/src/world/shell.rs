@@ -428,6 +428,7 @@ impl World {
             NodeEvent::Moved { .. } => self.stats.mark("move_committed"),
             NodeEvent::MoveCalledOff { why, .. } => self.stats.mark(called_off(why)),
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
+            NodeEvent::PolicyUnknown { .. } => self.stats.mark("policy_unknown"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
         }
     }

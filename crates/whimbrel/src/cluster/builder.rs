@@ -15,9 +15,11 @@ use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::{Rebalance, RestartIntensity};
 use whimbrel_core::node::{Config, Event, Node};
+use whimbrel_core::placement::PlacementPolicy;
 use whimbrel_core::view::{Labels, WEIGHT_MAX};
 use whimbrel_core::wire::hello::Mode;
 
+use super::policy::Guarded;
 use super::{Cluster, Shared, advertise};
 use crate::admission::{Admission, NodeRule, add_label};
 use crate::clock;
@@ -160,6 +162,46 @@ macro_rules! common_options {
                 P::Args: Clone,
             {
                 self.common.add(local::<P>(options));
+                self
+            }
+
+            /// Registers a rule of your own for where processes are placed, used as `Placement::Custom` with this name: the
+            /// same on all nodes, since the owner of a name asks its own. It runs in the task that keeps the node a
+            /// member, so it must return at once: see [`PlacementPolicy`]. A panic in it is logged and counts as no
+            /// answer.
+            ///
+            /// ```
+            /// # use std::sync::Arc;
+            /// # use whimbrel::{Cluster, NodeName, PlacementPolicy, PlacementRequest};
+            /// /// Of the nodes in Europe that with the least to do.
+            /// struct Europe;
+            ///
+            /// impl PlacementPolicy for Europe {
+            ///     fn choose(&self, request: &PlacementRequest<'_>) -> Option<NodeName> {
+            ///         let zone = |labels: &whimbrel::Labels| {
+            ///             labels.iter().any(|(key, value)| key.as_str() == "zone" && value.as_str().starts_with("eu-"))
+            ///         };
+            ///         let europe = request.candidates.iter().filter(|node| zone(node.labels));
+            ///         europe.min_by_key(|node| node.load * 1_000 / u64::from(node.weight)).map(|node| node.name.clone())
+            ///     }
+            /// }
+            ///
+            /// # async fn example() -> Result<(), whimbrel::JoinError> {
+            /// let cluster = Cluster::local().placement_policy("europe", Arc::new(Europe)).join().await?;
+            /// # Ok(()) }
+            /// ```
+            pub fn placement_policy(mut self, name: &str, policy: Arc<dyn PlacementPolicy>) -> Self {
+                match Name::new(name) {
+                    Ok(name) => self.common.config.policies.insert(name, Arc::new(Guarded(policy))),
+                    Err(error) => {
+                        let rule = format!("`{name}`: {error}");
+                        let first =
+                            std::mem::replace(&mut self.common.kinds, Err(bad("placement_policy", rule)));
+                        if first.is_err() {
+                            self.common.kinds = first;
+                        }
+                    }
+                }
                 self
             }
 

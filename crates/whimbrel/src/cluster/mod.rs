@@ -8,6 +8,7 @@ mod advertise;
 mod builder;
 mod client;
 mod names;
+mod policy;
 mod rebalance;
 mod start;
 

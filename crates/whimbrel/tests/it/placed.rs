@@ -1,10 +1,11 @@
 //! Where processes are placed, and which nodes get in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use whimbrel::{
-    Cluster, Event, Events, Hindrance, JoinError, KindOptions, MoveError, Name, NodeRule, Placement,
-    Rebalance, StartError, StaticList,
+    Candidate, Cluster, Event, Events, Hindrance, JoinError, KindOptions, MoveError, Name, NodeName,
+    NodeRule, Placement, PlacementPolicy, PlacementRequest, Rebalance, StartError, StaticList,
 };
 
 use crate::kinds::*;
@@ -285,4 +286,49 @@ async fn a_pause_holds_for_all_nodes_also_those_that_come_until_somebody_ends_it
     assert!(!first.rebalance_report().await.unwrap().paused);
     second.leave().await;
     first.leave().await;
+}
+
+/// Places a name on the node that it ends with; some names it can not stand.
+struct BySuffix;
+
+impl PlacementPolicy for BySuffix {
+    fn choose(&self, request: &PlacementRequest<'_>) -> Option<NodeName> {
+        assert!(!request.name.as_str().contains("bad"), "not this one");
+        assert!(request.candidates.iter().all(|node| node.kinds.contains(request.kind)));
+        let named = |node: &&Candidate<'_>| request.name.as_str().ends_with(node.name.as_str());
+        request.candidates.iter().find(named).map(|node| node.name.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_policy_of_the_user_chooses_the_node_and_without_an_answer_the_hash_does() {
+    let by_suffix = |node: &str, seeds: &[&Cluster]| {
+        let builder = builder(node, seeds).rebalance(Rebalance::OnJoinAndLeave);
+        builder.placement_policy("suffix", Arc::new(BySuffix))
+    };
+    let custom = |name: &str| Placement::Custom(Name::new(name).unwrap());
+    let first = by_suffix("first", &[]).join().await.unwrap();
+    let second = by_suffix("second", &[&first]).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    for at in 0..12 {
+        let node = ["first", "second"][at % 2];
+        let name = format!("{at}:{node}");
+        let started = first.start::<Counter>(&name, 0).placement(custom("suffix")).await.unwrap();
+        assert_eq!(started.process.place().await.unwrap().0, node);
+    }
+    // Nobody of that name, a panic, and a policy that nobody knows.
+    let events = vec![first.events(), second.events()];
+    for (name, policy) in [("0:third", "suffix"), ("bad", "suffix"), ("unknown", "prefix")] {
+        first.start::<Counter>(name, 3).placement(custom(policy)).await.unwrap();
+        assert_eq!(first.process::<Counter>(name).unwrap().add(1).await, Ok(4));
+    }
+    until_told(events, |event| matches!(event, Event::PolicyUnknown { .. })).await;
+    second.leave().await;
+    for at in 0..12 {
+        let name = format!("{at}:{}", ["first", "second"][at % 2]);
+        assert_eq!(answer(|| first.process::<Counter>(&name).unwrap().place()).await.0, "first");
+    }
+    first.leave().await;
+    let bad = Cluster::local().placement_policy("", Arc::new(BySuffix)).join().await;
+    assert!(matches!(bad, Err(JoinError::BadSetting { key: "placement_policy", .. })), "{bad:?}");
 }
