@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "nodes/drain.rs"]
+mod drain;
 #[path = "nodes/hostile.rs"]
 mod hostile;
 #[path = "nodes/mutated.rs"]
@@ -17,11 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, Now, Time};
-use whimbrel_core::directory::{
-    Answer, Ask, Filter, Message, Placement, Rebalance, RecordState, RestartPolicy,
-};
-use whimbrel_core::node::{Config, Effect, Event, Input, LinkLoss, Node, Snapshot};
+use whimbrel_core::base::{Bytes, ExitReason, Hindrance, Incarnation, Name, Now, Time};
+use whimbrel_core::directory::{Answer, Ask, Filter, Launch, Message, Placement, RecordState, RestartPolicy};
+use whimbrel_core::node::{Config, Drained, Effect, Event, Input, LinkLoss, Node, Snapshot};
 use whimbrel_core::wire::{Body, Control};
 
 struct Net {
@@ -43,7 +43,10 @@ struct Net {
     capacity: Option<usize>,
     /// Whether nodes that boot have a label.
     zones: bool,
-    rebalance: Rebalance,
+    /// What came of drains.
+    drained: Vec<(String, Drained)>,
+    /// Processes that do not come to rest when they are to move: why, or for ever.
+    refuse_capture: BTreeMap<Name, Option<Hindrance>>,
 }
 
 impl Net {
@@ -62,7 +65,8 @@ impl Net {
             said: Vec::new(),
             capacity: None,
             zones: false,
-            rebalance: Rebalance::Off,
+            drained: Vec::new(),
+            refuse_capture: BTreeMap::new(),
         }
     }
 
@@ -77,7 +81,6 @@ impl Net {
         config.slots = 64;
         config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
-        config.rebalance = self.rebalance;
         if self.zones {
             config.labels.insert(Name::new("zone").unwrap(), Name::new(placed::zone_of(name)).unwrap());
         }
@@ -127,6 +130,20 @@ impl Net {
                 }
             }
             Effect::ProposeView(view) => self.queue.push_back((at.into(), Input::ViewDecided(view))),
+            Effect::Drained(drained) => self.drained.push((at.into(), drained)),
+            Effect::Capture { name, attempt, .. } => {
+                let image = match self.refuse_capture.get(&name) {
+                    Some(None) => return,
+                    Some(Some(why)) => Err(*why),
+                    None => Ok(Bytes::from(b"state".to_vec())),
+                };
+                self.queue.push_back((at.into(), Input::Captured { name, attempt, image }));
+            }
+            Effect::Install { passage, .. } => {
+                let (name, attempt, result) = (passage.name, passage.attempt, Ok(()));
+                self.queue.push_back((at.into(), Input::Installed { name, attempt, result }));
+            }
+            Effect::Launch { launch: Launch::Arrived, .. } => {}
             Effect::Launch { record, .. } => {
                 self.launched.push((at.into(), record.name.clone()));
                 let (name, token) = (record.name.clone(), record.token);

@@ -40,7 +40,9 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::MailboxLeftBehind
         | Mutant::GateTableLeftBehind
         | Mutant::CommittedBeforeInstalled
-        | Mutant::LabelsIgnored => [Profile::Handoff, Profile::Full],
+        | Mutant::LabelsIgnored
+        | Mutant::LeftBeforeMoved
+        | Mutant::PlacedOnDraining => [Profile::Handoff, Profile::Full],
         Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }

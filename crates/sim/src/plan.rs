@@ -115,6 +115,10 @@ pub(crate) enum Fault {
     Leave,
     /// The wall clock of a machine jumps; only storms have it.
     WallJump,
+    /// A node drains, and leaves when all has moved that can; only handoff has it.
+    Drain,
+    /// All of them, one after the other; only handoff has it.
+    Roll,
 }
 
 impl Fault {
@@ -152,6 +156,8 @@ impl Fault {
             Fault::Join => "join",
             Fault::Leave => "leave",
             Fault::WallJump => "wall_jump",
+            Fault::Drain => "drain",
+            Fault::Roll => "rolling_restart",
         }
     }
 }
@@ -246,6 +252,8 @@ pub(crate) struct Plan {
     pub(crate) by_load: bool,
     /// How many operations, of a thousand, pause rebalancing or end the pause.
     pub(crate) order_permille: u64,
+    /// How likely a process wants to stay when it is to move, in thousandths, and how likely it can not be made there.
+    pub(crate) unmovable_permille: u64,
     /// How many processes a node hosts at most, if there is a limit.
     pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
@@ -326,6 +334,7 @@ impl Plan {
             zones: 0,
             by_load: false,
             order_permille: 0,
+            unmovable_permille: 20,
             capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
@@ -368,6 +377,7 @@ impl Plan {
         self.rebalance = if rng.below(4) == 0 { Rebalance::Off } else { Rebalance::OnJoinAndLeave };
         self.move_permille = [0, 40, 200][rng.below(3) as usize];
         self.draw_placed();
+        self.draw_drains();
     }
 
     /// From a generator of its own: all else is as it would be without.
@@ -388,6 +398,21 @@ impl Plan {
     /// The zone that a name wants.
     pub(crate) fn zone_of_name(&self, name: u32) -> Option<String> {
         (self.zones > 0 && name.is_multiple_of(3)).then(|| format!("z{}", name / 3 % self.zones))
+    }
+
+    /// From a generator of its own: all else is as it would be without.
+    fn draw_drains(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0064_7261_696e_7301);
+        match rng.below(12) {
+            // Nothing but planned changes: nobody may notice them.
+            0..3 => {
+                self.faults = vec![Fault::Drain, Fault::Join];
+                self.init_fail_permille = 0;
+            }
+            3..5 => self.faults.push(Fault::Drain),
+            5 => self.faults.push(Fault::Roll),
+            _ => {}
+        }
     }
 
     fn shape_birth(&mut self, rng: &mut Rng) {

@@ -63,6 +63,9 @@ pub enum Hindrance {
     /// The process ended, or never ran at the source.
     #[n(10)]
     Ended,
+    /// There is no other node for it: none hosts its kind, all that do drain, or it is pinned to this one.
+    #[n(11)]
+    NoHost,
     /// The process is placed by labels that the target does not have.
     #[n(12)]
     Unfit,
@@ -72,5 +75,27 @@ impl Hindrance {
     /// Whether another try at the same target may go better.
     pub const fn is_passing(self) -> bool {
         matches!(self, Hindrance::Busy | Hindrance::AtCapacity | Hindrance::Slow | Hindrance::Lost)
+    }
+
+    /// Whether it stays so wherever the process is to go and however often it is tried: a node that drains does not wait
+    /// for it.
+    pub const fn is_for_good(self) -> bool {
+        match self {
+            Hindrance::UnknownKind
+            | Hindrance::TooLarge
+            | Hindrance::Stays
+            | Hindrance::Unencodable
+            | Hindrance::Unreadable
+            | Hindrance::Unfit
+            | Hindrance::NoHost => true,
+            Hindrance::Busy
+            | Hindrance::AtCapacity
+            | Hindrance::Slow
+            | Hindrance::Lost
+            // The next view names another target.
+            | Hindrance::Leaving
+            // Another life of it follows.
+            | Hindrance::Ended => false,
+        }
     }
 }

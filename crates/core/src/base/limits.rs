@@ -85,6 +85,8 @@ pub const MOVES_IN_MAX: usize = 32;
 pub const MOVES_OWNED_MAX: usize = 64;
 /// Processes that a node may have above five quarters of its share, by its weight, before names leave it for load.
 pub const LEVEL_SLACK: u64 = 8;
+/// Processes that the report of a drain names.
+pub const STAYED_MAX: usize = 1_000;
 /// Addresses that are dialled.
 pub const ADDRESSES_MAX: usize = 1_024;
 

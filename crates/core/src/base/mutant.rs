@@ -58,11 +58,15 @@ pub enum Mutant {
     CommittedBeforeInstalled,
     /// A process that is moved goes where its name belongs by hash, whatever labels it wants.
     LabelsIgnored,
+    /// A node that drains leaves though processes of it could still move.
+    LeftBeforeMoved,
+    /// Processes are placed on a node that drains.
+    PlacedOnDraining,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 26] = [
+    pub const ALL: [Mutant; 28] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -89,6 +93,8 @@ impl Mutant {
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
         Mutant::LabelsIgnored,
+        Mutant::LeftBeforeMoved,
+        Mutant::PlacedOnDraining,
     ];
 }
 

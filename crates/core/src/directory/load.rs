@@ -16,7 +16,6 @@ use super::Directory;
 use super::moves::{Rebalance, may_move};
 use super::placing::Placement;
 use super::record::Record;
-use crate::base::limits::MOVES_OWNED_MAX;
 use crate::base::{Hindrance, Incarnation, Kind, Name, SlotId, Time};
 use crate::placement::hosts_by_hash;
 use crate::view::MemberInfo;
@@ -200,7 +199,7 @@ impl Directory {
             let slot = self.slot_of(&name);
             let Some(target) = self.least_loaded(slot, kind).filter(|target| {
                 self.loads.of(target.incarnation) < levels.share(target)
-                    && self.moves_open() < MOVES_OWNED_MAX
+                    && self.moves.has_room(member.incarnation, target.incarnation)
             }) else {
                 return;
             };

@@ -126,6 +126,11 @@ impl Directory {
         asker: Incarnation,
         now: Time,
     ) -> Option<Incarnation> {
+        if self.settings.mutants.has(Mutant::PlacedOnDraining)
+            && let Some(member) = self.view()?.members.iter().find(|m| m.draining && m.kinds.contains(kind))
+        {
+            return Some(member.incarnation);
+        }
         if let Some(owner) = self.owner_as_host(self.slot_of(name), kind, placement, now) {
             return Some(owner);
         }
@@ -156,6 +161,20 @@ impl Directory {
     ) -> Option<Incarnation> {
         let hosts = self.hosts_for(&record.name, &record.kind, &record.placement, asker);
         hosts.into_iter().find(|host| !self.full.contains(*host, &record.kind, now))
+    }
+
+    /// Whether any other node may take it, with room or without: a node that drains waits for no other.
+    pub(super) fn has_other_host(&self, kind: &Kind, placement: &Placement) -> bool {
+        let by_name = matches!(placement, Placement::Pinned(_));
+        let is_place = |member: &MemberInfo| placement.allows(member) && (by_name || member.weight > 0);
+        let others = self.view().into_iter().flat_map(|view| &view.members);
+        let mut others = others.filter(|member| member.incarnation != self.me);
+        others.any(|member| is_place(member) && member.hosts(kind))
+    }
+
+    /// This host has no room for one more of this kind.
+    pub(super) fn note_full(&mut self, host: Incarnation, kind: &Kind, now: Time) {
+        self.full.insert(host, kind, now);
     }
 
     /// The member that a process which runs belongs to.
@@ -209,8 +228,9 @@ impl Directory {
                 .into_iter()
                 .find(|host| !asked(host) && !self.full.contains(*host, &record.kind, now));
         }
-        let mut behind = hosts.into_iter().skip_while(|host| *host != record.host).skip(1);
-        behind.find(|host| !self.full.contains(*host, &record.kind, now))
+        // One that drains by now is not among them.
+        let behind = hosts.iter().position(|host| *host == record.host).map_or(0, |at| at + 1);
+        hosts.into_iter().skip(behind).find(|host| !self.full.contains(*host, &record.kind, now))
     }
 
     fn start_elsewhere(&mut self, slot: SlotId, mut record: Record, now: Time) {

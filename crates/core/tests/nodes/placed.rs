@@ -1,7 +1,5 @@
 //! Names that want nodes with labels.
 
-use whimbrel_core::base::limits::MOVES_IN_MAX;
-
 use super::*;
 
 /// Nodes a and b have the label `zone` = `x`, c has `zone` = `y`.
@@ -122,7 +120,7 @@ fn names_that_go_by_load_fill_the_nodes_evenly_and_a_busy_one_gets_none() {
 
 #[test]
 fn names_that_go_by_load_leave_a_node_that_has_far_too_much() {
-    let mut net = Net { rebalance: Rebalance::OnJoinAndLeave, ..Net::new() };
+    let mut net = Net::new();
     for name in ["a", "b"] {
         net.boot(name, &["a", "b"]);
     }
@@ -131,15 +129,19 @@ fn names_that_go_by_load_leave_a_node_that_has_far_too_much() {
         net.ask("a", &name, start_by_load());
     }
     net.run(5_000);
-    let moving = |net: &Net| {
-        let records = net.nodes.values().flat_map(|node| node.snapshot().records);
-        records.filter(|record| record.moving.is_some()).count()
-    };
-    assert_eq!(moving(&net), 0, "{:?}", counts(&net));
+    assert_eq!(moved(&net), 0, "{:?}", counts(&net));
     net.boot("c", &["a", "b"]);
-    net.run(8_000);
-    // Each of both had 100 and is to have 66. Nothing ever arrives here, and a node takes so many at a time.
-    assert_eq!(moving(&net), MOVES_IN_MAX);
+    net.run(30_000);
+    // Each of both had 100 and is to have 66: some more stay, since less than far too much is left where it is.
+    let (counts, moves) = (counts(&net), moved(&net));
+    assert!(counts.iter().all(|count| (30..=90).contains(count)), "{counts:?}");
+    assert_eq!(moves, counts[2] as u64, "each name moved once");
+    net.run(30_000);
+    assert_eq!(moved(&net), moves, "they have come to an end");
+}
+
+fn moved(net: &Net) -> u64 {
+    net.nodes.values().map(|node| node.rebalance_report().moved).sum()
 }
 
 fn order(net: &mut Net, at: &str, paused: bool) {
@@ -175,7 +177,7 @@ fn an_order_to_pause_reaches_all_and_outlives_who_gave_it() {
 
 #[test]
 fn while_it_is_paused_nothing_moves_to_a_node_that_joins_and_then_it_does() {
-    let mut net = Net { rebalance: Rebalance::OnJoinAndLeave, ..Net::new() };
+    let mut net = Net::new();
     for name in ["a", "b"] {
         net.boot(name, &["a", "b"]);
     }
@@ -186,10 +188,9 @@ fn while_it_is_paused_nothing_moves_to_a_node_that_joins_and_then_it_does() {
     order(&mut net, "b", true);
     net.boot("c", &["a", "b"]);
     net.run(5_000);
-    let sum = |net: &Net, count: fn(whimbrel_core::directory::RebalanceReport) -> usize| {
-        net.nodes.values().map(|node| count(node.rebalance_report())).sum::<usize>()
-    };
-    assert!(sum(&net, |report| report.held) > 5 && sum(&net, |report| report.open) == 0);
+    let held: usize = net.nodes.values().map(|node| node.rebalance_report().held).sum();
+    assert!(held > 5 && moved(&net) == 0 && counts(&net)[2] == 0);
     order(&mut net, "c", false);
-    assert!(sum(&net, |report| report.held) == 0 && sum(&net, |report| report.open) > 5);
+    net.run(3_000);
+    assert!(moved(&net) >= held as u64 && counts(&net)[2] == held);
 }

@@ -15,6 +15,7 @@
 //! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
 //! | `handoff` | a process that moves and does not go on where it stopped; an error that only a lost node gives (P3) |
 //! | `placed` | a process without the labels that it wants; moves without end; orders that not all follow |
+//! | `drains` | a node that drains and takes something new, leaves something behind, or never ends |
 //! | `world` | what the world itself found odd |
 //!
 //! What may be promised depends on the faults: a *crash-only* run had no cut, no pause and no change of lines, and
@@ -22,6 +23,7 @@
 //! disturbance.
 
 mod bounds;
+mod drains;
 mod durability;
 mod handoff;
 mod instances;
@@ -198,6 +200,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     moves::check(&facts, &mut found);
     handoff::check(&facts, &mut found);
     placed::check(&facts, &mut found);
+    drains::check(&facts, &mut found);
     found
 }
 

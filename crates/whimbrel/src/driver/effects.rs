@@ -81,6 +81,12 @@ impl Running {
                     let _gone = done.send(());
                 }
             }
+            Effect::Drained(drained) => {
+                for done in self.drainers.drain(..) {
+                    // Whoever asked may have given up.
+                    let _gone = done.send(drained.clone());
+                }
+            }
             Effect::Left => {
                 for done in self.leavers.drain(..) {
                     // Whoever asked may have given up.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use whimbrel_core::base::{Name, Now};
 use whimbrel_core::directory::{Answer, Ask, Filter, Listed, RebalanceReport};
-use whimbrel_core::node::{Event, Input, Node};
+use whimbrel_core::node::{Drained, Event, Input, Node};
 use whimbrel_core::view::View;
 
 use crate::Cluster;
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Rebalance { paused: bool, done: oneshot::Sender<()> },
     /// What this node moves.
     ReportRebalance { asker: oneshot::Sender<RebalanceReport> },
+    /// Move what can move to other nodes.
+    Drain { within: Duration, done: oneshot::Sender<Drained> },
     /// Say good-bye to the cluster.
     Leave { done: oneshot::Sender<()> },
 }
@@ -97,6 +99,8 @@ struct Running {
     listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
     /// Who waits for all members to know the last order to pause rebalancing, or to go on.
     orderers: Vec<oneshot::Sender<()>>,
+    /// Who waits for this node to be drained.
+    drainers: Vec<oneshot::Sender<Drained>>,
     /// Who waits for this node to have left.
     leavers: Vec<oneshot::Sender<()>>,
     /// How often a refused message is told of.
@@ -113,6 +117,7 @@ impl Driver {
             waiting: HashMap::new(),
             listings: HashMap::new(),
             orderers: Vec::new(),
+            drainers: Vec::new(),
             leavers: Vec::new(),
             refusals: LogLimit::default(),
         };
@@ -221,6 +226,10 @@ impl Running {
             Command::ReportRebalance { asker } => {
                 // Whoever asked may have given up.
                 let _gone = asker.send(self.parts.node.rebalance_report());
+            }
+            Command::Drain { within, done } => {
+                self.drainers.push(done);
+                self.feed(Input::Drain { within });
             }
             Command::Leave { done } => {
                 self.leavers.push(done);
