@@ -146,9 +146,9 @@ impl NodeConfig {
                 .detail(error)
                 .hint("needed are `cluster` and `listen`; see `docs/guarantees.md` for the others")
         })?;
-        if !(1..=1_000).contains(&config.weight) {
+        if config.weight > 1_000 {
             return Err(Failure::usage(format!("weight = {} is out of range", config.weight))
-                .hint("weight goes from 1 to 1000; 100 is the default"));
+                .hint("weight goes from 0 to 1000; 100 is the default"));
         }
         let dialled = config.advertise.iter().chain(&config.seeds).chain(&config.dns);
         for address in std::iter::once(&config.listen).chain(dialled) {
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (line, word) in [
-            ("weight = 0", "weight"),
+            ("weight = 1001", "weight"),
             ("weight = \"much\"", "weight"),
             ("mode = \"strict\"", "strict"),
             ("mode = 3", "mode"),

@@ -10,6 +10,8 @@ mod drain;
 mod hostile;
 #[path = "nodes/mutated.rs"]
 mod mutated;
+#[path = "nodes/placed.rs"]
+mod placed;
 #[path = "nodes/room.rs"]
 mod room;
 
@@ -39,6 +41,8 @@ struct Net {
     said: Vec<Vec<u8>>,
     /// How many processes the nodes that boot may host.
     capacity: Option<usize>,
+    /// Whether nodes that boot have a label.
+    zones: bool,
     /// What came of drains.
     drained: Vec<(String, Drained)>,
     /// Processes that do not come to rest when they are to move: why, or for ever.
@@ -60,6 +64,7 @@ impl Net {
             refused: Vec::new(),
             said: Vec::new(),
             capacity: None,
+            zones: false,
             drained: Vec::new(),
             refuse_capture: BTreeMap::new(),
         }
@@ -76,6 +81,9 @@ impl Net {
         config.slots = 64;
         config.discovery = discovered.is_some();
         config.kinds = vec![Name::new("counter").unwrap()];
+        if self.zones {
+            config.labels.insert(Name::new("zone").unwrap(), Name::new(placed::zone_of(name)).unwrap());
+        }
         config.capacity = self.capacity.iter().map(|most| (config.kinds[0].clone(), *most)).collect();
         self.nodes.insert(name.into(), Node::new(config, self.now));
         if let Some(discovered) = discovered {

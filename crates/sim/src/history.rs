@@ -9,7 +9,7 @@ use std::sync::Arc;
 use whimbrel_core::base::limits::Usage;
 use whimbrel_core::base::{ErrorCode, Executed, Hindrance, Incarnation, Name, RequestId, Token};
 use whimbrel_core::directory::RestartPolicy;
-use whimbrel_core::view::{View, ViewId};
+use whimbrel_core::view::{Labels, View, ViewId};
 
 /// Virtual microseconds since the start of the run.
 pub(crate) type Micros = u64;
@@ -173,6 +173,8 @@ pub(crate) struct FinalNode {
     pub(crate) view: Option<Arc<View>>,
     /// Times at which it was expelled.
     pub(crate) expelled: Vec<Micros>,
+    /// Whether it has rebalancing as paused.
+    pub(crate) paused: bool,
 }
 
 /// The answer of a probe of the liveness phase.
@@ -205,6 +207,10 @@ pub(crate) struct History {
     pub(crate) capacity: Option<usize>,
     /// Names that a start wanted on one node.
     pub(crate) placed: BTreeSet<u32>,
+    /// Labels of the machines.
+    pub(crate) labels: Vec<Labels>,
+    /// Labels that names want.
+    pub(crate) wants: BTreeMap<u32, Labels>,
     /// Names below this may be slow, or hang.
     pub(crate) odd_names: u32,
     /// Connections took time for each frame, so messages waited for others.

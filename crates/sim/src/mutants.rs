@@ -40,6 +40,7 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::MailboxLeftBehind
         | Mutant::GateTableLeftBehind
         | Mutant::CommittedBeforeInstalled
+        | Mutant::LabelsIgnored
         | Mutant::LeftBeforeMoved
         | Mutant::PlacedOnDraining => [Profile::Handoff, Profile::Full],
         Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],

@@ -248,6 +248,12 @@ pub(crate) struct Plan {
     pub(crate) move_permille: u64,
     /// Whether faults are laid for processes on their way.
     pub(crate) traps: bool,
+    /// Zones of the machines, by turns; every third name wants one of them. 0 for none.
+    pub(crate) zones: u32,
+    /// Whether every second of the other names goes to the node with the least load.
+    pub(crate) by_load: bool,
+    /// How many operations, of a thousand, pause rebalancing or end the pause.
+    pub(crate) order_permille: u64,
     /// How likely a process wants to stay when it is to move, in thousandths, and how likely it can not be made there.
     pub(crate) unmovable_permille: u64,
     /// How many processes a node hosts at most, if there is a limit.
@@ -328,6 +334,9 @@ impl Plan {
             rebalance: Rebalance::Off,
             move_permille: 0,
             traps: false,
+            zones: 0,
+            by_load: false,
+            order_permille: 0,
             unmovable_permille: 20,
             capacity: None,
             limits: Limits::default(),
@@ -375,7 +384,28 @@ impl Plan {
             // Images of the simulator are small: so they have parts.
             self.limits.image_chunk = 3;
         }
+        self.draw_placed();
         self.draw_drains();
+    }
+
+    /// From a generator of its own: all else is as it would be without.
+    fn draw_placed(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0070_6c61_6365);
+        self.zones = [0, 0, 2, 3][rng.below(4) as usize];
+        self.by_load = rng.below(3) == 0;
+        // So that few names are already too much.
+        self.limits.level_slack = rng.below(2);
+        self.order_permille = [0, 0, 4][rng.below(3) as usize];
+    }
+
+    /// The zone of a machine.
+    pub(crate) fn zone_of_host(&self, host: usize) -> Option<String> {
+        (self.zones > 0).then(|| format!("z{}", host % self.zones as usize))
+    }
+
+    /// The zone that a name wants.
+    pub(crate) fn zone_of_name(&self, name: u32) -> Option<String> {
+        (self.zones > 0 && name.is_multiple_of(3)).then(|| format!("z{}", name / 3 % self.zones))
     }
 
     /// From a generator of its own: all else is as it would be without.

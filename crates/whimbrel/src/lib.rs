@@ -86,9 +86,11 @@ pub use whimbrel_core::base::{
     NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Listed, Located, Placement, Rebalance, RecordState, RestartIntensity, RestartPolicy,
+    Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
+    RestartPolicy,
 };
 pub use whimbrel_core::node::{Event, Stayed};
+pub use whimbrel_core::placement::{Candidate, PlacementPolicy, PlacementRequest};
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};
 pub use whimbrel_macros::handlers;
 

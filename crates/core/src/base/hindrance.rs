@@ -69,6 +69,9 @@ pub enum Hindrance {
     /// There is no other node for it: none hosts its kind, all that do drain, or it is pinned to this one.
     #[n(11)]
     NoHost,
+    /// The process is placed by labels that the target does not have.
+    #[n(12)]
+    Unfit,
 }
 
 impl Hindrance {
@@ -86,6 +89,7 @@ impl Hindrance {
             | Hindrance::Stays
             | Hindrance::Unencodable
             | Hindrance::Unreadable
+            | Hindrance::Unfit
             | Hindrance::NoHost => true,
             Hindrance::Busy
             | Hindrance::AtCapacity

@@ -85,6 +85,8 @@ pub const MOVES_IN_MAX: usize = 32;
 pub const MOVES_OWNED_MAX: usize = 64;
 /// Moves from one node, and as many to it, that wait until one of those under way has ended.
 pub const MOVES_WAITING_MAX: usize = 1024;
+/// Processes that a node may have above five quarters of its share, by its weight, before names leave it for load.
+pub const LEVEL_SLACK: u64 = 8;
 /// Processes that the report of a drain names.
 pub const STAYED_MAX: usize = 1_000;
 /// Addresses that are dialled.
@@ -104,6 +106,9 @@ pub struct Limits {
     pub tombstones: usize,
     /// Bytes of one part of the image of a process on its way; default and most [`IMAGE_CHUNK_BYTES`].
     pub image_chunk: usize,
+    /// Processes that a node may have above five quarters of its share before names leave it for load; default
+    /// [`LEVEL_SLACK`].
+    pub level_slack: u64,
 }
 
 impl Default for Limits {
@@ -114,6 +119,7 @@ impl Default for Limits {
             waiters: WAITERS_MAX,
             tombstones: TOMBSTONES_MAX,
             image_chunk: IMAGE_CHUNK_BYTES,
+            level_slack: LEVEL_SLACK,
         }
     }
 }

@@ -56,6 +56,8 @@ pub enum Mutant {
     GateTableLeftBehind,
     /// A move is committed before the target has the process.
     CommittedBeforeInstalled,
+    /// A process that is moved goes where its name belongs by hash, whatever labels it wants.
+    LabelsIgnored,
     /// A node that drains leaves though processes of it could still move.
     LeftBeforeMoved,
     /// Processes are placed on a node that drains.
@@ -64,7 +66,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 28] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -90,6 +92,7 @@ impl Mutant {
         Mutant::MailboxLeftBehind,
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
+        Mutant::LabelsIgnored,
         Mutant::LeftBeforeMoved,
         Mutant::PlacedOnDraining,
     ];

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::message::Message;
-use super::record::{Located, Placement, Record, RecordState, RestartPolicy};
+use super::placing::Placement;
+use super::record::{Located, Record, RecordState, RestartPolicy};
 use super::request::{Answer, Ask};
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::REQUESTS_BYTES_MAX;
@@ -78,6 +79,13 @@ impl Directory {
     /// User code on this node asks something about a name.
     pub fn handle_request(&mut self, number: u64, name: Name, ask: Ask, deadline: Duration, now: Time) {
         let request = RequestId { caller: self.me, number };
+        if let Ask::Start { kind, placement, .. } = &ask
+            && !placement.is_sound()
+        {
+            // No node has so many labels.
+            let answer = Answer::NoHost(kind.clone());
+            return self.tell(Output::Answer { request, name, answer });
+        }
         let bytes = self.asks.bytes + ask.bytes();
         if self.asks.open.len() >= self.settings.limits.requests || bytes > REQUESTS_BYTES_MAX {
             self.tell(Output::Answer { request, name, answer: Answer::Overloaded });

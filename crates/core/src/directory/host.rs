@@ -133,6 +133,8 @@ pub(super) struct Host {
     /// Lives that were brought here from another node, at rest: they run when the owner says so.
     arrivals: BTreeMap<Name, Token>,
     report_at: Option<Time>,
+    /// How many there are that take a place.
+    taken: usize,
     /// The node leaves: nothing is launched, nothing is reported.
     leaving: bool,
 }
@@ -162,11 +164,18 @@ impl Host {
 
     /// Counts what came here, or is gone.
     fn count(&mut self, hosted: &Hosted, change: impl Fn(&mut usize)) {
-        if hosted.takes_place()
-            && let Some(places) = self.places.get_mut(&hosted.record.kind)
-        {
+        if !hosted.takes_place() {
+            return;
+        }
+        change(&mut self.taken);
+        if let Some(places) = self.places.get_mut(&hosted.record.kind) {
             change(&mut places.taken);
         }
+    }
+
+    /// Processes that are here, of all kinds.
+    pub(super) fn taken(&self) -> usize {
+        self.taken
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use super::copy::Mark;
+use super::notice::Notice;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
 use crate::base::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
@@ -441,6 +442,9 @@ pub enum Message {
         #[n(2)]
         decision: Decision,
     },
+    /// What the sender says of itself.
+    #[n(36)]
+    Notice(#[n(0)] Notice),
 }
 
 /// About how many bytes a message of which no part has a length of its own takes on the wire, beside names and texts.
@@ -453,6 +457,7 @@ impl Message {
         let with = |name: &Name| name.as_str().len() + FIXED_BYTES;
         Some(match self {
             Message::Write(writes) => writes.iter().map(SlotWrite::bytes).sum(),
+            Message::Notice(_) => FIXED_BYTES,
             Message::Written(acks) => acks.len() * FIXED_BYTES / 8,
             Message::Request { name, ask, .. } => with(name) + ask.bytes() + 2 * NAME_BYTES_MAX,
             Message::Answer { name, .. } | Message::Report { name, .. } | Message::End { name, .. } => {

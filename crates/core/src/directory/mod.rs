@@ -17,10 +17,14 @@ mod copy;
 mod early;
 mod host;
 mod listing;
+mod load;
 mod message;
 mod moves;
 mod names;
+mod notice;
 mod offers;
+mod placing;
+mod planner;
 mod record;
 mod repair;
 mod reports;
@@ -40,7 +44,10 @@ pub use copy::Mark;
 pub use host::Left;
 pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
 pub use moves::Rebalance;
-pub use record::{Located, Moving, Placement, Record, RecordState, RestartPolicy, Tombstone};
+pub use notice::{Notice, Order};
+pub use placing::Placement;
+pub use planner::RebalanceReport;
+pub use record::{Located, Moving, Record, RecordState, RestartPolicy, Tombstone};
 pub use request::{Answer, Ask, Filter, Launch, Listed};
 pub use restart::RestartIntensity;
 pub use suspects::Suspicion;
@@ -54,7 +61,7 @@ use crate::base::{
     Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Mutants, Name, RequestId, Rng,
     SlotId, Time, Token,
 };
-use crate::placement::{Replicas, slot_of};
+use crate::placement::{Policies, Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
 use asks::Asks;
 use batch::Batch;
@@ -63,8 +70,11 @@ use copy::Copy;
 use early::EarlyMessages;
 use host::Host;
 use listing::Listings;
+use load::Loads;
 use moves::Moves;
 use names::Answered;
+use notice::Notices;
+use planner::Planner;
 use room::FullHosts;
 use slots::Owned;
 use waiters::Waiting;
@@ -85,6 +95,8 @@ pub struct Settings {
     pub restart: RestartIntensity,
     /// When processes move without being told to.
     pub rebalance: Rebalance,
+    /// Placement by rules of the user's own.
+    pub policies: Policies,
     /// How large its tables may become.
     pub limits: Limits,
     /// How many processes of these kinds this node hosts at most; of others as many as are placed on it.
@@ -123,6 +135,8 @@ pub enum Output {
     Answer { request: RequestId, name: Name, answer: Answer },
     /// The answer to a listing of this node.
     Listed { number: u64, rows: Vec<Listed>, complete: bool },
+    /// Every member knows the last order to pause rebalancing, or to go on.
+    OrderKnown,
     /// Something worth telling.
     Event(DirectoryEvent),
 }
@@ -147,6 +161,8 @@ pub enum DirectoryEvent {
     Moved { name: Name, from: Incarnation, to: Incarnation },
     /// A process was not moved.
     MoveCalledOff { name: Name, why: Hindrance },
+    /// A name is to be placed by a policy that this node has not: it is placed by hash.
+    PolicyUnknown { name: Name, policy: Name },
     /// Two instances of a name met.
     Conflict { name: Name, winner: Token, loser: Token },
     /// A member said what it has no right to say, or what can not be; nothing was done.
@@ -196,6 +212,9 @@ pub struct Directory {
     /// Names of owned slots that are being tried on a node, and until when.
     trials: BTreeMap<Name, Time>,
     moves: Moves,
+    planner: Planner,
+    notices: Notices,
+    loads: Loads,
     /// Hosts that had no room, as this owner was told.
     full: FullHosts,
     /// Since when this node has known each member as one.
@@ -236,6 +255,9 @@ impl Directory {
             back_offs: BTreeSet::new(),
             trials: BTreeMap::new(),
             moves: Moves::default(),
+            planner: Planner::default(),
+            notices: Notices::default(),
+            loads: Loads::default(),
             full: FullHosts::default(),
             members_since: BTreeMap::new(),
             leavers: BTreeSet::new(),
@@ -271,6 +293,9 @@ impl Directory {
         self.back_offs.clear();
         self.trials.clear();
         self.moves.clear();
+        self.planner.clear();
+        self.forget_notices();
+        self.loads = Loads::default();
         self.full.clear();
         self.members_since.clear();
         self.early.clear();
@@ -291,6 +316,8 @@ impl Directory {
         let mut table = Replicas::table(&view, self.settings.slots, self.settings.replicas);
         self.unlinked.retain(|member| view.contains(*member));
         self.full.follow_view(&view);
+        self.planner.clear();
+        self.loads.follow_view(|member| view.contains(member));
         self.members_since.retain(|member, _| view.contains(*member));
         for member in view.incarnations() {
             self.members_since.entry(member).or_insert(now);
@@ -304,6 +331,7 @@ impl Directory {
         self.host_follows_view(new_line, now);
         self.ask_again(now);
         self.listings_follow_view(&view);
+        self.notices_follow_view(now);
         self.deliver_early(now);
         self.finish(now);
     }
@@ -352,6 +380,7 @@ impl Directory {
         self.run_back_offs(now);
         self.end_trials(now);
         self.repair(now);
+        self.level(now);
         self.report_again(now);
         self.finish(now);
     }
@@ -367,6 +396,8 @@ impl Directory {
             back_off,
             self.trials_deadline(),
             self.moves.next_deadline(),
+            self.notices.next_deadline(),
+            self.loads.next_deadline(),
             self.host.next_deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -421,11 +452,13 @@ impl Directory {
     }
 
     fn event(&mut self, event: DirectoryEvent) {
+        self.planner.note(&event);
         self.out.push_back(Output::Event(event));
     }
 
     /// Handles what this node said to itself, then sends what was collected for others.
     fn finish(&mut self, now: Time) {
+        self.notify(now);
         loop {
             self.balance(now);
             self.flush_batch();
@@ -505,6 +538,7 @@ impl Directory {
             Message::Dismiss { name, attempt, decision } => {
                 self.tell(Output::Dismiss { name, attempt, decision });
             }
+            Message::Notice(notice) => self.on_notice(from, notice, now),
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
             Message::ListAnswer { number, rows, last, complete } => {
                 self.on_list_answer(from, number, rows, last, complete);
@@ -532,6 +566,7 @@ impl Message {
                 | Message::Decided { .. }
                 | Message::Holds { .. }
                 | Message::Dismiss { .. }
+                | Message::Notice(_)
                 | Message::ListAsk { .. }
                 | Message::ListAnswer { .. }
         )

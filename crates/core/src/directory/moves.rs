@@ -66,6 +66,16 @@ impl Moves {
         self.later.first().map(|(at, _)| *at)
     }
 
+    /// Names that wait to be looked at, have an open attempt, are tried again later, and failed in an attempt.
+    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
+        (self.queue.len(), self.open.len(), self.later.len(), self.failed.len())
+    }
+
+    /// These are to be looked at.
+    pub(super) fn queue_all(&mut self, names: impl IntoIterator<Item = Name>) {
+        self.queue.extend(names);
+    }
+
     /// A record was written, or found.
     pub(super) fn note(&mut self, name: &Name, record: Option<&Record>) {
         match record.and_then(|record| Some((record.host, record.moving.as_deref()?.target))) {
@@ -82,7 +92,10 @@ impl Moves {
     }
 
     /// Whether one more may be under way: more than a node takes or gives at a time would only be refused.
-    fn has_room(&self, source: Incarnation, target: Incarnation) -> bool {
+    pub(super) fn has_room(&self, source: Incarnation, target: Incarnation) -> bool {
+        if self.open.len() >= MOVES_OWNED_MAX {
+            return false;
+        }
         let out = self.open.values().filter(|(from, _)| *from == source).count();
         let into = self.open.values().filter(|(_, to)| *to == target).count();
         out < MOVES_OUT_MAX && into < MOVES_IN_MAX
@@ -143,6 +156,9 @@ impl Directory {
             }
             let Some(record) = self.record_now(&name, now).filter(may_move) else { continue };
             let Some(target) = self.way_to_go(slot, &record, now) else { continue };
+            if self.holds(&record) {
+                continue;
+            }
             if !self.moves.has_room(record.host, target) {
                 self.moves.queue.push_front(name);
                 return;
@@ -183,8 +199,9 @@ impl Directory {
         self.moves.later.insert((now + delay, name));
     }
 
-    fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
+    pub(super) fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
         let attempt = self.next_token(slot, record.token);
+        self.count_placed(&record.placement, target, now);
         record.moving = Some(Box::new(Moving { target, attempt }));
         let after = vec![After::Move(record.clone().into())];
         self.write(slot, Change::Put(record.into()), after, now);
@@ -281,6 +298,7 @@ impl Directory {
         let name = record.name.clone();
         let source = record.host;
         self.event(DirectoryEvent::MoveCalledOff { name: name.clone(), why });
+        self.note_called_off(&name, why);
         for (request, _) in self.take_movers(slot, &name) {
             self.answer(request, name.clone(), Answer::Hindered(why));
         }
@@ -338,6 +356,7 @@ impl Directory {
             (None, _) => Some(Hindrance::Lost),
             (Some(target), _) if !target.kinds.contains(&record.kind) => Some(Hindrance::UnknownKind),
             (Some(target), _) if target.draining => Some(Hindrance::Leaving),
+            (Some(target), _) if !record.placement.allows_by_hand(target) => Some(Hindrance::Unfit),
             (_, RecordState::Registered) => Some(Hindrance::Stays),
             _ => None,
         };
@@ -370,6 +389,6 @@ fn closed(record: Option<&Record>, gate: Token) -> Decision {
 }
 
 /// Whether a process is such that it can be moved now.
-fn may_move(record: &Record) -> bool {
+pub(super) fn may_move(record: &Record) -> bool {
     record.state == RecordState::Running && record.moving.is_none() && record.suspicion == Suspicion::None
 }

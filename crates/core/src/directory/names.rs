@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, RestartPolicy, gate_of};
+use super::placing::Placement;
+use super::record::{Record, RecordState, RestartPolicy, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
@@ -175,13 +176,15 @@ impl Directory {
         let host = if registered {
             Some(request.caller)
         } else {
-            self.place_start(slot, &kind, &placement, request.caller, now)
+            self.place_start(&name, &kind, &placement, request.caller, now)
         };
         let Some(host) = host.filter(|host| self.is_member(*host)) else {
             return self.answer(request, name, Answer::NoHost(kind));
         };
         let last = self.copies.get(&slot).map(|copy| copy.last_token(&name)).unwrap_or_default();
         let token = self.next_token(slot, last);
+        self.tell_unknown_policy(&name, &placement);
+        self.count_placed(&placement, host, now);
         let state = if registered { RecordState::Registered } else { RecordState::Starting };
         let record = Arc::new(Record {
             args,
@@ -398,6 +401,8 @@ impl Directory {
         mut after: Vec<After>,
         now: Time,
     ) {
+        self.tell_unknown_policy(&record.name, &record.placement);
+        self.count_placed(&record.placement, host, now);
         let (last, last_token) = (record.host, record.token);
         let goes_on = record.state == RecordState::Restarting && self.is_member(last);
         let told = record.waits_for_host || goes_on;

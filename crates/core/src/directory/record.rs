@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
+use super::placing::Placement;
 use super::request::Answer;
 use super::suspects::Suspicion;
 use crate::base::hash::mix;
-use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, NodeName, RequestId, Token};
+use crate::base::{Bytes, ExitReason, Few, Incarnation, Kind, Name, RequestId, Token};
 
 /// When a process that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -23,29 +24,6 @@ pub enum RestartPolicy {
     /// Never.
     #[n(2)]
     Temporary,
-}
-
-/// Which node a process is placed on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub enum Placement {
-    /// The first node in the slot's rendezvous order that hosts the kind.
-    #[default]
-    #[n(0)]
-    Hash,
-    /// The node that asks for the start; when that node dies or drains as [`Placement::Hash`].
-    #[n(1)]
-    Local,
-    /// The node of this name and no other: while it is away a start ends with `NoHost`, and a process that ran there
-    /// waits for it.
-    #[n(2)]
-    Pinned(#[n(0)] NodeName),
-}
-
-impl Placement {
-    /// Whether no other node will do.
-    pub(super) const fn names_a_node(&self) -> bool {
-        matches!(self, Placement::Pinned(_))
-    }
 }
 
 /// What a name's record says about its process.
@@ -319,7 +297,8 @@ impl Record {
 
     /// About how many bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
-        self.args.len() + self.name.as_str().len() + self.kind.as_str().len() + 128
+        let texts = self.name.as_str().len() + self.kind.as_str().len() + self.placement.size();
+        self.args.len() + texts + 128
     }
 
     /// Where its process can be reached.

@@ -77,6 +77,7 @@ impl Directory {
             return self.send(from, Message::Reported { name, token });
         }
         self.suspect_runs(&name, now);
+        self.loads.forget_tried(&name);
         let after = vec![After::Reported(from, name.clone(), token), After::Wake(name.clone())];
         self.queue_move(slot, record, now);
         self.write(slot, Change::Runs(name, token), after, now);

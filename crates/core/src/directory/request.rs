@@ -2,7 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
-use super::record::{Located, Placement, Record, RestartPolicy};
+use super::placing::Placement;
+use super::record::{Located, Record, RestartPolicy};
 use crate::base::{Bytes, Executed, ExitReason, Hindrance, Kind, Name, NodeName, Token};
 
 /// One request about one name.
@@ -58,10 +59,10 @@ impl Ask {
         !matches!(self, Ask::Locate)
     }
 
-    /// Bytes that it carries beside names.
+    /// Bytes that it carries, beside its name and its kind.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Ask::Start { args, .. } => args.len(),
+            Ask::Start { args, placement, .. } => args.len() + placement.size(),
             Ask::Register { .. }
             | Ask::Unregister
             | Ask::Locate

@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Change, Message};
-use super::record::{Placement, Record, RecordState, StartOutcome, gate_of, millis};
+use super::placing::Placement;
+use super::record::{Record, RecordState, StartOutcome, gate_of, millis};
 use super::suspects::Suspicion;
 use super::writes::After;
-use super::{Directory, ErrorCode};
-use crate::base::{Incarnation, Kind, Mutant, SlotId, Time};
-use crate::placement::hosts_by_hash;
+use super::{Directory, DirectoryEvent, ErrorCode};
+use crate::base::{Incarnation, Kind, Mutant, Name, SlotId, Time};
+use crate::placement::{Candidate, PlacementRequest, hosts_by_hash};
 use crate::view::{MemberInfo, View};
 
 /// How long a host that was full is passed over by restarts, and how soon a name that no host takes is looked at again;
@@ -49,16 +50,17 @@ impl FullHosts {
 }
 
 impl Directory {
-    /// The members that may host it, in the order in which they are asked: none when nobody, or not the one it is
-    /// pinned to, can.
+    /// The members that may host it, in the order in which they are asked: none when nobody can, or nobody of those that
+    /// it names.
     fn hosts_for(
         &self,
-        slot: SlotId,
+        name: &Name,
         kind: &Kind,
         placement: &Placement,
         asker: Option<Incarnation>,
     ) -> Vec<Incarnation> {
         let Some(view) = self.view() else { return Vec::new() };
+        let slot = self.slot_of(name);
         let hosting = |member: &&MemberInfo| member.hosts(kind);
         let named = match placement {
             Placement::Hash => None,
@@ -67,17 +69,58 @@ impl Directory {
                 let pinned = view.members.iter().filter(|member| member.name == *node).find(hosting);
                 return pinned.map(|member| member.incarnation).into_iter().collect();
             }
+            Placement::LeastLoaded => {
+                let mut members: Vec<&MemberInfo> = hosts_by_hash(slot, kind, view).collect();
+                self.loads.sort(&mut members);
+                return members.into_iter().map(|member| member.incarnation).collect();
+            }
+            Placement::Custom(policy) => {
+                let mut members: Vec<&MemberInfo> = hosts_by_hash(slot, kind, view).collect();
+                if let Some(at) = self.choose(policy, name, kind, &members) {
+                    members[..=at].rotate_right(1);
+                }
+                return members.into_iter().map(|member| member.incarnation).collect();
+            }
+            Placement::Labels(_) => {
+                let fitting = hosts_by_hash(slot, kind, view).filter(|member| placement.allows(member));
+                return fitting.map(|member| member.incarnation).collect();
+            }
         };
         match named {
             Some(member) => vec![member.incarnation],
-            None => hosts_by_hash(slot, kind, view).collect(),
+            None => hosts_by_hash(slot, kind, view).map(|member| member.incarnation).collect(),
+        }
+    }
+
+    /// Which of these members the user's policy chooses.
+    fn choose(&self, policy: &Name, name: &Name, kind: &Kind, members: &[&MemberInfo]) -> Option<usize> {
+        let policy = self.settings.policies.get(policy).filter(|_| !members.is_empty())?;
+        let candidates = members.iter().map(|member| Candidate {
+            name: &member.name,
+            labels: &member.labels,
+            weight: member.weight,
+            load: self.loads.of(member.incarnation),
+            kinds: &member.kinds,
+        });
+        let candidates = candidates.collect();
+        let chosen = policy.choose(&PlacementRequest { name, kind, candidates })?;
+        members.iter().position(|member| member.name == chosen)
+    }
+
+    /// Tells when this node has not the policy by which a name is placed.
+    pub(super) fn tell_unknown_policy(&mut self, name: &Name, placement: &Placement) {
+        if let Placement::Custom(policy) = placement
+            && self.settings.policies.get(policy).is_none()
+        {
+            let (name, policy) = (name.clone(), policy.clone());
+            self.event(DirectoryEvent::PolicyUnknown { name, policy });
         }
     }
 
     /// The member that a process is started on: the first that is not known as full, or just the first.
     pub(super) fn place_start(
         &self,
-        slot: SlotId,
+        name: &Name,
         kind: &Kind,
         placement: &Placement,
         asker: Incarnation,
@@ -88,10 +131,10 @@ impl Directory {
         {
             return Some(member.incarnation);
         }
-        if let Some(owner) = self.owner_as_host(slot, kind, placement, now) {
+        if let Some(owner) = self.owner_as_host(self.slot_of(name), kind, placement, now) {
             return Some(owner);
         }
-        let hosts = self.hosts_for(slot, kind, placement, Some(asker));
+        let hosts = self.hosts_for(name, kind, placement, Some(asker));
         let with_room = hosts.iter().find(|host| !self.full.contains(**host, kind, now));
         with_room.or(hosts.first()).copied()
     }
@@ -105,8 +148,8 @@ impl Directory {
         now: Time,
     ) -> Option<Incarnation> {
         let owner = self.line.as_ref().filter(|_| *placement == Placement::Hash)?.owner_of(slot)?;
-        let hosts = self.view()?.member(owner)?.hosts(kind);
-        (hosts && !self.full.contains(owner, kind, now)).then_some(owner)
+        let takes = self.view()?.member(owner)?.takes(kind);
+        (takes && !self.full.contains(owner, kind, now)).then_some(owner)
     }
 
     /// The member that a process is started again on: none while all are known as full.
@@ -116,17 +159,14 @@ impl Directory {
         asker: Option<Incarnation>,
         now: Time,
     ) -> Option<Incarnation> {
-        let slot = self.slot_of(&record.name);
-        let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
+        let hosts = self.hosts_for(&record.name, &record.kind, &record.placement, asker);
         hosts.into_iter().find(|host| !self.full.contains(*host, &record.kind, now))
     }
 
     /// Whether any other node may take it, with room or without: a node that drains waits for no other.
     pub(super) fn has_other_host(&self, kind: &Kind, placement: &Placement) -> bool {
-        let is_place = |member: &MemberInfo| match placement {
-            Placement::Pinned(node) => member.name == *node,
-            Placement::Hash | Placement::Local => true,
-        };
+        let by_name = matches!(placement, Placement::Pinned(_));
+        let is_place = |member: &MemberInfo| placement.allows(member) && (by_name || member.weight > 0);
         let others = self.view().into_iter().flat_map(|view| &view.members);
         let mut others = others.filter(|member| member.incarnation != self.me);
         others.any(|member| is_place(member) && member.hosts(kind))
@@ -141,17 +181,27 @@ impl Directory {
     pub(super) fn belongs_to(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
         if record.placement == Placement::Hash
             && let Some(owner) = self.line.as_ref().and_then(|line| line.owner_of(slot))
-            && self.view()?.member(owner)?.hosts(&record.kind)
+            && self.view()?.member(owner)?.takes(&record.kind)
         {
             // The first in the slot's ranking, as most often: all names of a slot are looked at when it opens.
             return Some(owner);
         }
-        self.hosts_for(slot, &record.kind, &record.placement, Some(record.host)).first().copied()
+        let stays = |view: &Arc<View>| view.member(record.host).is_some_and(|host| host.hosts(&record.kind));
+        if record.placement.is_chosen() && self.view().is_some_and(stays) {
+            return Some(record.host);
+        }
+        let any = Placement::Hash;
+        let ignored = self.settings.mutants.has(Mutant::LabelsIgnored);
+        let placement = if ignored { &any } else { &record.placement };
+        self.hosts_for(&record.name, &record.kind, placement, Some(record.host)).first().copied()
     }
 
     /// The host had no room for this life.
     pub(super) fn on_full(&mut self, slot: SlotId, record: Record, now: Time) {
         self.full.insert(record.host, &record.kind, now);
+        if record.placement.is_chosen() {
+            self.loads.note_tried(&record.name, record.host);
+        }
         match record.state {
             RecordState::Starting => self.start_elsewhere(slot, record, now),
             RecordState::Restarting => self.restart_beyond(slot, record, now),
@@ -169,9 +219,15 @@ impl Directory {
 
     /// The next host that may have room, behind the one that had none.
     fn next_host(&self, record: &Record, now: Time) -> Option<Incarnation> {
-        let slot = self.slot_of(&record.name);
         let asker = Some(record.request.caller);
-        let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
+        let hosts = self.hosts_for(&record.name, &record.kind, &record.placement, asker);
+        if record.placement.is_chosen() {
+            // Their order changes meanwhile.
+            let asked = |host: &Incarnation| self.loads.was_tried(&record.name, *host);
+            return hosts
+                .into_iter()
+                .find(|host| !asked(host) && !self.full.contains(*host, &record.kind, now));
+        }
         // One that drains by now is not among them.
         let behind = hosts.iter().position(|host| *host == record.host).map_or(0, |at| at + 1);
         hosts.into_iter().skip(behind).find(|host| !self.full.contains(*host, &record.kind, now))
@@ -181,8 +237,10 @@ impl Directory {
         let (last, name, token) = (record.host, record.name.clone(), record.token);
         let discard = After::Discard(last, name, token, ErrorCode::Stopped);
         let Some(host) = self.next_host(&record, now) else {
+            self.loads.forget_tried(&record.name);
             return self.remove_as(slot, &record, StartOutcome::AtCapacity, vec![discard], now);
         };
+        self.count_placed(&record.placement, host, now);
         record.host = host;
         record.token = self.next_token(slot, token);
         record.gate = gate_of(record.token, host);
@@ -201,7 +259,10 @@ impl Directory {
         }
         match self.next_host(&record, now) {
             Some(host) => self.restart_on(slot, record, host, now),
-            None => self.wait_for_host(slot, record, Vec::new(), now),
+            None => {
+                self.loads.forget_tried(&record.name);
+                self.wait_for_host(slot, record, Vec::new(), now);
+            }
         }
     }
 

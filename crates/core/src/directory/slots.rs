@@ -356,6 +356,7 @@ impl Directory {
         self.repair_soon(now);
         self.reconcile(slot, now);
         self.queue_moves(slot);
+        self.watch_loads(slot, now);
         self.wake_all(slot, now);
     }
 

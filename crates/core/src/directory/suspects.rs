@@ -174,12 +174,13 @@ impl Directory {
         group.filter_map(|record| Some((self.record_now(&record.name, now)?, self.me))).collect()
     }
 
-    /// Where a suspect may be tried now: here, unless this node does not host the kind or the record names a node.
+    /// Where a suspect may be tried now: here, unless this node does not host the kind or the record wants another one.
     fn trial_host<'a>(&self, record: &'a Record, now: Time) -> Option<(&'a Record, Incarnation)> {
         let view = self.view()?;
         let placed = self.place_again(record, None, now)?;
-        let here = view.member(self.me).is_some_and(|me| me.hosts(&record.kind));
-        let host = if here && !record.placement.names_a_node() { self.me } else { placed };
+        let here =
+            view.member(self.me).is_some_and(|me| me.takes(&record.kind) && record.placement.allows(me));
+        let host = if here { self.me } else { placed };
         let steady = self.members_since.get(&host).is_some_and(|since| now.since(*since) >= STEADY);
         steady.then_some((record, host))
     }

@@ -44,6 +44,7 @@ fn directory(capacity: BTreeMap<Kind, usize>) -> Directory {
         detection: Duration::from_secs(2),
         restart: RestartIntensity::default(),
         rebalance: Rebalance::default(),
+        policies: Policies::default(),
         mutants: Mutants::default(),
     };
     Directory::new(ME, settings, Rng::new(1))

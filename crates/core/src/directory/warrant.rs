@@ -25,6 +25,7 @@ const NOT_CALLER: &str = "it asks in another node's name";
 const NOT_ASKED: &str = "it answers a question that it was not asked";
 const TOKEN: &str = "a token is given in a view, and can be exceeded";
 const SLOT: &str = "a name stands in its own slot";
+const ORDER: &str = "an order is given in a view that was";
 const SIZE: &str = "arguments, texts and lists have a limit";
 
 type Warrant = Result<(), &'static str>;
@@ -59,15 +60,7 @@ impl Directory {
             Message::Hosted { records, .. } => records.iter().try_for_each(check_offered),
             Message::Request { request, ask, .. } => {
                 demand(request.caller == from, NOT_CALLER)?;
-                match ask {
-                    Ask::Start { args, .. } => demand(args.len() <= ARGS_BYTES_MAX, SIZE),
-                    Ask::Register { .. }
-                    | Ask::Unregister
-                    | Ask::Locate
-                    | Ask::Stop
-                    | Ask::Release
-                    | Ask::Move { .. } => Ok(()),
-                }
+                check_ask(ask)
             }
             Message::Forget(requests) => {
                 demand(requests.iter().all(|(_, request)| request.caller == from), NOT_CALLER)
@@ -100,6 +93,8 @@ impl Directory {
                 | News::Ended(reason) => check_reason(reason),
             },
             Message::Offer { record, .. } => check_offered(record),
+            // One that is later than all views could never be followed by another.
+            Message::Notice(notice) => demand(notice.order.view <= view.counter, ORDER),
             Message::Gathered(_)
             | Message::Opened(_)
             | Message::Unlike(_)
@@ -151,6 +146,20 @@ impl Directory {
     }
 }
 
+fn check_ask(ask: &Ask) -> Warrant {
+    match ask {
+        Ask::Start { args, placement, .. } => {
+            demand(args.len() <= ARGS_BYTES_MAX && placement.is_sound(), SIZE)
+        }
+        Ask::Register { .. }
+        | Ask::Unregister
+        | Ask::Locate
+        | Ask::Stop
+        | Ask::Release
+        | Ask::Move { .. } => Ok(()),
+    }
+}
+
 /// What the owner of a slot may give.
 fn check_token(token: Token) -> Warrant {
     demand(token.view_counter() < 1 << 33, TOKEN)
@@ -176,6 +185,7 @@ fn check_record(record: &Record) -> Warrant {
         record.stopped_before.len(),
         record.stopping_by.len(),
     ];
+    demand(record.placement.is_sound(), SIZE)?;
     demand(record.args.len() <= ARGS_BYTES_MAX && lists.iter().all(|length| *length <= LIST_MAX), SIZE)
 }
 

@@ -22,7 +22,7 @@ pub struct Config {
     pub name: NodeName,
     /// Where peers dial it.
     pub address: Address,
-    /// Share of slots relative to others; 1 to 1,000, default 100.
+    /// Share of slots and names relative to others; 0 to 1,000, default 100.
     pub weight: u32,
     /// Kinds it can host.
     pub kinds: Vec<crate::base::Kind>,
@@ -45,6 +45,8 @@ pub struct Config {
     pub restart: RestartIntensity,
     /// When processes move without being told to.
     pub rebalance: Rebalance,
+    /// Placement by rules of the user's own: the same names on all nodes.
+    pub policies: crate::placement::Policies,
     /// How large its tables may become.
     pub limits: Limits,
     /// Seed of the node's randomness: entropy in a real node, the run's seed in the simulator.
@@ -70,6 +72,7 @@ impl Config {
             detection: Duration::from_secs(2),
             restart: RestartIntensity::default(),
             rebalance: Rebalance::default(),
+            policies: crate::placement::Policies::default(),
             limits: Limits::default(),
             seed,
             mutants: Mutants::default(),
@@ -176,6 +179,12 @@ pub enum Input {
         token: Token,
         /// Why.
         reason: ExitReason,
+    },
+    /// Rebalancing is to pause in the whole cluster, or to go on; drains and moves by hand do in any case. Ends in
+    /// [`Effect::OrderKnown`].
+    Rebalance {
+        /// It is to pause.
+        paused: bool,
     },
     /// The node takes nothing new from now on, and what it has moves to others: until nothing can move any more, or for
     /// so long. Ends in [`Effect::Drained`]. Said again, the time begins anew.
@@ -325,6 +334,8 @@ pub enum Effect {
         /// Members that did not answer, or rows cut at the limit.
         complete: bool,
     },
+    /// Every member knows whether rebalancing is paused.
+    OrderKnown,
     /// A drain is over: nothing is left that could move, or its time is up, or the node leaves. What is left goes on, and
     /// still moves if it can.
     Drained(Drained),
@@ -396,6 +407,13 @@ pub enum Event {
         name: Name,
         /// Why.
         why: Hindrance,
+    },
+    /// A name is to be placed by a policy that this node, its owner, has not: it is placed by hash.
+    PolicyUnknown {
+        /// The name.
+        name: Name,
+        /// The policy.
+        policy: Name,
     },
     /// This node drains, every second; nothing when the drain takes less.
     Draining {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::base::limits::Usage;
 use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
-use crate::directory::{self, Directory, DirectoryEvent, Record};
+use crate::directory::{self, Directory, DirectoryEvent, RebalanceReport, Record};
 use crate::handoff::Handoff;
 use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
@@ -96,6 +96,7 @@ impl Node {
             detection: config.detection,
             restart: config.restart,
             rebalance: config.rebalance,
+            policies: config.policies,
             limits: config.limits,
             capacity: config.capacity,
             mutants: config.mutants,
@@ -202,6 +203,11 @@ impl Node {
         self.directory.lose_row(name)
     }
 
+    /// What this node moves, as the owner of names, and whether rebalancing is paused.
+    pub fn rebalance_report(&self) -> RebalanceReport {
+        self.directory.rebalance_report()
+    }
+
     /// How full its tables are. Taking it changes nothing; it walks over the slots.
     pub fn usage(&self) -> Vec<Usage> {
         let mut rows = self.membership.usage();
@@ -260,6 +266,7 @@ impl Node {
                 self.handoff.handle_ended(&name, token, now.time);
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
+            Input::Rebalance { paused } => self.directory.handle_order(paused, now.time),
             Input::Drain { within } => self.begin_drain(within),
             Input::Leave => {
                 self.end_drain();
@@ -448,6 +455,7 @@ impl Node {
             Output::Answer { request, name, answer } => {
                 self.out.push_back(Effect::Answer { request, name, answer });
             }
+            Output::OrderKnown => self.out.push_back(Effect::OrderKnown),
             Output::Listed { number, rows, complete } => {
                 self.out.push_back(Effect::Listed { number, rows, complete });
             }
@@ -461,6 +469,7 @@ impl Node {
                 DirectoryEvent::Conflict { name, winner, loser } => Event::Conflict { name, winner, loser },
                 DirectoryEvent::Moved { name, from, to } => Event::Moved { name, from, to },
                 DirectoryEvent::MoveCalledOff { name, why } => Event::MoveCalledOff { name, why },
+                DirectoryEvent::PolicyUnknown { name, policy } => Event::PolicyUnknown { name, policy },
                 DirectoryEvent::Refused { peer, why } => Event::Refused { peer, why },
             })),
         }

@@ -3,14 +3,16 @@
 //! Every node computes the same answer from the same view, bit for bit. A node's rank for a slot hashes the
 //! node's *name*, so a restarted node gets its slots back; whoever compares replicas compares incarnations.
 
+mod policy;
 mod rendezvous;
 
+pub use policy::{Candidate, PlacementPolicy, PlacementRequest, Policies};
 use rendezvous::Draws;
 pub use rendezvous::{ranking, score};
 
 use crate::base::hash::hash;
 use crate::base::{Incarnation, Kind, Name, SlotId};
-use crate::view::View;
+use crate::view::{MemberInfo, View};
 
 /// Default number of slots of a cluster; fixed at its birth and checked at every join.
 pub const SLOTS: u16 = 4096;
@@ -73,11 +75,10 @@ impl Replicas {
     }
 }
 
-/// The members that can host processes of `kind`, in the slot's ranking: by `hash` a process is placed on the first of
-/// them that has room.
-pub fn hosts_by_hash(slot: SlotId, kind: &Kind, view: &View) -> impl Iterator<Item = Incarnation> {
-    let ranked = ranking(slot, view);
-    ranked.into_iter().map(|at| &view.members[at]).filter(|m| m.hosts(kind)).map(|m| m.incarnation)
+/// The members that processes of `kind` may be placed on, in the slot's ranking: by `hash` a process is placed on the
+/// first of them that has room.
+pub fn hosts_by_hash<'v>(slot: SlotId, kind: &Kind, view: &'v View) -> impl Iterator<Item = &'v MemberInfo> {
+    ranking(slot, view).into_iter().map(|at| &view.members[at]).filter(|member| member.takes(kind))
 }
 
 #[cfg(test)]

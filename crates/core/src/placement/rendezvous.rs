@@ -6,27 +6,28 @@
 use super::REPLICAS_MAX;
 use crate::base::SlotId;
 use crate::base::hash::{hash, mix};
-use crate::view::View;
+use crate::view::{MemberInfo, View};
 
 /// Seed of node names for scores.
 const NODE_SEED: u64 = 0x4e4f_4445_5345_4544;
 /// Fraction bits of the logarithm.
 const FRACTION_BITS: u32 = 24;
 
-/// Indices into `view.members`, best first; behind all others those that drain, so that no slot moves when they leave.
-/// Ties, practically impossible, go to the smaller name.
+/// Indices into `view.members`, best first; behind all others those that drain, so that no slot moves when they leave,
+/// and before these those of weight 0. Ties, practically impossible, go to the smaller name.
 pub fn ranking(slot: SlotId, view: &View) -> Vec<usize> {
-    let mut scored: Vec<((bool, u64), usize)> = view
-        .members
-        .iter()
-        .enumerate()
-        .map(|(at, member)| ((!member.draining, score(slot, member.name.as_str(), member.weight)), at))
-        .collect();
+    let place = |member: &MemberInfo| {
+        let score = score(slot, member.name.as_str(), member.weight);
+        (!member.draining, member.weight > 0, score)
+    };
+    let members = view.members.iter().enumerate();
+    let mut scored: Vec<((bool, bool, u64), usize)> =
+        members.map(|(at, member)| (place(member), at)).collect();
     scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| view.members[a.1].name.cmp(&view.members[b.1].name)));
     scored.into_iter().map(|(_, at)| at).collect()
 }
 
-/// The score of a node for a slot; higher is better.
+/// The score of a node for a slot; higher is better. Weight 0 counts as 1: among themselves such nodes are alike.
 pub fn score(slot: SlotId, node: &str, weight: u32) -> u64 {
     score_of(mix(hash(NODE_SEED, node.as_bytes()) ^ mix(u64::from(slot.0) + 1)), weight)
 }

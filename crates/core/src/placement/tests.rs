@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
 use super::*;
-use crate::view::{MemberInfo, ViewId};
+use crate::view::ViewId;
 
 fn member(name: &str, weight: u32) -> MemberInfo {
     MemberInfo {
@@ -256,7 +259,7 @@ fn a_process_is_placed_on_the_first_member_that_can_host_it() {
     for _ in 0..3 {
         let ranked = ranking(slot, &view);
         let able = ranked.into_iter().find(|at| view.members[*at].hosts(&kind)).unwrap();
-        assert_eq!(hosts_by_hash(slot, &kind, &view).next(), Some(view.members[able].incarnation));
+        assert_eq!(hosts_by_hash(slot, &kind, &view).next(), Some(&view.members[able]));
         // Each way of not being able to host, one after the other.
         if view.members.iter().any(|member| member.draining) {
             view.members[able].kinds.clear();
@@ -264,6 +267,91 @@ fn a_process_is_placed_on_the_first_member_that_can_host_it() {
             view.members[able].draining = true;
         }
     }
-    assert_eq!(hosts_by_hash(slot, &kind, &view).next(), None);
-    assert_eq!(hosts_by_hash(slot, &Name::new("other").unwrap(), &nodes(3)).next(), None);
+    assert!(hosts_by_hash(slot, &kind, &view).next().is_none());
+    assert!(hosts_by_hash(slot, &Name::new("other").unwrap(), &nodes(3)).next().is_none());
+}
+
+#[test]
+fn a_node_of_weight_zero_stands_behind_all_others_and_is_given_nothing() {
+    let kind = Name::new("counter").unwrap();
+    let view = view_of(vec![member("a", 0), member("b", 1), member("c", 1_000), member("d", 0)]);
+    for slot in slots() {
+        let ranked = ranked_names(slot, &view);
+        assert!(ranked[2..].iter().all(|name| ["a", "d"].contains(name)), "{ranked:?}");
+        assert!(hosts_by_hash(slot, &kind, &view).all(|member| member.weight > 0));
+    }
+    assert!(view.members[0].hosts(&kind), "what names it may run there");
+    // Somebody has to own the slots, though nobody wants to.
+    let idle = view_of(vec![member("a", 0), member("b", 0), member("c", 0)]);
+    let alike = view_of(vec![member("a", 1), member("b", 1), member("c", 1)]);
+    for slot in slots() {
+        assert_eq!(ranked_names(slot, &idle), ranked_names(slot, &alike));
+        assert!(hosts_by_hash(slot, &kind, &idle).next().is_none());
+    }
+}
+
+/// Members of any weights, at least two.
+fn weighted_views() -> impl Strategy<Value = View> {
+    let weight = prop_oneof![2 => Just(0), 4 => 1..1_001u32, 4 => Just(100)];
+    prop::collection::vec(weight, 2..12).prop_map(|weights| {
+        let named = weights.into_iter().enumerate();
+        view_of(named.map(|(at, weight)| member(&format!("node-{at}"), weight)).collect())
+    })
+}
+
+fn check(property: impl Fn(View, prop::sample::Index) -> Result<(), TestCaseError>) {
+    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::XorShift);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let inputs = (weighted_views(), any::<prop::sample::Index>());
+    runner.run(&inputs, |(view, which)| property(view, which)).unwrap();
+}
+
+/// Every eighth slot, for time.
+fn some_slots() -> impl Iterator<Item = SlotId> {
+    slots().step_by(8)
+}
+
+#[test]
+fn of_any_weights_a_node_that_goes_takes_along_only_what_it_had() {
+    check(|before, which| {
+        let mut after = before.clone();
+        let gone = after.members.remove(which.index(before.members.len()));
+        for slot in some_slots() {
+            let mut without = ranked_names(slot, &before);
+            without.retain(|name| *name != gone.name.as_str());
+            prop_assert_eq!(without, ranked_names(slot, &after));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn of_any_weights_a_change_of_one_moves_names_to_it_or_from_it_and_never_both() {
+    check(|before, which| {
+        let at = which.index(before.members.len());
+        for weight in [0, 1, 100, 1_000] {
+            let mut after = before.clone();
+            let was = std::mem::replace(&mut after.members[at].weight, weight);
+            let changed = before.members[at].incarnation;
+            for slot in some_slots() {
+                let (old, new) = (owner(slot, &before), owner(slot, &after));
+                let needed = if weight > was { new == changed } else { old == changed };
+                prop_assert!(old == new || needed, "{was} to {weight}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_table_of_any_weights_holds_the_first_places_of_every_ranking() {
+    check(|view, _| {
+        for (slot, replicas) in slots().zip(Replicas::table(&view, SLOTS, REPLICAS_MAX)).step_by(8) {
+            let ranked = ranking(slot, &view).into_iter().take(REPLICAS_MAX);
+            let want: Vec<Incarnation> = ranked.map(|at| view.members[at].incarnation).collect();
+            prop_assert_eq!(replicas.iter().collect::<Vec<_>>(), want);
+        }
+        Ok(())
+    });
 }

@@ -75,7 +75,8 @@ pub struct MemberInfo {
     /// Where peers dial it, `host:port`.
     #[cbor(n(2), with = "crate::base::text")]
     pub address: Address,
-    /// Share of slots relative to others: 1 to 1,000, default 100.
+    /// Share of slots and names relative to others: 0 to 1,000, default 100. With 0 it is given no name but one that is
+    /// to run there and nowhere else, and owns a slot only where all members have 0.
     #[n(3)]
     pub weight: u32,
     /// Kinds it can host; none for a pure client.
@@ -91,13 +92,21 @@ pub struct MemberInfo {
     pub labels: Labels,
 }
 
+/// Greatest weight of a node.
+pub const WEIGHT_MAX: u32 = 1_000;
+
 /// Labels of a node, by key.
 pub type Labels = BTreeMap<Name, Name>;
 
 impl MemberInfo {
-    /// Whether processes of `kind` may be placed here.
+    /// Whether processes of `kind` may run here.
     pub fn hosts(&self, kind: &Kind) -> bool {
         !self.draining && self.kinds.contains(kind)
+    }
+
+    /// Whether processes of `kind` may be placed here though nobody named this node for them.
+    pub fn takes(&self, kind: &Kind) -> bool {
+        self.weight > 0 && self.hosts(kind)
     }
 
     /// Whether a node may say this of itself.
@@ -105,8 +114,8 @@ impl MemberInfo {
     /// # Errors
     /// The rule it breaks.
     pub fn check(&self) -> Result<(), &'static str> {
-        if !(1..=1_000).contains(&self.weight) {
-            return Err("a weight is 1 to 1,000");
+        if self.weight > WEIGHT_MAX {
+            return Err("a weight is at most 1,000");
         }
         // Each kind takes up to three bytes beside its name.
         if self.kinds.iter().map(|kind| kind.as_str().len() + 3).sum::<usize>() > KINDS_BYTES_MAX {
@@ -246,10 +255,10 @@ mod tests {
     fn a_draining_member_hosts_nothing_new() {
         let kind = Name::new("counter").unwrap();
         let mut member = member("a", 1);
-        assert!(member.hosts(&kind));
+        assert!(member.hosts(&kind) && member.takes(&kind));
         assert!(!member.hosts(&Name::new("other").unwrap()));
         member.draining = true;
-        assert!(!member.hosts(&kind));
+        assert!(!member.hosts(&kind) && !member.takes(&kind));
     }
 
     #[test]
@@ -270,7 +279,7 @@ mod tests {
             &|v| v.members.clear(),
             &|v| v.members = many(257),
             &|v| v.members[1].incarnation.nonce = v.members[0].incarnation.nonce,
-            &|v| v.members[0].weight = 0,
+            &|v| v.members[0].weight = WEIGHT_MAX + 1,
             &|v| v.members[0].weight = u32::MAX,
             &|v| v.members[0].kinds = vec![Name::new(&"k".repeat(255)).unwrap(); 64],
         ];

@@ -19,7 +19,7 @@ use crate::base::{
     Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, ShortBytes, SlotId, Token,
 };
 use crate::delivery::Signal;
-use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Record, RecordState, SlotWrite};
+use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Placement, Record, RecordState, SlotWrite};
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -158,6 +158,7 @@ fn record() -> Record {
         has_run: true,
         age_ms: 7,
         node_deaths_ms: vec![3].into(),
+        placement: Placement::labels([("zone", "eu-1"), ("disk", "ssd")]).unwrap(),
         ..Record::first(name("basket:42"), name("basket"), life(2), Token::from_u64(1 << 60), request)
     }
 }

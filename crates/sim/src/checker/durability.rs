@@ -3,7 +3,7 @@
 use whimbrel_core::base::ErrorCode;
 use whimbrel_core::directory::RestartPolicy;
 
-use super::{Facts, Violation, ms, room, violated};
+use super::{Facts, Violation, ms, placed, room, violated};
 use crate::history::{Micros, Op, OpKind, Outcome};
 
 const NAME: &str = "durability";
@@ -74,7 +74,7 @@ fn check_probes(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             Some((_, Outcome::Failed { code, .. })) => *code == ErrorCode::Overloaded,
             _ => false,
         };
-        if !answered && !room::may_wait(facts, name) {
+        if !answered && !room::may_wait(facts, name) && !placed::may_wait(facts, name) {
             let text = history.name(probe.name);
             let how = op.completed.as_ref().map(|(_, outcome)| outcome);
             let what = format!("{text} does not answer on n{} after healing: {how:?}", probe.host + 1);

@@ -14,6 +14,7 @@
 //! | `isolation` | a name that waits for another name's user code (P12) |
 //! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
 //! | `handoff` | a process that moves and does not go on where it stopped; an error that only a lost node gives (P3) |
+//! | `placed` | a process without the labels that it wants; moves without end; orders that not all follow |
 //! | `drains` | a node that drains and takes something new, leaves something behind, or never ends |
 //! | `world` | what the world itself found odd |
 //!
@@ -31,6 +32,7 @@ mod linear;
 mod moves;
 mod order;
 mod outcomes;
+mod placed;
 mod progress;
 mod restarts;
 mod room;
@@ -197,6 +199,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     isolation::check(&facts, &mut found);
     moves::check(&facts, &mut found);
     handoff::check(&facts, &mut found);
+    placed::check(&facts, &mut found);
     drains::check(&facts, &mut found);
     found
 }

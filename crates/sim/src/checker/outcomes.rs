@@ -2,7 +2,7 @@
 
 use whimbrel_core::base::{ErrorCode, Executed};
 
-use super::{Facts, Violation, ms, room, violated};
+use super::{Facts, Violation, ms, placed, room, violated};
 use crate::history::{MILLI, Micros, Op, OpKind, Outcome};
 
 const NAME: &str = "outcomes";
@@ -110,7 +110,9 @@ fn check_cast(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violation>)
     });
     // A suspect of node deaths is promised no time: what is meant for it may still wait.
     let waits = history.suspected.iter().any(|(name, _)| *name == op.name);
-    if !died_with_host && !waits && !room::may_wait(facts, op.name as usize) {
+    let name = op.name as usize;
+    let waits = waits || room::may_wait(facts, name) || placed::may_wait(facts, name);
+    if !died_with_host && !waits {
         let name = history.name(op.name);
         let text = format!("cast {at} to {name}, sent at {} on n{}, vanished", ms(op.invoked), op.host + 1);
         violated(found, NAME, text);

@@ -3,6 +3,8 @@
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, Name};
 use whimbrel_core::directory::{Answer, Ask, Placement, RestartPolicy};
 
+use whimbrel_core::view::Labels;
+
 use super::World;
 use super::exchange::OP_DEADLINE;
 use super::queue::Event;
@@ -78,6 +80,9 @@ impl World {
         });
         if want.placement != Placement::Hash {
             self.history.placed.insert(want.name);
+        }
+        if let Placement::Labels(wanted) = &want.placement {
+            self.history.wants.insert(want.name, Labels::clone(wanted));
         }
         self.tell(host, 11, u64::from(op), || format!("operation {op}: {want:?}"));
         self.begin(host, op, want);
@@ -183,6 +188,12 @@ impl World {
             let host = if self.work_rng.below(4) == 0 { host } else { hosts[0] };
             return self.flood(host, client);
         }
+        if self.plan.order_permille > 0 && self.work_rng.below(1000) < self.plan.order_permille {
+            self.stats.mark("rebalance_order");
+            let paused = self.work_rng.below(2) == 0;
+            self.input(host, whimbrel_core::node::Input::Rebalance { paused });
+            return self.flush(host);
+        }
         if self.plan.move_permille > 0 && self.work_rng.below(1000) < self.plan.move_permille {
             return self.draw_move(host, client, name);
         }
@@ -219,7 +230,11 @@ impl World {
     fn start_one(&mut self, host: u16, client: u32, name: u32) {
         let mut want = Want::new(OpKind::Start(policy_of(name)), name);
         let hosts_kinds = !self.machines[usize::from(host)].config.kinds.is_empty();
-        if name % 5 == 1 && hosts_kinds {
+        if let Some(zone) = self.plan.zone_of_name(name) {
+            want.placement = Placement::labels([("zone", zone.as_str())]).unwrap_or_default();
+        } else if self.plan.by_load && name.is_multiple_of(2) {
+            want.placement = Placement::LeastLoaded;
+        } else if name % 5 == 1 && hosts_kinds {
             want.placement = Placement::Local;
         }
         if self.work_rng.below(8) == 0 {

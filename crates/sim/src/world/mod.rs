@@ -142,7 +142,7 @@ impl World {
         let mut rng = Rng::new(plan.seed);
         let kind = Name::new(KIND).expect("the kind's name is valid: it is a plain word");
         let total = plan.nodes + plan.joiners;
-        let machines = (0..total).map(|host| machine(host, &plan, &kind, &mut rng)).collect();
+        let machines: Vec<Machine> = (0..total).map(|host| machine(host, &plan, &kind, &mut rng)).collect();
         let network = Network::new(total, &plan, rng.fork());
         let history = History {
             healed: NEVER,
@@ -150,6 +150,7 @@ impl World {
             capacity: plan.capacity,
             odd_names: plan.odd_names,
             paced: plan.frame_time > 0,
+            labels: machines.iter().map(|machine| machine.config.labels.clone()).collect(),
             ..History::default()
         };
         Self {
@@ -380,6 +381,10 @@ fn clock_ppm(host: usize, plan: &Plan) -> i64 {
     (mix(plan.seed ^ mix(host as u64 + 1)) % (2 * most + 1)) as i64 - most as i64
 }
 
+fn label(text: &str) -> Name {
+    Name::new(text).expect("it has letters and digits alone")
+}
+
 fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     let text = format!("n{}", host + 1);
     let name = NodeName::new(&text).expect("a letter and a number are a valid name");
@@ -391,6 +396,9 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
     config.rebalance = plan.rebalance;
     config.mutants = plan.mutants;
     config.discovery = host != 0 || !matches!(plan.finds, Finds::First { .. });
+    if let Some(zone) = plan.zone_of_host(host) {
+        config.labels.insert(label("zone"), label(&zone));
+    }
     if host >= plan.pure_clients {
         config.kinds = vec![kind.clone()];
         config.capacity = plan.capacity.iter().map(|most| (kind.clone(), *most)).collect();

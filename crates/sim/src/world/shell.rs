@@ -320,6 +320,7 @@ impl World {
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
             Effect::Drained(drained) => self.drained(host, &drained),
             // Its process ends a little later.
+            Effect::OrderKnown => self.stats.mark("order_known"),
             Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
         }
@@ -443,6 +444,7 @@ impl World {
             NodeEvent::MoveCalledOff { why, .. } => self.stats.mark(called_off(why)),
             NodeEvent::Draining { .. } => self.stats.mark("drain_waits"),
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
+            NodeEvent::PolicyUnknown { .. } => self.stats.mark("policy_unknown"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
         }
     }
@@ -514,6 +516,7 @@ const fn called_off(why: Hindrance) -> &'static str {
         Hindrance::Unreadable => "move_off_unreadable",
         Hindrance::Lost => "move_off_lost",
         Hindrance::Ended => "move_off_ended",
+        Hindrance::Unfit => "move_off_unfit",
         Hindrance::UnknownKind
         | Hindrance::AtCapacity
         | Hindrance::TooLarge
@@ -538,6 +541,7 @@ fn tag_of(input: &Input) -> u64 {
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Leave => 13,
+        Input::Rebalance { paused } => 17 + u64::from(*paused),
         Input::Drain { .. } => 16,
         Input::Captured { attempt, .. } => 14 ^ (attempt.as_u64() << 8),
         Input::Installed { attempt, .. } => 15 ^ (attempt.as_u64() << 8),

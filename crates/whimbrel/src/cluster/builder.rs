@@ -16,10 +16,12 @@ use whimbrel_core::base::text::is_address;
 use whimbrel_core::base::{Address, Kind, Mutants, Name, NodeName};
 use whimbrel_core::directory::{Rebalance, RestartIntensity};
 use whimbrel_core::node::{Config, Event, Node};
-use whimbrel_core::view::Labels;
+use whimbrel_core::placement::PlacementPolicy;
+use whimbrel_core::view::{Labels, WEIGHT_MAX};
 use whimbrel_core::wire::hello::Mode;
 
 use super::drain::DRAIN_MAX;
+use super::policy::Guarded;
 use super::{Cluster, Shared, advertise};
 use crate::admission::{Admission, NodeRule, add_label};
 use crate::clock;
@@ -164,6 +166,46 @@ macro_rules! common_options {
                 P::Args: Clone,
             {
                 self.common.add(local::<P>(options));
+                self
+            }
+
+            /// Registers a rule of your own for where processes are placed, used as `Placement::Custom` with this name: the
+            /// same on all nodes, since the owner of a name asks its own. It runs in the task that keeps the node a
+            /// member, so it must return at once: see [`PlacementPolicy`]. A panic in it is logged and counts as no
+            /// answer.
+            ///
+            /// ```
+            /// # use std::sync::Arc;
+            /// # use whimbrel::{Cluster, NodeName, PlacementPolicy, PlacementRequest};
+            /// /// Of the nodes in Europe that with the least to do.
+            /// struct Europe;
+            ///
+            /// impl PlacementPolicy for Europe {
+            ///     fn choose(&self, request: &PlacementRequest<'_>) -> Option<NodeName> {
+            ///         let zone = |labels: &whimbrel::Labels| {
+            ///             labels.iter().any(|(key, value)| key.as_str() == "zone" && value.as_str().starts_with("eu-"))
+            ///         };
+            ///         let europe = request.candidates.iter().filter(|node| zone(node.labels));
+            ///         europe.min_by_key(|node| node.load * 1_000 / u64::from(node.weight)).map(|node| node.name.clone())
+            ///     }
+            /// }
+            ///
+            /// # async fn example() -> Result<(), whimbrel::JoinError> {
+            /// let cluster = Cluster::local().placement_policy("europe", Arc::new(Europe)).join().await?;
+            /// # Ok(()) }
+            /// ```
+            pub fn placement_policy(mut self, name: &str, policy: Arc<dyn PlacementPolicy>) -> Self {
+                match Name::new(name) {
+                    Ok(name) => self.common.config.policies.insert(name, Arc::new(Guarded(policy))),
+                    Err(error) => {
+                        let rule = format!("`{name}`: {error}");
+                        let first =
+                            std::mem::replace(&mut self.common.kinds, Err(bad("placement_policy", rule)));
+                        if first.is_err() {
+                            self.common.kinds = first;
+                        }
+                    }
+                }
                 self
             }
 
@@ -315,7 +357,8 @@ impl Builder {
         self
     }
 
-    /// This node's share of names relative to others: 1 to 1,000, default 100.
+    /// This node's share of names relative to others: 0 to 1,000, default 100. With 0 it runs what names it alone:
+    /// pinned and local processes, and what [`Cluster::move_to`] brings.
     pub fn weight(mut self, weight: u32) -> Self {
         self.common.config.weight = weight;
         self
@@ -465,8 +508,8 @@ fn check(config: &Config, kinds: &KindTable) -> Result<(), JoinError> {
     if config.slots == 0 {
         return Err(bad("slots", "at least 1"));
     }
-    if !(1..=1_000).contains(&config.weight) {
-        return Err(bad("weight", "1 to 1000"));
+    if config.weight > WEIGHT_MAX {
+        return Err(bad("weight", "0 to 1000"));
     }
     if !(DETECTION_MIN..=DETECTION_MAX).contains(&config.detection) {
         return Err(bad("detection", "200 ms to 60 s"));

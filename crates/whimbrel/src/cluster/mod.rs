@@ -9,6 +9,8 @@ mod builder;
 mod client;
 mod drain;
 mod names;
+mod policy;
+mod rebalance;
 mod start;
 
 use std::sync::Arc;

@@ -75,18 +75,9 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
-            Effect::Drained(drained) => {
-                for done in self.drainers.drain(..) {
-                    // Whoever asked may have given up.
-                    let _gone = done.send(drained.clone());
-                }
-            }
-            Effect::Left => {
-                for done in self.leavers.drain(..) {
-                    // Whoever asked may have given up.
-                    let _gone = done.send(());
-                }
-            }
+            Effect::OrderKnown => answer_all(&mut self.orderers, &()),
+            Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
+            Effect::Left => answer_all(&mut self.leavers, &()),
             Effect::Event(event) => self.tell(event),
         }
     }
@@ -192,5 +183,13 @@ impl Running {
         }
         // Without a receiver there is nobody to tell.
         let _nobody = self.parts.events.send(event);
+    }
+}
+
+/// Answers all that wait for the same.
+fn answer_all<T: Clone>(waiting: &mut Vec<tokio::sync::oneshot::Sender<T>>, answer: &T) {
+    for asker in waiting.drain(..) {
+        // Whoever asked may have given up.
+        let _gone = asker.send(answer.clone());
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use whimbrel_core::base::{Name, Now};
-use whimbrel_core::directory::{Answer, Ask, Filter, Listed};
+use whimbrel_core::directory::{Answer, Ask, Filter, Listed, RebalanceReport};
 use whimbrel_core::node::{Drained, Event, Input, Node};
 use whimbrel_core::view::View;
 
@@ -54,6 +54,10 @@ pub(crate) enum Command {
     },
     /// A listing: its rows, and whether every member answered.
     List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
+    /// Pause rebalancing in the whole cluster, or let it go on.
+    Rebalance { paused: bool, done: oneshot::Sender<()> },
+    /// What this node moves.
+    ReportRebalance { asker: oneshot::Sender<RebalanceReport> },
     /// Move what can move to other nodes.
     Drain { within: Duration, done: oneshot::Sender<Drained> },
     /// Say good-bye to the cluster.
@@ -93,6 +97,8 @@ struct Running {
     last_number: u64,
     waiting: HashMap<u64, Waiting>,
     listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
+    /// Who waits for all members to know the last order to pause rebalancing, or to go on.
+    orderers: Vec<oneshot::Sender<()>>,
     /// Who waits for this node to be drained.
     drainers: Vec<oneshot::Sender<Drained>>,
     /// Who waits for this node to have left.
@@ -110,6 +116,7 @@ impl Driver {
             last_number: 0,
             waiting: HashMap::new(),
             listings: HashMap::new(),
+            orderers: Vec::new(),
             drainers: Vec::new(),
             leavers: Vec::new(),
             refusals: LogLimit::default(),
@@ -210,6 +217,15 @@ impl Running {
                 let number = self.next_number();
                 self.listings.insert(number, asker);
                 self.feed(Input::List { number, filter, deadline });
+            }
+            Command::Rebalance { paused, done } => {
+                self.orderers.retain(|waiting| !waiting.is_closed());
+                self.orderers.push(done);
+                self.feed(Input::Rebalance { paused });
+            }
+            Command::ReportRebalance { asker } => {
+                // Whoever asked may have given up.
+                let _gone = asker.send(self.parts.node.rebalance_report());
             }
             Command::Drain { within, done } => {
                 self.drainers.push(done);
