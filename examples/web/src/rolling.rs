@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Ports to listen on: below those that a system gives to connections, so that none of these takes one while its node
 /// is away.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
+const PORTS_APART: u32 = 16;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RollingArgs {
@@ -181,8 +182,9 @@ fn not_started(node: usize, error: &std::io::Error) -> Failure {
 
 /// Addresses on loopback on which nobody listens at present.
 fn free_addresses(count: usize) -> Result<Vec<String>, Failure> {
-    let first =
-        PORTS.start + u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
+    // Two of us at a time have neighbouring ids, and must not find the same ports.
+    let apart = std::process::id().wrapping_mul(PORTS_APART) % u32::from(PORTS.end - PORTS.start);
+    let first = PORTS.start + u16::try_from(apart).unwrap_or(0);
     let candidates = (first..PORTS.end).chain(PORTS.start..first);
     let free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     let addresses: Vec<String> = free.take(count).map(|port| format!("127.0.0.1:{port}")).collect();

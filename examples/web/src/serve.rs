@@ -67,9 +67,9 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: &ServeArgs) -> Result<(), ServeError> {
     // From here on no signal ends the OS process by itself.
     let mut signals = Signals::listen()?;
-    let cluster = join(args).await?;
-    // The port opens when there is something behind it, and closes before that is gone.
+    // A port that is taken is better known before the others know of this node. Nothing is answered on it yet.
     let listener = TcpListener::bind(&args.http).await?;
+    let cluster = join(args).await?;
     let (end_http, http_ends) = oneshot::channel();
     let server = axum::serve(listener, routes(cluster.clone())).with_graceful_shutdown(async {
         let _told_or_dropped = http_ends.await;
