@@ -119,7 +119,7 @@ impl User {
     }
 
     async fn run(mut self, between: Duration, offset: Duration, mut stopped: watch::Receiver<bool>) {
-        self.visit(Instant::now()).await;
+        self.visit(None).await;
         self.ground.all_here.wait().await;
         let mut due = Instant::now() + offset;
         loop {
@@ -128,19 +128,23 @@ impl User {
                 _ = stopped.wait_for(|stopped| *stopped) => return,
                 () = tokio::time::sleep_until(due.into()) => {}
             }
-            self.visit(due).await;
+            self.visit(Some(due)).await;
             due += between;
         }
     }
 
-    async fn visit(&mut self, due: Instant) {
+    /// `due`: when the load wanted it; it has no time of its own if it is the first.
+    async fn visit(&mut self, due: Option<Instant>) {
         let outcome = match tokio::time::timeout(VISIT_MAX, self.send()).await {
             Ok(outcome) => outcome,
             Err(_) => Err("no answer in time".to_owned()),
         };
         let ground = Arc::clone(&self.ground);
         let mut figures = ground.figures();
-        figures.request(due.elapsed());
+        match due {
+            Some(due) => figures.request(due.elapsed()),
+            None => figures.first_request(),
+        }
         match outcome {
             Ok(visits) => self.compare(visits, &mut figures),
             Err(cause) => {
