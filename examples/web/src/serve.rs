@@ -92,10 +92,11 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), ServeError> {
 
 /// The first step of the end.
 async fn go(cluster: &Cluster, args: &ServeArgs) {
-    let drained = async { cluster.leave().await };
+    let drained = cluster.drain(Duration::from_millis(args.drain_ms));
     // Nobody tells when the balancer has seen it: this is a time, and has to be longer than the balancer's.
     let grace = tokio::time::sleep(Duration::from_millis(args.grace_ms));
-    let ((), ()) = tokio::join!(drained, grace);
+    // What stayed, and why, stands in the log; here it is the end of the session.
+    let (_report, ()) = tokio::join!(drained, grace);
 }
 
 /// All nodes have the same settings but for names and addresses.
@@ -104,6 +105,8 @@ async fn join(args: &ServeArgs) -> Result<Cluster, JoinError> {
         .node_name(&args.name)
         .listen(&args.listen)
         .discovery(StaticList::new(args.peers.clone()))
+        // `go` has drained before: `leave` need not wait for what did not move then.
+        .drain_within(Duration::ZERO)
         .kind::<Session>(KindOptions::default());
     if let Some(file) = &args.secret_file {
         node = node.secret_file(file);
@@ -147,7 +150,7 @@ pub(crate) struct Readiness {
 }
 
 async fn ready(State(cluster): State<Cluster>) -> (StatusCode, Json<Readiness>) {
-    let ready = cluster.view().is_some();
+    let ready = cluster.is_ready();
     let members = cluster.view().map_or(0, |view| view.members.len());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, members }))
@@ -156,7 +159,7 @@ async fn ready(State(cluster): State<Cluster>) -> (StatusCode, Json<Readiness>) 
 /// A kept connection would bring its next request here, however the balancer chooses: so none is kept.
 async fn close_when_not_ready(State(cluster): State<Cluster>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    if !cluster.view().is_some() {
+    if !cluster.is_ready() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -255,5 +258,68 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use axum::http::Method;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::balancer::Balancer;
+
+    /// A service of one node, and where it serves.
+    async fn service() -> (Cluster, String) {
+        let cluster = Cluster::local().kind::<Session>(KindOptions::default()).join().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(axum::serve(listener, routes(cluster.clone())).into_future());
+        (cluster, address)
+    }
+
+    #[tokio::test]
+    async fn a_session_counts_its_visits() {
+        let (cluster, address) = service().await;
+        let balancer = Balancer::new(vec![address]);
+        let long = format!("/sessions/{}/visit", "a".repeat(255));
+        for (method, path, status, body) in [
+            (Method::GET, "/ready", 200, r#"{"ready":true,"members":1}"#),
+            (Method::GET, "/sessions/ada", 404, r#"{"error":"not_found","executed":"no"}"#),
+            (Method::POST, "/sessions/ada/visit", 200, r#"{"number":1,"node":"local"}"#),
+            (Method::POST, "/sessions/ada/visit", 200, r#"{"number":2,"node":"local"}"#),
+            (Method::POST, "/sessions/bob/visit", 200, r#"{"number":1,"node":"local"}"#),
+            (Method::GET, "/sessions/ada", 200, r#"{"number":2,"node":"local"}"#),
+            (Method::POST, &long, 400, r#"{"error":"bad_name","executed":"no"}"#),
+        ] {
+            let answer = balancer.ask(0, method, path).await.unwrap();
+            let text = String::from_utf8(answer.body).unwrap();
+            assert_eq!((answer.status.as_u16(), text.as_str()), (status, body), "{path}");
+        }
+        cluster.leave().await;
+    }
+
+    #[tokio::test]
+    async fn a_node_that_drains_says_so_and_serves_on_and_keeps_no_connection() {
+        let (cluster, address) = service().await;
+        let balancer = Balancer::new(vec![address.clone()]);
+        balancer.ask(0, Method::POST, "/sessions/ada/visit").await.unwrap();
+
+        cluster.drain(Duration::ZERO).await;
+        let answer = balancer.ask(0, Method::GET, "/ready").await.unwrap();
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        let mut connection = TcpStream::connect(&address).await.unwrap();
+        connection.write_all(b"POST /sessions/ada/visit HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        // Ends when the server closes the connection: by itself it would keep it.
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"number":2,"node":"local"}"#),
+            "{answer}"
+        );
+        cluster.leave().await;
     }
 }
