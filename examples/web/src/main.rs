@@ -2,7 +2,7 @@
 //! anything: `whimbrel-web rolling`.
 //!
 //! To learn from: [`session`] and [`serve`], which are the service. The others judge it: [`balancer`] and [`load`] are
-//! its users, [`figures`] what they saw, [`rolling`] the deployment.
+//! its users, [`figures`] what they saw, [`mod@rolling`] the deployment.
 
 mod balancer;
 mod figures;
