@@ -35,6 +35,9 @@ pub(crate) struct RollingArgs {
     /// Milliseconds of load before each restart
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub(crate) pause_ms: u64,
+    /// Milliseconds after which a silent node counts as dead: more where this machine is short of processor time
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
+    pub(crate) detection_ms: u64,
     /// Kill nodes without telling them, to see what the figures are then
     #[arg(long)]
     pub(crate) kill: bool,
@@ -52,7 +55,7 @@ pub(crate) struct Deployed {
 
 /// Three nodes, a load, restarts. All nodes have ended when it returns or is dropped.
 pub(crate) async fn run(args: &RollingArgs) -> Result<Deployed, Failure> {
-    let mut fleet = Fleet::start()?;
+    let mut fleet = Fleet::start(args.detection_ms)?;
     for node in 0..NAMES.len() {
         fleet.await_ready(node).await?;
     }
@@ -83,17 +86,18 @@ struct Fleet {
     http: Vec<String>,
     /// Where the others reach each.
     listen: Vec<String>,
+    detection_ms: u64,
     running: Vec<Option<Child>>,
     /// To look at a node alone.
     balancer: Balancer,
 }
 
 impl Fleet {
-    fn start() -> Result<Self, Failure> {
+    fn start(detection_ms: u64) -> Result<Self, Failure> {
         let mut http = free_addresses(2 * NAMES.len())?;
         let listen = http.split_off(NAMES.len());
         let balancer = Balancer::new(http.clone());
-        let mut fleet = Self { http, listen, running: NAMES.map(|_| None).into(), balancer };
+        let mut fleet = Self { http, listen, detection_ms, running: NAMES.map(|_| None).into(), balancer };
         for node in 0..NAMES.len() {
             fleet.spawn(node)?;
         }
@@ -105,6 +109,7 @@ impl Fleet {
         let mut command = Command::new(binary);
         command.args(["serve", "--ends-with-input", "--name", NAMES[node]]);
         command.args(["--http", &self.http[node], "--listen", &self.listen[node]]);
+        command.args(["--detection-ms", &self.detection_ms.to_string()]);
         for peer in self.listen.iter().filter(|listen| **listen != self.listen[node]) {
             command.args(["--peer", peer]);
         }

@@ -52,6 +52,9 @@ pub(crate) struct ServeArgs {
     /// Milliseconds that sessions have to move away
     #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub(crate) drain_ms: u64,
+    /// Milliseconds after which a silent node counts as dead; the same on all nodes
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
+    pub(crate) detection_ms: u64,
 }
 
 /// Serves until SIGTERM or SIGINT, then goes without anybody noticing:
@@ -105,6 +108,7 @@ async fn join(args: &ServeArgs) -> Result<Cluster, JoinError> {
         .node_name(&args.name)
         .listen(&args.listen)
         .discovery(StaticList::new(args.peers.clone()))
+        .detection(Duration::from_millis(args.detection_ms))
         // `go` has drained before: `leave` need not wait for what did not move then.
         .drain_within(Duration::ZERO)
         .kind::<Session>(KindOptions::default());
