@@ -19,8 +19,6 @@ use tokio::time::MissedTickBehavior;
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// For how long a yes counts; a question without an answer ends then too.
 const FRESH: Duration = Duration::from_millis(300);
-/// How long a request waits while no node is ready.
-const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Connections that are kept for each node.
 const IDLE_MAX: usize = 256;
 /// Bytes of an answer that are read.
@@ -44,15 +42,6 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Its body.
     pub(crate) body: Vec<u8>,
-}
-
-/// Why a request has no answer.
-#[derive(Debug)]
-pub(crate) enum NoAnswer {
-    /// No node was ready: it was not sent.
-    NobodyReady,
-    /// The connection failed: what it says.
-    Connection(String),
 }
 
 impl Balancer {
@@ -86,17 +75,18 @@ impl Balancer {
         }
     }
 
-    /// Sends a request to a node that is ready, in turn; waits a while if there is none.
-    pub(crate) async fn send(&self, method: Method, path: &str) -> Result<Answer, NoAnswer> {
+    /// Sends a request to a node that is ready, in turn; waits while there is none, so give it a deadline.
+    pub(crate) async fn send(&self, method: Method, path: &str) -> Result<Answer, String> {
         let mut yes = self.yes.subscribe();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let any = yes.wait_for(|yes| self.choose(turn, yes).is_some());
-        let node = match tokio::time::timeout(WAIT_MAX, any).await {
-            Ok(Ok(yes)) => self.choose(turn, &yes),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        let node = node.ok_or(NoAnswer::NobodyReady)?;
-        self.ask(node, method, path).await.map_err(NoAnswer::Connection)
+        loop {
+            let chosen = self.choose(turn, &yes.borrow_and_update());
+            if let Some(node) = chosen {
+                return self.ask(node, method, path).await;
+            }
+            // Its sender is in `self`.
+            yes.changed().await.map_err(|error| error.to_string())?;
+        }
     }
 
     /// The first from this one on that is ready.

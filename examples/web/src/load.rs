@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
-use crate::balancer::{Balancer, NoAnswer};
+use crate::balancer::Balancer;
 use crate::figures::{Figures, Rise, rise};
 use crate::session::Visits;
 
@@ -159,11 +159,7 @@ impl User {
     }
 
     async fn send(&self) -> Result<Visits, String> {
-        let answer = match self.ground.balancer.send(Method::POST, &self.path).await {
-            Ok(answer) => answer,
-            Err(NoAnswer::NobodyReady) => return Err("no node was ready".to_owned()),
-            Err(NoAnswer::Connection(cause)) => return Err(cause),
-        };
+        let answer = self.ground.balancer.send(Method::POST, &self.path).await?;
         if !answer.status.is_success() {
             let body = String::from_utf8_lossy(&answer.body);
             return Err(format!("{} {body}", answer.status.as_u16()));
