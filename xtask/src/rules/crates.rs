@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::finding::Finding;
 
 /// Crates of the workspace that each crate may name.
-const MAY_NAME: [(&str, &str, &[&str]); 8] = [
+const MAY_NAME: [(&str, &str, &[&str]); 9] = [
     ("whimbrel-core", "crates/core", &[]),
     ("whimbrel-macros", "crates/macros", &[]),
     ("whimbrel", "crates/whimbrel", &["whimbrel-core", "whimbrel-macros"]),
@@ -15,6 +15,7 @@ const MAY_NAME: [(&str, &str, &[&str]); 8] = [
     ("whimbrel-sim", "crates/sim", &["whimbrel-core"]),
     ("whimbrel-loom", "crates/loom", &["whimbrel-core"]),
     ("whimbrel-examples", "examples", &["whimbrel"]),
+    ("whimbrel-web", "examples/web", &["whimbrel"]),
     ("xtask", "xtask", &[]),
 ];
 
