@@ -25,7 +25,7 @@ use crate::discovery::{Discovery, Here, Sources};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
 use crate::error::JoinError;
 use crate::events::BEHIND_MAX;
-use crate::exchange::{Budget, DeadLetter, Exchange, Hook};
+use crate::exchange::{Budget, DeadLetter, Exchange, Hooks, MoveStep};
 use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, local, moving, restarting};
 use crate::secret::Secret;
@@ -97,7 +97,7 @@ pub struct LocalBuilder {
 struct Common {
     kinds: Result<KindTable, JoinError>,
     config: Config,
-    hook: Option<Hook>,
+    hooks: Hooks,
     leaving_bytes_max: usize,
     arrived_bytes_max: usize,
 }
@@ -108,7 +108,7 @@ impl Common {
         Self {
             kinds: Ok(KindTable::default()),
             config: Config::new(name, Address::from(""), 0),
-            hook: None,
+            hooks: Hooks::default(),
             leaving_bytes_max: LEAVING_BYTES_MAX,
             arrived_bytes_max: ARRIVED_BYTES_MAX,
         }
@@ -171,7 +171,14 @@ macro_rules! common_options {
 
             /// Called for each dead letter of this node, where it arose: it must be quick and must not wait.
             pub fn on_dead_letter(mut self, hook: Arc<dyn Fn(&DeadLetter) + Send + Sync>) -> Self {
-                self.common.hook = Some(hook);
+                self.common.hooks.dead_letter = Some(hook);
+                self
+            }
+
+            /// Called at each step of a move that this node takes part in, in the task of the process that moves: what it
+            /// takes, the move takes longer.
+            pub fn on_move_step(mut self, hook: Arc<dyn Fn(&MoveStep) + Send + Sync>) -> Self {
+                self.common.hooks.step = Some(hook);
                 self
             }
 
@@ -212,13 +219,13 @@ impl LocalBuilder {
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
         let budgets = self.common.budgets();
-        let Common { kinds, mut config, hook, .. } = self.common;
+        let Common { kinds, mut config, hooks, .. } = self.common;
         let kinds = kinds?;
         check_restarts(&config.restart)?;
         config.discovery = false;
         config.replicas = 1;
         config.found_alone_after = Duration::ZERO;
-        let parts = Parts::new(kinds, hook, budgets, config.mutants);
+        let parts = Parts::new(kinds, hooks, budgets, config.mutants);
         parts.run(config, None, Address::from(""), None, JOIN_MAX).await
     }
 }
@@ -370,7 +377,7 @@ impl Builder {
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
         let budgets = self.common.budgets();
-        let Common { kinds, mut config, hook, .. } = self.common;
+        let Common { kinds, mut config, hooks, .. } = self.common;
         let kinds = kinds?;
         Name::new(&self.cluster).map_err(|error| bad("cluster", error.to_string()))?;
         check(&config, &kinds)?;
@@ -382,7 +389,7 @@ impl Builder {
         }
         let secret = self.secret.read()?;
         config.labels = self.labels?;
-        let parts = Parts::new(kinds, hook, budgets, config.mutants);
+        let parts = Parts::new(kinds, hooks, budgets, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster.clone(),
             secret: secret.clone(),
@@ -512,11 +519,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(kinds: KindTable, hook: Option<Hook>, budgets: (Budget, Budget), mutants: Mutants) -> Self {
+    fn new(kinds: KindTable, hooks: Hooks, budgets: (Budget, Budget), mutants: Mutants) -> Self {
         let tasks = Tasks::new();
         let (control, commands) = mpsc::channel(COMMANDS_MAX);
         let (transport_sender, transport_events) = mpsc::channel(TRANSPORT_EVENTS_MAX);
-        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hook, budgets, mutants);
+        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hooks, budgets, mutants);
         Self { tasks, exchange, control, commands, transport_sender, transport_events }
     }
 
