@@ -21,7 +21,14 @@ fn budgets() -> (Budget, Budget) {
 fn exchange() -> Arc<Exchange> {
     // Nobody listens to what the exchange has to tell.
     let (control, _) = tokio::sync::mpsc::channel(1);
-    Exchange::new(KindTable::default(), control, Tasks::new(), Hooks::default(), budgets(), Mutants::default())
+    Exchange::new(
+        KindTable::default(),
+        control,
+        Tasks::new(),
+        Hooks::default(),
+        budgets(),
+        Mutants::default(),
+    )
 }
 
 fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
