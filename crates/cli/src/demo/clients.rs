@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use whimbrel::{CallError, Cluster, Message, ProcessRef, StartError};
 
 use super::evidence::{CLEANER, Channel, Executed, HistoryLine, Op, counter_name, write_line};
-use super::kinds::{Cleaner, CleanerArgs, CleanerRef, Counter, CounterRef, node_name};
+use super::kinds::{Cleaner, CleanerArgs, CleanerRef, Counter, CounterRef, Said, node_name};
 use crate::control::Trouble;
 use crate::os;
 
@@ -129,10 +129,11 @@ impl Clients {
         loop {
             let reply = self.call(0, CLEANER, Op::Ping, |id| cleaner.ping(id)).await;
             match reply {
-                Ok(token) if token > after_token => return Ok(token),
+                Ok(said) if said.token > after_token => return Ok(said.token),
                 Ok(_) | Err(_) if Instant::now() < until => tokio::time::sleep(RETRY).await,
-                Ok(token) => {
-                    return Err(Trouble::new("the cleaner did not start anew", format!("token {token}")));
+                Ok(said) => {
+                    let found = format!("token {}", said.token);
+                    return Err(Trouble::new("the cleaner did not start anew", found));
                 }
                 Err(error) => return Err(Trouble::new("the cleaner does not answer", error)),
             }
@@ -207,6 +208,7 @@ impl Clients {
                 outcome: outcome.to_owned(),
                 executed,
                 token: None,
+                value: None,
             },
         );
         outcome
@@ -252,7 +254,7 @@ impl Clients {
         &self,
         client: u32,
         name: &str,
-    ) -> Pin<Box<dyn Future<Output = Result<u64, CallError>> + Send + 'static>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Said, CallError>> + Send + 'static>> {
         match self.process::<Counter>(name) {
             Ok(counter) => Box::pin(self.call(client, name, Op::Call, |id| counter.add(id))),
             Err(_) => Box::pin(std::future::ready(Err(CallError::NotFound))),
@@ -264,13 +266,13 @@ impl Clients {
     }
 
     /// Sends a call now and returns what waits for its reply.
-    fn call<M: Message<Reply = u64>>(
+    fn call<M: Message<Reply = Said>>(
         &self,
         client: u32,
         name: &str,
         op: Op,
         make: impl FnOnce(String) -> whimbrel::Call<M>,
-    ) -> impl Future<Output = Result<u64, CallError>> + Send + 'static
+    ) -> impl Future<Output = Result<Said, CallError>> + Send + 'static
     where
         whimbrel::Call<M>: Send,
     {
@@ -286,11 +288,11 @@ impl Clients {
                 Poll::Ready(result) => result,
                 Poll::Pending => call.as_mut().await,
             };
-            let (outcome, executed, token) = match &result {
-                Ok(token) => ("ok", Executed::Yes, Some(*token)),
+            let (outcome, executed, said) = match &result {
+                Ok(said) => ("ok", Executed::Yes, Some(*said)),
                 Err(error) => (error.code().as_str(), known(error.executed()), None),
             };
-            all.write(sent, outcome, executed, token);
+            all.write(sent, outcome, executed, said);
             result
         }
     }
@@ -324,7 +326,7 @@ impl Clients {
         (sent, result)
     }
 
-    fn write(&self, sent: Sent, outcome: &str, executed: Executed, token: Option<u64>) {
+    fn write(&self, sent: Sent, outcome: &str, executed: Executed, said: Option<Said>) {
         write_line(
             Channel::History,
             &HistoryLine {
@@ -338,14 +340,15 @@ impl Clients {
                 t1_us: os::monotonic_us(),
                 outcome: outcome.to_owned(),
                 executed,
-                token,
+                token: said.map(|said| said.token),
+                value: said.and_then(|said| said.value),
             },
         );
     }
 }
 
 /// Awaits a call whose outcome writes itself down.
-async fn finish(call: impl Future<Output = Result<u64, CallError>>, open: OwnedSemaphorePermit) {
+async fn finish(call: impl Future<Output = Result<Said, CallError>>, open: OwnedSemaphorePermit) {
     let _ = call.await;
     drop(open);
 }

@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use whimbrel::{Cluster, DeadLetter, KindOptions, StaticList};
+use whimbrel::{Cluster, DeadLetter, KindOptions, MoveStage, MoveStep, Rebalance, StaticList};
 
 use super::clients::{Clients, Load, client_of};
 use super::command::{CleanerAt, Command, Joined, StartedAt, Touched};
-use super::evidence::{Channel, DeadLetterLine, counter_name, write_line};
+use super::evidence::{Channel, DeadLetterLine, MoveAt, MoveLine, counter_name, write_line};
 use super::kinds::{Cleaner, CleanerArgs, Counter, node_name};
 use crate::control::{self, Trouble};
 use crate::os;
@@ -97,7 +97,9 @@ async fn join(node: &Node, seeds: Vec<String>) -> Result<Value, Trouble> {
         .discovery(StaticList::new(seeds))
         .found_alone_after(FOUND_ALONE_AFTER)
         .kind::<Counter>(KindOptions::default())
-        .restart_kind::<Cleaner>(KindOptions::default())
+        .kind::<Cleaner>(KindOptions::default())
+        .rebalance(Rebalance::OnJoinAndLeave)
+        .on_move_step(Arc::new(write_move))
         .on_dead_letter(Arc::new(write_dead_letter))
         .join()
         .await
@@ -124,6 +126,24 @@ fn write_dead_letter(letter: &DeadLetter) {
             name: letter.name().to_string(),
             reason: letter.reason().to_string(),
             node: node_name(),
+            t_us: os::monotonic_us(),
+        },
+    );
+}
+
+fn write_move(step: &MoveStep) {
+    write_line(
+        Channel::Moves,
+        &MoveLine {
+            name: step.name().to_string(),
+            token: step.attempt().as_u64(),
+            stage: match step.stage() {
+                MoveStage::Rests => MoveAt::Rests,
+                MoveStage::Runs => MoveAt::Runs,
+                MoveStage::GoesOn => MoveAt::GoesOn,
+            },
+            node: node_name(),
+            pid: std::process::id(),
             t_us: os::monotonic_us(),
         },
     );

@@ -157,7 +157,12 @@ fn node_join(stage: &mut Stage) -> Result<(), Failure> {
     stage.wait(&members, JOIN_WITHIN)?;
     stage.spread_load()?;
     stage.view.say(&format!("node_join: {name} (pid {pid}) joined; its clients send too"));
-    end(stage, until)
+    stage.pause(until)?;
+    let here = stage.collector.names_on(&name).len();
+    stage
+        .view
+        .say(&format!("node_join: {here} processes moved to {name} with their state, in use all the while"));
+    stage.end_step()
 }
 
 fn double_start(stage: &mut Stage) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::kills::Kill;
 use super::messages::Messages;
+use super::moves::Moves;
 use super::report::{Check, Figures, StepFigures};
 use super::steps::dead_letters;
 use crate::demo::evidence::StepLine;
@@ -13,9 +14,26 @@ const SIGKILL: i32 = 9;
 const ACCEPTED_PERCENT: u64 = 80;
 const ACCEPTED_PERCENT_NODE_KILL: u64 = 60;
 
+/// Steps in which processes move, as planned.
+const MOVING: [&str; 3] = ["node_join", "drain", "rolling_restart"];
+/// Of a hundred processes that move ninety-nine handle something again within this time. The slowest one may take longer:
+/// a machine that is busy with something else may hold any process up.
+const PAUSE_P99_MS_MAX: f64 = 50.0;
+
 /// Every check of a run.
-pub(crate) fn all(evidence: &Evidence, figures: &Figures, messages: &Messages, kills: &[Kill]) -> Vec<Check> {
+pub(crate) fn all(
+    evidence: &Evidence,
+    figures: &Figures,
+    messages: &Messages,
+    moves: &Moves,
+    kills: &[Kill],
+) -> Vec<Check> {
     let mut checks = promises(evidence, figures, messages);
+    checks.extend([
+        Check::zero("state_wrong", moves.state_wrong.len() as u64),
+        Check::zero("state_gone", moves.state_gone.len() as u64),
+        Check::zero("pauses_not_measured", moves.unmeasured()),
+    ]);
     checks.extend(measured(evidence, figures));
     checks
         .extend(evidence.steps.iter().zip(&figures.steps).flat_map(|(line, row)| step(evidence, line, row)));
@@ -89,7 +107,21 @@ fn step(evidence: &Evidence, line: &StepLine, row: &StepFigures) -> Vec<Check> {
             row.calls_failed.to_words(),
         ));
     }
+    if MOVING.contains(&row.step.as_str()) {
+        checks.extend(moved(row));
+    }
     checks
+}
+
+/// A planned change moves processes, and nobody notices.
+fn moved(row: &StepFigures) -> [Check; 2] {
+    let p99 = row.pause_ms.map(|pause| pause.p99);
+    let found =
+        p99.map_or_else(|| "not measured".to_owned(), |p99| format!("{p99} ms of {PAUSE_P99_MS_MAX}"));
+    [
+        Check::that(format!("moved:{}", row.step), row.moved > 0, format!("{} processes", row.moved)),
+        Check::that(format!("pause_p99:{}", row.step), p99.is_some_and(|p99| p99 < PAUSE_P99_MS_MAX), found),
+    ]
 }
 
 /// The steps that were planned, in that order.

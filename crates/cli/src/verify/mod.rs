@@ -7,6 +7,7 @@
 //! - a call that was answered ok is never excused by a kill: its handled line is in the pipe before its reply;
 //! - a message that an error says did not run, and that was handled, fails the run (`no_but_handled`);
 //! - an instance of a name that handles anything after a later one has begun fails it too (`old_tokens`);
+//! - a counter must say with every reply what it has counted, also after it moved (`state_wrong`, `state_gone`);
 //! - a name is lost if somebody was told that it started and it gives no reply after the last step.
 
 mod checks;
@@ -15,6 +16,7 @@ mod evidence;
 mod interval;
 mod kills;
 mod messages;
+mod moves;
 mod report;
 mod steps;
 mod table;
@@ -34,6 +36,7 @@ use crate::output::{self, Failure};
 use evidence::Evidence;
 use kills::Kill;
 use messages::{CallsFailed, Messages};
+use moves::Moves;
 use report::{CounterFigures, Figures, Spread};
 
 /// Judges the evidence in `dir`.
@@ -65,6 +68,7 @@ fn judge(evidence: &Evidence) -> Report {
     let names = messages::by_name(&evidence.handled);
     let kills = Kill::all(evidence, &names);
     let messages = Messages::judge(evidence, &names, &kills);
+    let moves = Moves::judge(evidence, &names, &kills);
     let figures = Figures {
         nodes: evidence.run.nodes,
         cleaner: cleaner::figures(evidence, &kills),
@@ -75,9 +79,9 @@ fn judge(evidence: &Evidence) -> Report {
             .first()
             .and_then(Kill::back_ms)
             .and_then(|all| Spread::of_sorted(&all)),
-        steps: steps::figures(evidence, &messages, &kills),
+        steps: steps::figures(evidence, &messages, &moves, &kills),
     };
-    let checks = checks::all(evidence, &figures, &messages, &kills);
+    let checks = checks::all(evidence, &figures, &messages, &moves, &kills);
     Report { version: evidence.run.version.clone(), seed: evidence.run.seed, figures, checks }
 }
 

@@ -29,7 +29,7 @@ fn lines(report: &Report) -> Vec<String> {
 
 fn heading() -> String {
     format!(
-        "{:<16}{:>9}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>23}  {}",
+        "{:<16}{:>9}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>21}  {:>23}  {}",
         "step",
         "seconds",
         "messages",
@@ -37,6 +37,7 @@ fn heading() -> String {
         "doubled",
         "reordered",
         "moved",
+        "pause p50/p99/max ms",
         "call p50/p99/max ms",
         "failed calls"
     )
@@ -46,9 +47,13 @@ fn row(step: &StepFigures) -> String {
     let latency = [step.call_p50_us, step.call_p99_us, step.call_max_us]
         .map(|us| us.map_or_else(|| "-".to_owned(), millis))
         .join(" / ");
+    let pause = step.pause_ms.map_or_else(
+        || "-".to_owned(),
+        |pause| format!("{:.1} / {:.1} / {:.1}", pause.p50, pause.p99, pause.max),
+    );
     let failed = if step.calls_failed.is_empty() { "none".to_owned() } else { step.calls_failed.to_words() };
     format!(
-        "{:<16}{:>9.1}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>23}  {}",
+        "{:<16}{:>9.1}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>21}  {:>23}  {}",
         step.step,
         step.ms / 1_000.0,
         grouped(step.accepted),
@@ -56,6 +61,7 @@ fn row(step: &StepFigures) -> String {
         step.doubled,
         step.reordered,
         step.moved,
+        pause,
         latency,
         failed
     )
