@@ -56,11 +56,15 @@ pub enum Mutant {
     GateTableLeftBehind,
     /// A move is committed before the target has the process.
     CommittedBeforeInstalled,
+    /// A node that drains leaves though processes of it could still move.
+    LeftBeforeMoved,
+    /// Processes are placed on a node that drains.
+    PlacedOnDraining,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 27] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -86,6 +90,8 @@ impl Mutant {
         Mutant::MailboxLeftBehind,
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
+        Mutant::LeftBeforeMoved,
+        Mutant::PlacedOnDraining,
     ];
 }
 

@@ -1,8 +1,8 @@
 //! Processes that move between nodes.
 
-mod doors;
-mod load;
-mod traveller;
+pub(crate) mod doors;
+pub(crate) mod load;
+pub(crate) mod traveller;
 
 use std::collections::BTreeSet;
 use std::future::Future as _;
