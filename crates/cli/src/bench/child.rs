@@ -122,6 +122,9 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         Command::MoveToAndFro { name, nodes, moves } => {
             json!(mover::to_and_fro(bench.cluster()?, &name, &nodes, moves).await?)
         }
+        Command::Drain { names, millis } => {
+            json!(mover::drain(bench.cluster()?, names, Duration::from_millis(millis)).await?)
+        }
         Command::WatchMoves { on } => json!(bench.moves.take(on)),
         Command::WatchDeaths => {
             bench.deaths.watch(bench.cluster()?);

@@ -151,6 +151,13 @@ pub(crate) enum Command {
         /// How often.
         moves: u32,
     },
+    /// Host nothing any more; answered with the seconds that it took until all had moved.
+    Drain {
+        /// How many processes must move.
+        names: u64,
+        /// How long it may take.
+        millis: u64,
+    },
     /// Answered with the steps of moves seen since this was asked before; from now on they are noted, or not.
     WatchMoves {
         /// Whether they are.

@@ -43,6 +43,8 @@ const FAILOVER_MS_1000_MAX: f64 = 300.0;
 const MOVES_PER_S_MIN: f64 = 10_000.0;
 /// The pause of a move without load may be this long.
 const MOVE_PAUSE_P99_US_MAX: f64 = 5_000.0;
+/// A node with 100,000 small processes must be empty by then.
+const DRAIN_100K_S_MAX: f64 = 20.0;
 
 /// What a value must be.
 enum Bar {
@@ -98,6 +100,7 @@ fn first_failed(rows: &[Row]) -> Option<String> {
         "call_remote_p50_us" => row.floor.map(|floor| Bar::AtMost(floor * CALL_REMOTE_FLOORS_MAX)),
         "failover_ms_1000" => Some(Bar::AtMost(FAILOVER_MS_1000_MAX)),
         "moves_per_s" => Some(Bar::AtLeast(MOVES_PER_S_MIN)),
+        "drain_100k_s" => Some(Bar::AtMost(DRAIN_100K_S_MAX)),
         "move_pause_p99_us" => Some(Bar::AtMost(MOVE_PAUSE_P99_US_MAX)),
         _ => Some(Bar::Measured),
     };

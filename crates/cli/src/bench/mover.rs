@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use whimbrel::{Cluster, MoveStage, MoveStep};
@@ -81,6 +81,18 @@ pub(crate) async fn to_and_fro(
         moved.map_err(|error| Trouble::new(format!("{name} was not moved"), error))?;
     }
     Ok(())
+}
+
+/// Hands over everything that the node hosts; the seconds that it took.
+pub(crate) async fn drain(cluster: &Cluster, names: u64, within: Duration) -> Result<f64, Trouble> {
+    let began = Instant::now();
+    let report = cluster.drain(within).await;
+    let took = began.elapsed();
+    if report.stayed_count > 0 || report.moved as u64 != names {
+        let found = format!("{} of {names} moved, {} stayed", report.moved, report.stayed_count);
+        return Err(Trouble::new("a node could not be drained", found));
+    }
+    Ok(took.as_secs_f64())
 }
 
 /// Moves names to a node, from many tasks at the same time; how many a second.

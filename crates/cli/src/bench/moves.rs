@@ -13,6 +13,12 @@ use crate::output::Failure;
 const MOVED: u64 = 5_000;
 /// Moves that are asked for at the same time: as many as a node lets go at once.
 const MOVES_AT_ONCE: u32 = 32;
+/// Processes of a node that is drained.
+const DRAINED: u64 = 100_000;
+/// How long that may take.
+const DRAIN_MILLIS: u64 = 50_000;
+/// Rounds of a row that fills a node each time.
+const DRAIN_ROUNDS: u32 = 3;
 /// Moves of one process in one round, one after the other.
 const MOVED_ALONE: u32 = 200;
 /// Calls of the floor in one round.
@@ -34,6 +40,9 @@ impl Plan {
         if self.wanted("move_pause_p50_us") || self.wanted("move_pause_p99_us") {
             let pauses = self.pauses()?;
             rows.extend(pauses.into_iter().filter(|row| self.wanted(row.name)));
+        }
+        if self.wanted("drain_100k_s") {
+            rows.push(self.drain()?);
         }
         Ok(rows)
     }
@@ -91,6 +100,30 @@ impl Plan {
             p50.fill(Row::new("move_pause_p50_us", "us", (2, 1), 0, note.clone())),
             p99.fill(Row::new("move_pause_p99_us", "us", (2, 1), 0, note)),
         ])
+    }
+
+    /// A node hands over all it hosts to another one.
+    #[allow(clippy::cast_precision_loss)]
+    fn drain(&self) -> Result<Row, Failure> {
+        let mut rounds = Rounds::default();
+        for round in 0..self.rounds.min(DRAIN_ROUNDS) {
+            eprintln!("bench: drain_100k_s, round {}", round + 1);
+            let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
+            let mut seeds = Vec::new();
+            // Alone, so that all are on it.
+            crew.gather_at(&mut seeds, &["a"])?;
+            let starts = Command::Starts { prefix: PREFIX.into(), tasks: 64, millis: 60_000, most: DRAINED };
+            crew.ask("a", starts)?;
+            crew.gather_at(&mut seeds, &["b"])?;
+            crew.connect_floor("b")?;
+            rounds.ours.extend(crew.number("a", Command::Drain { names: DRAINED, millis: DRAIN_MILLIS })?);
+            let floor = crew.number("a", floor_many())?;
+            rounds.floor.extend(floor.map(|per_second| DRAINED as f64 / per_second));
+        }
+        let note = format!(
+            "{DRAINED} small processes; floor: as many round trips of multiplexed TCP, {MOVES_AT_ONCE} at once"
+        );
+        Ok(rounds.fill(Row::new("drain_100k_s", "s", (2, 0), 0, note)))
     }
 
     fn pauses_of_a_round(crew: &mut Crew) -> Result<Vec<f64>, Failure> {

@@ -63,14 +63,19 @@ impl Crew {
 
     /// Starts these nodes; in the end each sees all.
     pub(super) fn gather(&mut self, names: &[&str]) -> Result<(), Failure> {
-        let mut seeds = Vec::new();
-        for (at, name) in names.iter().enumerate() {
+        self.gather_at(&mut Vec::new(), names)
+    }
+
+    /// Starts these nodes beside those at the addresses, to which theirs are added.
+    pub(super) fn gather_at(&mut self, seeds: &mut Vec<String>, names: &[&str]) -> Result<(), Failure> {
+        for name in names {
             self.0.spawn(name)?;
-            let address = self.ask(name, Command::Join { seeds: seeds.clone(), members: at + 1 })?;
+            let members = seeds.len() + 1;
+            let address = self.ask(name, Command::Join { seeds: seeds.clone(), members })?;
             seeds.push(address.as_str().unwrap_or_default().to_owned());
         }
-        for name in names {
-            self.ask(name, Command::WaitMembers { count: names.len() })?;
+        for name in self.0.names() {
+            self.ask(&name, Command::WaitMembers { count: seeds.len() })?;
         }
         Ok(())
     }

@@ -99,6 +99,14 @@ pub(crate) struct HistoryLine {
     /// The counter's value in its reply: what it had counted by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<u64>,
+    /// How long its handler was told to take.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) work_us: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One message in the hands of one instance.
@@ -179,6 +187,27 @@ pub(crate) struct ExitLine {
     pub(crate) code: Option<i32>,
 }
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    /// To show what happens when things fail and change.
+    #[default]
+    Demo,
+    /// To go on for long while nodes come and go.
+    Soak,
+}
+
+impl Purpose {
+    /// The command that it is the purpose of.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Demo => "demo",
+            Purpose::Soak => "soak",
+        }
+    }
+}
+
 /// What a run was asked to do; stands in the row of the first step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunLine {
@@ -186,6 +215,9 @@ pub(crate) struct RunLine {
     pub(crate) version: String,
     /// Seed of the load.
     pub(crate) seed: u64,
+    /// What for.
+    #[serde(default)]
+    pub(crate) purpose: Purpose,
     /// Nodes at the start.
     pub(crate) nodes: u32,
     /// Counters.
@@ -218,6 +250,9 @@ pub(crate) struct StepLine {
     /// Processes that ended in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exits: Vec<ExitLine>,
+    /// The most memory that one of the nodes' processes had resident until its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rss_max_bytes: Option<u64>,
     /// What the run was asked to do; in the first row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<RunLine>,
@@ -303,6 +338,7 @@ mod tests {
             executed: Executed::Unknown,
             token: Some(u64::MAX),
             value: Some(u64::MAX),
+            work_us: u64::MAX,
         };
         assert!(serde_json::to_vec(&line).unwrap().len() + 2 < LINE_BYTES_MAX);
     }

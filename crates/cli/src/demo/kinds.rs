@@ -67,18 +67,28 @@ impl Process for Counter {
 
 #[handlers]
 impl Counter {
-    /// Adds one and answers with the sum.
+    /// Adds one, takes its time, and answers with the sum.
     #[call]
-    async fn add(&mut self, cx: &mut Context<Self>, id: String) -> Said {
+    async fn add(&mut self, cx: &mut Context<Self>, id: String, work_us: u64) -> Said {
         self.value += 1;
-        Said { token: handled(&id, cx), value: Some(self.value) }
+        let token = handled(&id, cx);
+        work(work_us).await;
+        Said { token, value: Some(self.value) }
     }
 
-    /// Adds one.
+    /// Adds one and takes its time.
     #[cast]
-    async fn tell(&mut self, cx: &mut Context<Self>, id: String) {
+    async fn tell(&mut self, cx: &mut Context<Self>, id: String, work_us: u64) {
         self.value += 1;
         handled(&id, cx);
+        work(work_us).await;
+    }
+}
+
+/// What a handler has to do beside counting: it waits, as for a database.
+async fn work(work_us: u64) {
+    if work_us > 0 {
+        tokio::time::sleep(Duration::from_micros(work_us)).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recomputes every figure of a demo run from the files it left, and nothing else.
+//! Recomputes every figure of a demo or a soak from the files it left, and nothing else.
 //!
 //! The demo itself calls this for its verdict, so it never judges by its own word: what counts is what clients,
 //! instances and the cleaner's database wrote down while they ran, and what wait(2) said about killed processes.
@@ -18,6 +18,7 @@ mod kills;
 mod messages;
 mod moves;
 mod report;
+mod soak;
 mod steps;
 mod table;
 #[cfg(test)]
@@ -31,7 +32,7 @@ pub(crate) use report::Report;
 pub(crate) use table::{grouped, print_table};
 
 use crate::cli::VerifyArgs;
-use crate::demo::evidence::{CLEANER, Op, counter_name};
+use crate::demo::evidence::{CLEANER, Op, Purpose, counter_name};
 use crate::output::{self, Failure};
 use evidence::Evidence;
 use kills::Kill;
@@ -80,8 +81,10 @@ fn judge(evidence: &Evidence) -> Report {
             .and_then(Kill::back_ms)
             .and_then(|all| Spread::of_sorted(&all)),
         steps: steps::figures(evidence, &messages, &moves, &kills),
+        soak: (evidence.run.purpose == Purpose::Soak).then(|| soak::figures(evidence, &messages, &moves)),
     };
-    let checks = checks::all(evidence, &figures, &messages, &moves, &kills);
+    let mut checks = checks::all(evidence, &figures, &messages, &moves, &kills);
+    checks.extend(figures.soak.iter().flat_map(|figures| soak::checks(evidence, figures)));
     Report { version: evidence.run.version.clone(), seed: evidence.run.seed, figures, checks }
 }
 

@@ -68,6 +68,24 @@ fn row(step: &StepFigures) -> String {
 }
 
 fn summary(report: &Report) -> Vec<String> {
+    let mut lines = of_the_run(report);
+    if let Some(soak) = &report.figures.soak {
+        let number = |value: Option<f64>, unit: &str| {
+            value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.1} {unit}"))
+        };
+        lines.push(format!(
+            "soak            {} moves in {} changes; {} messages handled; calls took {} longer at most (99 %); {} resident",
+            grouped(soak.moves),
+            soak.changes,
+            grouped(soak.handled),
+            number(soak.added_call_p99_ms, "ms"),
+            number(soak.rss_max_mib, "MiB"),
+        ));
+    }
+    lines
+}
+
+fn of_the_run(report: &Report) -> Vec<String> {
     let (cleaner, counters) = (&report.figures.cleaner, &report.figures.counters);
     let ms = |value: Option<f64>| value.map_or_else(|| "not measured".to_owned(), |ms| format!("{ms:.1} ms"));
     let count = |value: Option<u64>| value.map_or_else(|| "not measured".to_owned(), grouped);

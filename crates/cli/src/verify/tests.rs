@@ -11,7 +11,7 @@ use super::*;
 use crate::demo::database;
 use crate::demo::evidence::{
     DATABASE, DEADLETTERS, DeadLetterLine, Executed, ExitLine, HANDLED, HISTORY, HandledLine, HistoryLine,
-    MOVES, MoveAt, MoveLine, RunLine, STEPS, StepLine,
+    MOVES, MoveAt, MoveLine, Purpose, RunLine, STEPS, StepLine,
 };
 use crate::temp::WorkDir;
 
@@ -103,12 +103,14 @@ impl Run {
                 pids_before: vec![101, 102],
                 pids_after: vec![102],
                 exits: Vec::new(),
+                rss_max_bytes: None,
                 run: None,
             });
         }
         self.steps[0].run = Some(RunLine {
             version: "0.0.0".into(),
             seed: 5,
+            purpose: Purpose::Demo,
             nodes: 2,
             names: 1,
             rate: 1,
@@ -246,6 +248,7 @@ fn op(client: &str, name: &str, op: Op, n: u64, t0_us: u64, t1_us: u64, token: O
         executed: if op.is_cast() { Executed::Unknown } else { Executed::Yes },
         token,
         value: None,
+        work_us: 0,
     }
 }
 
@@ -571,6 +574,86 @@ fn a_planned_step_moves_processes_and_their_pauses_are_short() {
         line.t_us -= 400_000;
     }
     assert_eq!(run.judge().verdict(), "moved:node_join");
+}
+
+/// The same run with its fourth step as one in which `n4` leaves.
+fn with_leaver(code: Option<i32>, signal: Option<i32>) -> Run {
+    let mut run = Run::ok();
+    run.steps[3].step = "drain".into();
+    let planned = &mut run.steps[0].run.as_mut().unwrap().planned;
+    planned[3] = "drain".into();
+    let left = ExitLine { pid: 104, node: "n4".into(), killed_us: None, waited_us: 4_900_000, signal, code };
+    run.steps[3].exits.push(left);
+    run
+}
+
+#[test]
+fn a_node_that_was_told_to_leave_ends_without_an_error() {
+    assert_eq!(with_leaver(Some(0), None).judge().verdict(), "ok");
+    assert_eq!(with_leaver(Some(1), None).judge().verdict(), "exits");
+    assert_eq!(with_leaver(None, Some(9)).judge().verdict(), "exits");
+    let mut run = with_leaver(Some(0), None);
+    run.steps[3].exits.clear();
+    assert_eq!(run.judge().verdict(), "exits", "nobody left");
+}
+
+/// The same run as a soak without a kill, of a second per step.
+fn soaked() -> Run {
+    let mut run = Run::ok();
+    run.steps[2].exits.clear();
+    run.lives[1].4 = Some(3_040.0);
+    run.runs[1].3 = Some(3_000.0);
+    let names = ["start", "join", "join", "join", "join"];
+    for (step, name) in run.steps.iter_mut().zip(names) {
+        step.step = name.into();
+        step.rss_max_bytes = Some(3 << 20);
+    }
+    let asked = run.steps[0].run.as_mut().unwrap();
+    asked.purpose = Purpose::Soak;
+    asked.planned = names.map(String::from).to_vec();
+    // Every life but the first came with its state.
+    for (token, from, to, t_us) in [(21, "n1", "n2", 3_100_000), (12, "n1", "n2", 3_040_000)] {
+        let name = if token == 12 { CLEANER } else { "counter-00000" };
+        for (stage, node, t_us) in [(MoveAt::Rests, from, t_us), (MoveAt::Runs, to, t_us + 900)] {
+            run.moves.push(MoveLine { name: name.into(), token, stage, node: node.into(), pid: 1, t_us });
+        }
+    }
+    for (token, t_us) in [(31, 2_100_000), (32, 5_100_000)] {
+        for (stage, node, t_us) in [(MoveAt::Rests, "n1", t_us), (MoveAt::Runs, "n2", t_us + 900)] {
+            run.moves.push(MoveLine { name: "quiet".into(), token, stage, node: node.into(), pid: 1, t_us });
+        }
+    }
+    run
+}
+
+#[test]
+fn a_soak_has_its_own_figures() {
+    let report = soaked().judge();
+    assert_eq!(report.verdict(), "ok", "{:?}", report.failed().collect::<Vec<_>>());
+    let json = report.to_json();
+    for key in ["minutes", "moves", "changes", "accepted", "handled", "added_call_p99_ms", "rss_max_mib"] {
+        assert!(json[key].is_number(), "{key}");
+    }
+    assert_eq!((json["moves"].as_u64(), json["changes"].as_u64()), (Some(5), Some(4)));
+    assert_eq!((json["rss_max_mib"].as_f64(), json["added_call_p99_ms"].as_f64()), (Some(3.0), Some(0.2)));
+    assert!(json["pause_ms"]["max"].is_number() && json["calls_failed"].is_object());
+}
+
+#[test]
+fn a_soak_that_moves_too_little_or_keeps_its_callers_waiting_is_found() {
+    let mut run = soaked();
+    run.steps[0].run.as_mut().unwrap().seconds = 60_000;
+    assert_eq!(run.judge().verdict(), "moves");
+    let mut run = soaked();
+    for line in run.history.iter_mut().filter(|line| line.op == Op::Call) {
+        line.t1_us += 300_000;
+    }
+    assert_eq!(run.judge().verdict(), "added_call_p99_ms");
+    // What the handler was told to take is not added.
+    for line in run.history.iter_mut().filter(|line| line.op == Op::Call) {
+        line.work_us = 100_000;
+    }
+    assert_eq!(run.judge().verdict(), "ok");
 }
 
 #[test]
