@@ -43,7 +43,8 @@ pub(crate) struct SoakFigures {
 pub(crate) fn figures(evidence: &Evidence, messages: &Messages, moves: &Moves) -> SoakFigures {
     let sent = |line: &&HistoryLine| matches!(line.op, Op::Call | Op::Cast);
     let ok = evidence.history.iter().filter(sent).filter(|line| line.outcome == "ok");
-    let answered = ok.clone().filter(|line| line.op == Op::Call);
+    // Those of the load: the questions at the begin and the end come all at once.
+    let answered = ok.clone().filter(|line| line.op == Op::Call && line.work_us > 0);
     let mut added: Vec<u64> =
         answered.map(|line| line.t1_us.saturating_sub(line.t0_us).saturating_sub(line.work_us)).collect();
     added.sort_unstable();
