@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Notify;
-use whimbrel::{Cluster, DeadLetter, KindOptions, MoveStage, MoveStep, Rebalance, StaticList};
+use whimbrel::{Cluster, DeadLetter, KindOptions, MoveStage, MoveStep, StaticList};
 
 use super::clients::{Clients, Load, client_of};
 use super::command::{CleanerAt, Command, Joined, StartedAt, Touched};
@@ -126,7 +126,6 @@ async fn join(node: &Node, left: Arc<Notify>, seeds: Vec<String>) -> Result<Valu
         .found_alone_after(FOUND_ALONE_AFTER)
         .kind::<Counter>(KindOptions::default())
         .kind::<Cleaner>(KindOptions::default())
-        .rebalance(Rebalance::OnJoinAndLeave)
         .on_move_step(Arc::new(write_move))
         .on_dead_letter(Arc::new(write_dead_letter))
         .join()
