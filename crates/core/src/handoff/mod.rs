@@ -214,11 +214,6 @@ impl Handoff {
     /// The owner wants a process of this node moved. It says so until that is done or called off.
     pub fn handle_order(&mut self, order: Order, now: Time) {
         if let Some(known) = self.outbound.get(&order.name) {
-            if known.order.attempt == order.attempt && matches!(known.state, Source::Deciding(_)) {
-                // The owner has changed, and what its predecessor was asked is lost: the process does not wait for the
-                // next repetition.
-                return self.source_event(&order.name, SourceEvent::Repeat, now);
-            }
             if known.order.attempt >= order.attempt {
                 return;
             }

@@ -236,26 +236,6 @@ fn chance(frame: u32, percent: u64) -> bool {
 const IMAGE_CHUNK: usize = crate::base::limits::IMAGE_CHUNK_BYTES;
 
 #[test]
-fn an_owner_that_orders_what_waits_for_its_decision_is_asked_at_once() {
-    let now = Time::from_micros(0);
-    let mut source = Handoff::new(Mutants::default());
-    let Order { name, attempt, .. } = order();
-    let asked = |source: &mut Handoff| {
-        let outputs = std::iter::from_fn(|| source.poll_output());
-        outputs.filter(|output| matches!(output, Output::Ask { plea: Plea::Commit, .. })).count()
-    };
-    source.handle_order(order(), now);
-    source.handle_message(node(2), Message::Reserved { name: name.clone(), attempt }, now);
-    source.handle_captured(&name, attempt, Ok(Bytes::from(vec![7; 10])), now);
-    source.handle_order(order(), now);
-    assert_eq!(asked(&mut source), 0, "nothing is to be decided yet");
-    source.handle_message(node(2), Message::Installed { name, attempt }, now);
-    assert_eq!(asked(&mut source), 1);
-    source.handle_order(order(), now);
-    assert_eq!(asked(&mut source), 1);
-}
-
-#[test]
 fn more_orders_than_may_be_under_way_wait_and_the_next_begins_when_one_ends() {
     let now = Time::from_micros(0);
     let mut source = Handoff::new(Mutants::default());
