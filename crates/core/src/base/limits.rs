@@ -81,8 +81,6 @@ pub const IMAGES_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const MOVES_OUT_MAX: usize = 32;
 /// Processes that arrive at one node at a time.
 pub const MOVES_IN_MAX: usize = 32;
-/// Moves that wait at a node for one of those out of it to end; owners say again what it does not keep.
-pub const MOVES_WAITING_MAX: usize = 256;
 /// Moves that one owner has under way.
 pub const MOVES_OWNED_MAX: usize = 64;
 /// Processes that the report of a drain names.

@@ -38,7 +38,7 @@ pub use message::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::base::limits::{IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, MOVES_WAITING_MAX, Usage};
+use crate::base::limits::{IMAGES_BYTES_MAX, MOVES_IN_MAX, MOVES_OUT_MAX, Usage};
 use crate::base::{
     Bytes, Decision, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name, Time, Token, Unread,
 };
@@ -153,8 +153,6 @@ struct Inbound {
 #[derive(Debug)]
 pub struct Handoff {
     outbound: BTreeMap<Name, Outbound>,
-    /// Orders that can not begin yet. Several owners give them at a time, and none of them waits for a repetition.
-    waiting: BTreeMap<Name, Order>,
     inbound: BTreeMap<Name, Inbound>,
     /// The node leaves, or is on its way out: nothing comes in.
     closed: bool,
@@ -165,8 +163,8 @@ pub struct Handoff {
 impl Handoff {
     /// Nothing moves.
     pub fn new(mutants: Mutants) -> Self {
-        let (outbound, waiting, inbound) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { outbound, waiting, inbound, closed: false, mutants, out: VecDeque::new() }
+        let (outbound, inbound) = (BTreeMap::new(), BTreeMap::new());
+        Self { outbound, inbound, closed: false, mutants, out: VecDeque::new() }
     }
 
     /// What is to be done next.
@@ -200,7 +198,6 @@ impl Handoff {
     pub fn usage(&self) -> Vec<Usage> {
         vec![
             Usage::new("moves out", self.outbound.len(), MOVES_OUT_MAX),
-            Usage::new("moves that wait", self.waiting.len(), MOVES_WAITING_MAX),
             Usage::new("moves in", self.inbound.len(), MOVES_IN_MAX),
             Usage::new("image bytes in", self.bytes_in(), IMAGES_BYTES_MAX),
         ]
@@ -221,28 +218,10 @@ impl Handoff {
             let name = order.name.clone();
             self.source_event(&name, SourceEvent::Decided(Decision::Aborted), now);
         }
-        if self.waiting.get(&order.name).is_some_and(|waiting| waiting.attempt > order.attempt) {
+        if self.outbound.len() >= MOVES_OUT_MAX {
+            // The owner says it again.
             return;
         }
-        if self.outbound.len() < MOVES_OUT_MAX {
-            self.waiting.remove(&order.name);
-            self.begin(order, now);
-        } else if self.waiting.len() < MOVES_WAITING_MAX || self.waiting.contains_key(&order.name) {
-            // An order whose attempt is over by the time it begins is told so when it asks for the decision.
-            self.waiting.insert(order.name.clone(), order);
-        }
-    }
-
-    /// One move less is under way.
-    fn begin_next(&mut self, now: Time) {
-        while self.outbound.len() < MOVES_OUT_MAX
-            && let Some((_, order)) = self.waiting.pop_first()
-        {
-            self.begin(order, now);
-        }
-    }
-
-    fn begin(&mut self, order: Order, now: Time) {
         let name = order.name.clone();
         let outbound = Outbound {
             order,
@@ -285,9 +264,6 @@ impl Handoff {
 
     /// The owner's decision.
     pub fn handle_decided(&mut self, name: &Name, attempt: Token, decision: Decision, now: Time) {
-        if self.waiting.get(name).is_some_and(|order| order.attempt == attempt) {
-            self.waiting.remove(name);
-        }
         if self.outbound.get(name).is_some_and(|outbound| outbound.order.attempt == attempt) {
             self.source_event(name, SourceEvent::Decided(decision), now);
         }
@@ -300,9 +276,6 @@ impl Handoff {
 
     /// The process ended here by itself.
     pub fn handle_ended(&mut self, name: &Name, token: Token, now: Time) {
-        if self.waiting.get(name).is_some_and(|order| order.token == token) {
-            self.waiting.remove(name);
-        }
         if self.is_leaving(name, token) {
             self.source_event(name, SourceEvent::Ended, now);
         }
@@ -312,9 +285,6 @@ impl Handoff {
     pub fn handle_retoken(&mut self, name: &Name, old: Token, new: Token) {
         if let Some(outbound) = self.outbound.get_mut(name).filter(|o| o.order.token == old) {
             outbound.order.token = new;
-        }
-        if let Some(order) = self.waiting.get_mut(name).filter(|order| order.token == old) {
-            order.token = new;
         }
     }
 
@@ -358,7 +328,6 @@ impl Handoff {
     /// A view was installed.
     pub fn handle_view(&mut self, view: &View, now: Time) {
         let lost = |node: Incarnation| !view.contains(node);
-        self.waiting.retain(|_, order| !lost(order.to));
         let out = self.outbound.values().filter(|o| lost(o.order.to)).map(|o| o.order.name.clone());
         for name in out.collect::<Vec<_>>() {
             self.source_event(&name, SourceEvent::TargetLost, now);
@@ -372,7 +341,6 @@ impl Handoff {
     /// The line is left. What has not left goes on; what has waits to be judged; what came in is over, since its owner
     /// is in the other line.
     pub fn handle_line_left(&mut self, now: Time) {
-        self.waiting.clear();
         for name in self.outbound.keys().cloned().collect::<Vec<_>>() {
             self.source_event(&name, SourceEvent::LineLeft, now);
         }
@@ -504,7 +472,7 @@ impl Handoff {
         for effect in effects {
             self.source_effect(&order, &ends, effect);
         }
-        let Some(state) = next else { return self.begin_next(now) };
+        let Some(state) = next else { return };
         let changed = before != state.kind();
         let until = match state.patience() {
             _ if !changed && !is_progress => until,

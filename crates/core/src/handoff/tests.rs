@@ -236,31 +236,6 @@ fn chance(frame: u32, percent: u64) -> bool {
 const IMAGE_CHUNK: usize = crate::base::limits::IMAGE_CHUNK_BYTES;
 
 #[test]
-fn more_orders_than_may_be_under_way_wait_and_the_next_begins_when_one_ends() {
-    let now = Time::from_micros(0);
-    let mut source = Handoff::new(Mutants::default());
-    let order_of = |at: usize| Order { name: Name::new(&format!("name {at:04}")).unwrap(), ..order() };
-    let all = MOVES_OUT_MAX + MOVES_WAITING_MAX;
-    for at in 0..=all {
-        source.handle_order(order_of(at), now);
-        // Owners repeat themselves.
-        source.handle_order(order_of(at), now);
-    }
-    assert_eq!((source.outbound.len(), source.waiting.len()), (MOVES_OUT_MAX, MOVES_WAITING_MAX));
-    // One that waits ends by itself; one that is under way has moved.
-    let (gone, over) = (order_of(MOVES_OUT_MAX), order_of(0));
-    source.handle_ended(&gone.name, gone.token, now);
-    source.handle_decided(&over.name, over.attempt, Decision::Committed, now);
-    assert_eq!((source.outbound.len(), source.waiting.len()), (MOVES_OUT_MAX, MOVES_WAITING_MAX - 2));
-    assert!(source.outbound.contains_key(&order_of(MOVES_OUT_MAX + 1).name));
-    for at in 1..all {
-        let over = order_of(at);
-        source.handle_decided(&over.name, over.attempt, Decision::Aborted, now);
-    }
-    assert_eq!((source.outbound.len(), source.waiting.len()), (0, 0));
-}
-
-#[test]
 fn a_process_that_has_left_in_part_does_not_end_before_its_move() {
     let mut pair = Pair::new(10, |_| false);
     let source = &mut pair.nodes[0];
