@@ -241,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn a_soak_is_five_minutes_unless_told_otherwise() {
+        let Command::Soak(soak) = Cli::parse_from(["whimbrel", "soak"]).command else {
+            panic!("not the soak")
+        };
+        assert_eq!((soak.minutes, soak.nodes, soak.names, soak.rate), (5, 5, 1_000, 5_000));
+        let both = ["whimbrel", "soak", "--minutes", "1", "--seconds", "20"];
+        assert_eq!(Cli::try_parse_from(both).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
     fn values_out_of_range_and_unknown_flags_are_usage_errors() {
         for wrong in
             [&["--nodes", "1"][..], &["--nodes", "10"], &["--seconds", "9"], &["--names", "0"], &["--jsn"]]
