@@ -38,7 +38,7 @@ pub(crate) trait Sink: Send + Sync + 'static {
 #[derive(Debug)]
 enum Event {
     Answer(Answer),
-    Ended { name: String },
+    Ended { pid: u32 },
     Interrupted,
 }
 
@@ -52,6 +52,8 @@ struct Running {
     reader: JoinHandle<()>,
     log: PathBuf,
     killed_us: Option<u64>,
+    /// It was told to leave, and ends by itself.
+    leaves: bool,
 }
 
 /// The children of this process.
@@ -60,7 +62,7 @@ pub(crate) struct Children {
     dir: PathBuf,
     sink: Arc<dyn Sink>,
     running: Vec<Running>,
-    /// Killed and not yet waited for.
+    /// Killed or gone, and not yet waited for.
     dying: Vec<Running>,
     events: Receiver<Event>,
     sender: SyncSender<Event>,
@@ -122,7 +124,11 @@ impl Children {
             return Err(not_started("pipes", ErrorKind::BrokenPipe.into()));
         };
         let (sink, sender, reader_name) = (Arc::clone(&self.sink), self.sender.clone(), name.to_owned());
-        let reader = std::thread::spawn(move || read_lines(&reader_name, output, &*sink, &sender));
+        let reader = std::thread::spawn(move || {
+            read_lines(&reader_name, output, &*sink, &sender);
+            // Nobody may listen any more, and a full queue must not keep the thread from ending.
+            let _ = sender.try_send(Event::Ended { pid });
+        });
         self.running.push(Running {
             name: name.to_owned(),
             pid,
@@ -131,6 +137,7 @@ impl Children {
             reader,
             log,
             killed_us: None,
+            leaves: false,
         });
         Ok(pid)
     }
@@ -216,9 +223,15 @@ impl Children {
             Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::interrupted());
             }
-            Ok(Event::Ended { name }) => {
-                if let Some(child) = self.running.iter().find(|child| child.name == name) {
-                    return Err(ended_unasked(&child.name, &child.log));
+            Ok(Event::Ended { pid }) => {
+                let at = self.running.iter().position(|child| child.pid == pid);
+                match at.map(|at| (at, &self.running[at])) {
+                    Some((at, child)) if child.leaves => {
+                        let child = self.running.remove(at);
+                        self.dying.push(child);
+                    }
+                    Some((_, child)) => return Err(ended_unasked(&child.name, &child.log)),
+                    None => {}
                 }
             }
             Err(RecvTimeoutError::Timeout) => return Ok(Instant::now() < until),
@@ -253,11 +266,38 @@ impl Children {
         Ok(killed_us)
     }
 
+    /// Tells a child to leave, by SIGTERM, and waits until it has ended by itself; how it ended is told by
+    /// [`Children::reap`].
+    pub(crate) fn dismiss(
+        &mut self,
+        name: &str,
+        within: Duration,
+        tick: &mut dyn FnMut(),
+    ) -> Result<(), Failure> {
+        let Some(child) = self.running.iter_mut().find(|child| child.name == name) else {
+            return Err(Failure::check(format!("there is no child {name} to dismiss")));
+        };
+        let pid = child.pid;
+        child.leaves = true;
+        os::terminate(pid)
+            .map_err(|error| Failure::check(format!("can not tell {name} to leave")).detail(error))?;
+        let until = Instant::now() + within;
+        while self.running.iter().any(|child| child.pid == pid) {
+            if !self.step(until, tick)? {
+                return Err(Failure::check(format!(
+                    "{name} was told to leave, and runs on after {:.0} s",
+                    within.as_secs_f64()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until wait(2) has told how a killed child ended, and all it wrote has been read.
     pub(crate) fn reap(&mut self, name: &str) -> Result<ExitLine, Failure> {
         let at = self.dying.iter().position(|child| child.name == name);
         let child = at.map(|at| self.dying.swap_remove(at));
-        reap(child.ok_or_else(|| Failure::check(format!("{name} was not killed")))?)
+        reap(child.ok_or_else(|| Failure::check(format!("{name} was not told to end")))?)
     }
 
     /// Kills what still runs and waits for it.
@@ -331,8 +371,6 @@ fn read_lines(name: &str, output: ChildStdout, sink: &dyn Sink, events: &SyncSen
             None => {}
         }
     }
-    // Nobody may listen any more, and a full queue must not keep the thread from ending.
-    let _ = events.try_send(Event::Ended { name: name.to_owned() });
 }
 
 /// Turns Ctrl-C, SIGTERM and SIGHUP into an event, so that the parent ends its children first.

@@ -24,7 +24,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a cluster of real processes through crashes and kills, and judge it
     Demo(DemoArgs),
-    /// Judge a demo again, from the evidence it left
+    /// Keep a cluster of real processes under load while nodes come, go, drain and restart, and judge it
+    Soak(SoakArgs),
+    /// Judge a demo or a soak again, from the evidence it left
     Verify(VerifyArgs),
     /// Measure, next to the floor of this machine
     Bench(BenchArgs),
@@ -40,6 +42,7 @@ impl Command {
     pub(crate) const fn wants_json(&self) -> bool {
         match self {
             Command::Demo(args) => args.json,
+            Command::Soak(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Bench(args) => match &args.alone {
                 None => args.json,
@@ -80,8 +83,36 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct SoakArgs {
+    /// How long
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_440))]
+    pub(crate) minutes: u32,
+    /// How long, where a minute is too long
+    #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u32).range(10..=86_400))]
+    pub(crate) seconds: Option<u32>,
+    /// Nodes at the start, each a process of its own
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=9))]
+    pub(crate) nodes: u32,
+    /// Counters spread over the nodes
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) names: u32,
+    /// Messages per second in all; each takes its handler 0 to 20 ms
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
+    /// Seed of the load; chosen and told when not given
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave the evidence in this directory, which must be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The directory that `demo --keep DIR` left
+    /// The directory that `--keep DIR` left
     pub(crate) dir: PathBuf,
     /// Print one JSON object as the last line of standard output
     #[arg(long)]
@@ -207,6 +238,16 @@ mod tests {
         };
         let found = (demo.nodes, demo.names, demo.rate, demo.seconds, demo.cleaner_period_ms);
         assert_eq!(found, (3, 300, 2_000, 30, 500));
+    }
+
+    #[test]
+    fn a_soak_is_five_minutes_unless_told_otherwise() {
+        let Command::Soak(soak) = Cli::parse_from(["whimbrel", "soak"]).command else {
+            panic!("not the soak")
+        };
+        assert_eq!((soak.minutes, soak.nodes, soak.names, soak.rate), (5, 5, 1_000, 5_000));
+        let both = ["whimbrel", "soak", "--minutes", "1", "--seconds", "20"];
+        assert_eq!(Cli::try_parse_from(both).unwrap_err().exit_code(), 2);
     }
 
     #[test]

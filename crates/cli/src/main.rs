@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let json = command.wants_json();
     let done = match command {
         Command::Demo(args) => demo::run(args),
+        Command::Soak(args) => demo::soak::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Node(args) => {

@@ -38,6 +38,15 @@ pub(crate) fn kill_9(pid: u32) -> std::io::Result<()> {
     if unsafe { libc::kill(pid, libc::SIGKILL) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// Sends SIGTERM to a child of this process that has not been waited for.
+#[allow(unsafe_code)] // The standard library sends no other signal than SIGKILL.
+pub(crate) fn terminate(pid: u32) -> std::io::Result<()> {
+    let pid =
+        libc::pid_t::try_from(pid).map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+    // SAFETY: kill takes two numbers. The caller holds the unwaited child, so the id is not another process's.
+    if unsafe { libc::kill(pid, libc::SIGTERM) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

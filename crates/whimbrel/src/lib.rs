@@ -70,7 +70,7 @@ pub use error::{
     CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,
 };
 pub use events::{DeadLetterStream, Events};
-pub use exchange::DeadLetter;
+pub use exchange::{DeadLetter, MoveStage, MoveStep};
 
 pub use admission::NodeRule;
 pub use discovery::{

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use whimbrel::{
-    Cluster, Context, ExitReason, KindOptions, Placement, Process, ProcessRef, StaticList, handlers,
+    Cluster, Context, ExitReason, KindOptions, Placement, Process, ProcessRef, Rebalance, StaticList,
+    handlers,
 };
 
 use super::command::{Command, What};
@@ -18,6 +19,7 @@ use super::flood::{self, Deaths, Slow};
 use super::floor::{self, Floor};
 use super::local::{self, Names, Task};
 use super::meter::{self, Target, name_of, per_second};
+use super::mover::{self, Watch};
 use crate::control::{self, Trouble};
 use crate::os;
 
@@ -65,6 +67,7 @@ struct Bench {
     alone: OnceCell<Cluster>,
     names: Names,
     deaths: Arc<Deaths>,
+    moves: Arc<Watch>,
 }
 
 /// Runs the process until the parent has no more commands.
@@ -113,6 +116,16 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         }
         Command::ReachAll { prefix, names } => json!(bench.reach_all(&prefix, names).await?),
         Command::Idle { what, count } => json!(bench.idle_bytes(what, count).await?),
+        Command::MoveAll { prefix, names, to, tasks } => {
+            json!(mover::move_all(bench.cluster()?, &prefix, names, &to, tasks).await?)
+        }
+        Command::MoveToAndFro { name, nodes, moves } => {
+            json!(mover::to_and_fro(bench.cluster()?, &name, &nodes, moves).await?)
+        }
+        Command::Drain { names, millis } => {
+            json!(mover::drain(bench.cluster()?, names, Duration::from_millis(millis)).await?)
+        }
+        Command::WatchMoves { on } => json!(bench.moves.take(on)),
         Command::WatchDeaths => {
             bench.deaths.watch(bench.cluster()?);
             Value::Null
@@ -143,6 +156,7 @@ impl Bench {
     }
 
     async fn join(&self, seeds: Vec<String>, members: usize) -> Result<Value, Trouble> {
+        let moves = self.moves.clone();
         let cluster = Cluster::builder("whimbrel-bench")
             .listen("127.0.0.1:0")
             .node_name(&crate::demo::node_name())
@@ -150,6 +164,9 @@ impl Bench {
             .found_alone_after(Duration::from_millis(100))
             .kind::<Echo>(KindOptions::default())
             .kind::<Slow>(KindOptions::default())
+            // What is moved here is moved on purpose, and is to stay where it was brought.
+            .rebalance(Rebalance::OnLeaveOnly)
+            .on_move_step(Arc::new(move |step| moves.see(step)))
             .join()
             .await
             .map_err(|error| Trouble::environment("a node can not join its cluster on loopback", error))?;

@@ -131,6 +131,38 @@ pub(crate) enum Command {
         /// How many names there are.
         names: u64,
     },
+    /// Move these names to a node from many tasks; answered with how many a second.
+    MoveAll {
+        /// Front part of the names.
+        prefix: String,
+        /// How many names there are.
+        names: u64,
+        /// The node.
+        to: String,
+        /// Tasks.
+        tasks: u32,
+    },
+    /// Move one process there and back again, one move after the other.
+    MoveToAndFro {
+        /// Its name.
+        name: String,
+        /// Where to, in turn.
+        nodes: [String; 2],
+        /// How often.
+        moves: u32,
+    },
+    /// Host nothing any more; answered with the seconds that it took until all had moved.
+    Drain {
+        /// How many processes must move.
+        names: u64,
+        /// How long it may take.
+        millis: u64,
+    },
+    /// Answered with the steps of moves seen since this was asked before; from now on they are noted, or not.
+    WatchMoves {
+        /// Whether they are.
+        on: bool,
+    },
     /// Count from now on the members that leave the view.
     WatchDeaths,
     /// Answered with how many there were.

@@ -11,6 +11,8 @@ mod flood;
 mod floor;
 mod local;
 mod meter;
+mod mover;
+mod moves;
 mod peers;
 mod overload;
 mod plan;
@@ -36,6 +38,21 @@ use row::Row;
 const CALL_REMOTE_FLOORS_MAX: f64 = 2.0;
 /// All of 1,000 names must be callable within this time after a kill.
 const FAILOVER_MS_1000_MAX: f64 = 300.0;
+
+/// Small processes that move from one node to another in a second, at least.
+const MOVES_PER_S_MIN: f64 = 10_000.0;
+/// The pause of a move without load may be this long.
+const MOVE_PAUSE_P99_US_MAX: f64 = 5_000.0;
+/// A node with 100,000 small processes must be empty by then.
+const DRAIN_100K_S_MAX: f64 = 20.0;
+
+/// What a value must be.
+enum Bar {
+    AtMost(f64),
+    AtLeast(f64),
+    /// It must be there.
+    Measured,
+}
 
 /// Children of the bench leave no evidence.
 #[derive(Debug)]
@@ -80,11 +97,19 @@ fn rows(args: &BenchArgs) -> Result<ExitCode, Failure> {
 /// The first row that was not measured, or that is over its bar.
 fn first_failed(rows: &[Row]) -> Option<String> {
     let bar = |row: &Row| match row.name {
-        "call_remote_p50_us" => row.floor.map(|floor| floor * CALL_REMOTE_FLOORS_MAX),
-        "failover_ms_1000" => Some(FAILOVER_MS_1000_MAX),
-        _ => Some(f64::INFINITY),
+        "call_remote_p50_us" => row.floor.map(|floor| Bar::AtMost(floor * CALL_REMOTE_FLOORS_MAX)),
+        "failover_ms_1000" => Some(Bar::AtMost(FAILOVER_MS_1000_MAX)),
+        "moves_per_s" => Some(Bar::AtLeast(MOVES_PER_S_MIN)),
+        "drain_100k_s" => Some(Bar::AtMost(DRAIN_100K_S_MAX)),
+        "move_pause_p99_us" => Some(Bar::AtMost(MOVE_PAUSE_P99_US_MAX)),
+        _ => Some(Bar::Measured),
     };
-    let holds = |row: &&Row| matches!((row.value, bar(row)), (Some(value), Some(bar)) if value <= bar);
+    let holds = |row: &&Row| match (row.value, bar(row)) {
+        (Some(value), Some(Bar::AtMost(bar))) => value <= bar,
+        (Some(value), Some(Bar::AtLeast(bar))) => value >= bar,
+        (Some(_), Some(Bar::Measured)) => true,
+        (None, _) | (_, None) => false,
+    };
     rows.iter().find(|row| !holds(row)).map(|row| row.name.to_owned())
 }
 

@@ -41,24 +41,51 @@ const MANY: u32 = 64;
 
 /// The bench under way.
 pub(crate) struct Plan {
-    dir: PathBuf,
-    sink: Arc<dyn Sink>,
-    rounds: u32,
+    pub(super) dir: PathBuf,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) rounds: u32,
     only: Option<String>,
     /// Other libraries, if they are asked for.
     peers: Option<Peers>,
 }
 
 /// Children, and how to talk to them.
-struct Crew(Children);
+pub(super) struct Crew(pub(super) Children);
 
 impl Crew {
-    fn ask(&mut self, child: &str, command: Command) -> Result<Value, Failure> {
+    pub(super) fn ask(&mut self, child: &str, command: Command) -> Result<Value, Failure> {
         self.0.ask(child, command, WITHIN, &mut || {})
     }
 
-    fn number(&mut self, child: &str, command: Command) -> Result<Option<f64>, Failure> {
+    pub(super) fn number(&mut self, child: &str, command: Command) -> Result<Option<f64>, Failure> {
         self.ask(child, command).map(|value| value.as_f64())
+    }
+
+    /// Starts these nodes; in the end each sees all.
+    pub(super) fn gather(&mut self, names: &[&str]) -> Result<(), Failure> {
+        self.gather_at(&mut Vec::new(), names)
+    }
+
+    /// Starts these nodes beside those at the addresses, to which theirs are added.
+    pub(super) fn gather_at(&mut self, seeds: &mut Vec<String>, names: &[&str]) -> Result<(), Failure> {
+        for name in names {
+            self.0.spawn(name)?;
+            let members = seeds.len() + 1;
+            let address = self.ask(name, Command::Join { seeds: seeds.clone(), members })?;
+            seeds.push(address.as_str().unwrap_or_default().to_owned());
+        }
+        for name in self.0.names() {
+            self.ask(&name, Command::WaitMembers { count: seeds.len() })?;
+        }
+        Ok(())
+    }
+
+    /// Connects the floor of `a` to that of another.
+    pub(super) fn connect_floor(&mut self, to: &str) -> Result<(), Failure> {
+        let port = self.ask(to, Command::FloorListen)?;
+        let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
+        let port = port.ok_or_else(|| Failure::check("the floor has no port"))?;
+        self.ask("a", Command::FloorConnect { port }).map(|_| ())
     }
 }
 
@@ -73,6 +100,7 @@ impl Plan {
     pub(crate) fn rows(&mut self) -> Result<Vec<Row>, Failure> {
         let mut rows = self.cluster_rows()?;
         rows.extend(self.lone_rows()?);
+        rows.extend(self.move_rows()?);
         for (name, names) in [("failover_ms_1000", 1_000), ("failover_ms_10000", 10_000)] {
             if self.wanted(name) {
                 rows.push(self.failover(name, names)?);
@@ -84,30 +112,15 @@ impl Plan {
         Ok(rows)
     }
 
-    fn wanted(&self, name: &str) -> bool {
+    pub(super) fn wanted(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 
     /// Three nodes `a`, `b`, `c` that see each other, with a floor from `a` to `b`.
     fn crew(&self) -> Result<Crew, Failure> {
         let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
-        let mut seeds = Vec::new();
-        for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
-            crew.0.spawn(name)?;
-            let address = crew.ask(name, Command::Join { seeds: seeds.clone(), members: at + 1 })?;
-            seeds.push(address.as_str().unwrap_or_default().to_owned());
-        }
-        for name in ["a", "b", "c"] {
-            crew.ask(name, Command::WaitMembers { count: 3 })?;
-        }
+        crew.gather(&["a", "b", "c"])?;
         Ok(crew)
-    }
-
-    fn connect_floor(crew: &mut Crew, to: &str) -> Result<(), Failure> {
-        let port = crew.ask(to, Command::FloorListen)?;
-        let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
-        let port = port.ok_or_else(|| Failure::check("the floor has no port"))?;
-        crew.ask("a", Command::FloorConnect { port }).map(|_| ())
     }
 
     fn cluster_rows(&self) -> Result<Vec<Row>, Failure> {
@@ -116,7 +129,7 @@ impl Plan {
             return Ok(Vec::new());
         }
         let mut crew = self.crew()?;
-        Self::connect_floor(&mut crew, "b")?;
+        crew.connect_floor("b")?;
         crew.ask("a", Command::StartHere { name: HERE.into() })?;
         crew.ask("b", Command::StartHere { name: THERE.into() })?;
         crew.ask(
@@ -164,7 +177,7 @@ impl Plan {
         for round in 1..=self.rounds.min(FAILOVER_ROUNDS) {
             eprintln!("bench: {name}, round {round}");
             let mut crew = self.crew()?;
-            Self::connect_floor(&mut crew, "c")?;
+            crew.connect_floor("c")?;
             let prefix = "failover".to_owned();
             crew.ask(
                 "a",

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use whimbrel::{CallError, Cluster, Message, ProcessRef, StartError};
 
 use super::evidence::{CLEANER, Channel, Executed, HistoryLine, Op, counter_name, write_line};
-use super::kinds::{Cleaner, CleanerArgs, CleanerRef, Counter, CounterRef, node_name};
+use super::kinds::{Cleaner, CleanerArgs, CleanerRef, Counter, CounterRef, Said, node_name};
 use crate::control::Trouble;
 use crate::os;
 
@@ -60,7 +60,12 @@ pub(crate) struct Load {
     pub(crate) counters: u32,
     /// Seed of the choice.
     pub(crate) seed: u64,
+    /// The longest time that a handler is told to take.
+    pub(crate) work_us_max: u64,
 }
+
+/// An operation to be sent: by which client, to which name, what, and how long its handler is to take.
+type Operation<'a> = (u32, &'a str, Op, u64);
 
 /// An operation that was sent.
 struct Sent {
@@ -70,6 +75,7 @@ struct Sent {
     op: Op,
     n: u64,
     t0_us: u64,
+    work_us: u64,
 }
 
 impl Clients {
@@ -77,7 +83,9 @@ impl Clients {
     pub(crate) fn new(cluster: Cluster) -> Self {
         let node = node_name();
         let clients = (0..CLIENTS)
-            .map(|index| Client { name: format!("{node}.{index}"), next: Mutex::new(HashMap::new()) });
+            // A node that was restarted is another OS process, with other clients.
+            .map(|index| format!("{node}.{}-{index}", std::process::id()))
+            .map(|name| Client { name, next: Mutex::new(HashMap::new()) });
         let clients = Arc::new(clients.collect());
         let load = watch::Sender::new(Load::default());
         let open = Arc::new(Semaphore::new(CALLS_MAX as usize));
@@ -106,7 +114,7 @@ impl Clients {
             tries.spawn(async move {
                 let _turn = turns.acquire().await;
                 loop {
-                    if all.call_counter(client, &name).await.is_ok() {
+                    if all.call_counter(client, &name, 0).await.is_ok() {
                         return None;
                     }
                     if Instant::now() >= until {
@@ -127,12 +135,13 @@ impl Clients {
         let until = Instant::now() + within;
         let cleaner = self.process::<Cleaner>(CLEANER)?;
         loop {
-            let reply = self.call(0, CLEANER, Op::Ping, |id| cleaner.ping(id)).await;
+            let reply = self.call((0, CLEANER, Op::Ping, 0), |id| cleaner.ping(id)).await;
             match reply {
-                Ok(token) if token > after_token => return Ok(token),
+                Ok(said) if said.token > after_token => return Ok(said.token),
                 Ok(_) | Err(_) if Instant::now() < until => tokio::time::sleep(RETRY).await,
-                Ok(token) => {
-                    return Err(Trouble::new("the cleaner did not start anew", format!("token {token}")));
+                Ok(said) => {
+                    let found = format!("token {}", said.token);
+                    return Err(Trouble::new("the cleaner did not start anew", found));
                 }
                 Err(error) => return Err(Trouble::new("the cleaner does not answer", error)),
             }
@@ -142,7 +151,7 @@ impl Clients {
     /// Tells the cleaner to panic.
     pub(crate) fn panic_cleaner(&self) -> Result<(), Trouble> {
         let cleaner = self.process::<Cleaner>(CLEANER)?;
-        self.cast(0, CLEANER, Op::Panic, |id| cleaner.fail(id))
+        self.cast((0, CLEANER, Op::Panic, 0), |id| cleaner.fail(id))
             .map_err(|error| Trouble::new("the cleaner could not be told to panic", error))
     }
 
@@ -207,6 +216,8 @@ impl Clients {
                 outcome: outcome.to_owned(),
                 executed,
                 token: None,
+                value: None,
+                work_us: 0,
             },
         );
         outcome
@@ -222,7 +233,7 @@ impl Clients {
                 let mut pace = Pace::new(load.per_second * whole, load.seed ^ (u64::from(client) << 32));
                 while !changes.has_changed().unwrap_or(true) {
                     for _ in 0..pace.due() {
-                        self.send_one(client, mine, &mut pace.random).await;
+                        self.send_one(client, mine, load.work_us_max, &mut pace.random).await;
                     }
                     tokio::time::sleep(LOAD_TICK).await;
                 }
@@ -233,18 +244,19 @@ impl Clients {
     }
 
     /// One message to one of the client's counters: a call or a cast, as chance will have it.
-    async fn send_one(&self, client: u32, mine: u32, random: &mut SplitMix) {
+    async fn send_one(&self, client: u32, mine: u32, work_us_max: u64, random: &mut SplitMix) {
         let choice = random.next();
         let index = u32::try_from((choice >> 1) % u64::from(mine)).unwrap_or(0);
         let name = counter_name(index * CLIENTS + client);
+        let work_us = if work_us_max > 0 { random.next() % (work_us_max + 1) } else { 0 };
         if choice & 1 == 0 {
             if let Ok(counter) = self.process::<Counter>(&name) {
-                let _ = self.cast(client, &name, Op::Cast, |id| counter.tell(id));
+                let _ = self.cast((client, &name, Op::Cast, work_us), |id| counter.tell(id, work_us));
             }
             return;
         }
         let Ok(permit) = Arc::clone(&self.open).acquire_owned().await else { return };
-        let call = self.call_counter(client, &name);
+        let call = self.call_counter(client, &name, work_us);
         tokio::spawn(finish(call, permit));
     }
 
@@ -252,9 +264,12 @@ impl Clients {
         &self,
         client: u32,
         name: &str,
-    ) -> Pin<Box<dyn Future<Output = Result<u64, CallError>> + Send + 'static>> {
+        work_us: u64,
+    ) -> Pin<Box<dyn Future<Output = Result<Said, CallError>> + Send + 'static>> {
         match self.process::<Counter>(name) {
-            Ok(counter) => Box::pin(self.call(client, name, Op::Call, |id| counter.add(id))),
+            Ok(counter) => {
+                Box::pin(self.call((client, name, Op::Call, work_us), |id| counter.add(id, work_us)))
+            }
             Err(_) => Box::pin(std::future::ready(Err(CallError::NotFound))),
         }
     }
@@ -264,17 +279,15 @@ impl Clients {
     }
 
     /// Sends a call now and returns what waits for its reply.
-    fn call<M: Message<Reply = u64>>(
+    fn call<M: Message<Reply = Said>>(
         &self,
-        client: u32,
-        name: &str,
-        op: Op,
+        what: Operation<'_>,
         make: impl FnOnce(String) -> whimbrel::Call<M>,
-    ) -> impl Future<Output = Result<u64, CallError>> + Send + 'static
+    ) -> impl Future<Output = Result<Said, CallError>> + Send + 'static
     where
         whimbrel::Call<M>: Send,
     {
-        let (sent, (mut call, early)) = self.number(client, name, op, |id| {
+        let (sent, (mut call, early)) = self.number(what, |id| {
             let mut call = Box::pin(make(id));
             // The first poll sends; the task that waits polls again with its own waker.
             let early = call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
@@ -286,11 +299,11 @@ impl Clients {
                 Poll::Ready(result) => result,
                 Poll::Pending => call.as_mut().await,
             };
-            let (outcome, executed, token) = match &result {
-                Ok(token) => ("ok", Executed::Yes, Some(*token)),
+            let (outcome, executed, said) = match &result {
+                Ok(said) => ("ok", Executed::Yes, Some(*said)),
                 Err(error) => (error.code().as_str(), known(error.executed()), None),
             };
-            all.write(sent, outcome, executed, token);
+            all.write(sent, outcome, executed, said);
             result
         }
     }
@@ -298,12 +311,10 @@ impl Clients {
     /// Sends a cast.
     fn cast(
         &self,
-        client: u32,
-        name: &str,
-        op: Op,
+        what: Operation<'_>,
         make: impl FnOnce(String) -> Result<(), whimbrel::CastError>,
     ) -> Result<(), whimbrel::CastError> {
-        let (sent, result) = self.number(client, name, op, make);
+        let (sent, result) = self.number(what, make);
         match &result {
             Ok(()) => self.write(sent, "ok", Executed::Unknown, None),
             Err(error) => self.write(sent, error.code().as_str(), known(error.executed()), None),
@@ -312,19 +323,27 @@ impl Clients {
     }
 
     /// Takes the next number and sends under one lock.
-    fn number<T>(&self, client: u32, name: &str, op: Op, send: impl FnOnce(String) -> T) -> (Sent, T) {
+    fn number<T>(&self, what: Operation<'_>, send: impl FnOnce(String) -> T) -> (Sent, T) {
+        let (client, name, op, work_us) = what;
         let client = client % CLIENTS;
         let sender = &self.clients[client as usize];
         let mut next = sender.next.lock().unwrap_or_else(PoisonError::into_inner);
         let n = next.entry(name.to_owned()).and_modify(|n| *n += 1).or_insert(1);
         let id = format!("{}/{name}/{n}", sender.name);
-        let sent =
-            Sent { client, id: id.clone(), name: name.to_owned(), op, n: *n, t0_us: os::monotonic_us() };
+        let sent = Sent {
+            client,
+            id: id.clone(),
+            name: name.to_owned(),
+            op,
+            n: *n,
+            t0_us: os::monotonic_us(),
+            work_us,
+        };
         let result = send(id);
         (sent, result)
     }
 
-    fn write(&self, sent: Sent, outcome: &str, executed: Executed, token: Option<u64>) {
+    fn write(&self, sent: Sent, outcome: &str, executed: Executed, said: Option<Said>) {
         write_line(
             Channel::History,
             &HistoryLine {
@@ -338,14 +357,16 @@ impl Clients {
                 t1_us: os::monotonic_us(),
                 outcome: outcome.to_owned(),
                 executed,
-                token,
+                token: said.map(|said| said.token),
+                value: said.and_then(|said| said.value),
+                work_us: sent.work_us,
             },
         );
     }
 }
 
 /// Awaits a call whose outcome writes itself down.
-async fn finish(call: impl Future<Output = Result<u64, CallError>>, open: OwnedSemaphorePermit) {
+async fn finish(call: impl Future<Output = Result<Said, CallError>>, open: OwnedSemaphorePermit) {
     let _ = call.await;
     drop(open);
 }

@@ -6,7 +6,9 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::evidence::{Channel, DEADLETTERS, HANDLED, HISTORY, HandledLine, STEPS, StepLine};
+use super::evidence::{
+    Channel, DEADLETTERS, HANDLED, HISTORY, HandledLine, MOVES, MoveAt, MoveLine, STEPS, StepLine,
+};
 use crate::children::Sink;
 use crate::output::Failure;
 
@@ -16,6 +18,7 @@ pub(crate) struct Collector {
     history: Out,
     handled: Out,
     dead: Out,
+    moves: Out,
     steps: Out,
     /// Written by every reader for each handled line, read by the view: contended for a moment each.
     watched: Mutex<Watched>,
@@ -52,6 +55,7 @@ impl Collector {
             history: make(HISTORY)?,
             handled: make(HANDLED)?,
             dead: make(DEADLETTERS)?,
+            moves: make(MOVES)?,
             steps: make(STEPS)?,
             watched: Mutex::default(),
         })
@@ -68,7 +72,7 @@ impl Collector {
 
     /// Brings everything to the files.
     pub(crate) fn flush(&self) -> Result<(), Failure> {
-        for out in [&self.history, &self.handled, &self.dead, &self.steps] {
+        for out in [&self.history, &self.handled, &self.dead, &self.moves, &self.steps] {
             lock(out).flush().map_err(|error| {
                 Failure::environment("the evidence can not be written")
                     .detail(error)
@@ -114,14 +118,23 @@ impl Sink for Collector {
             Channel::History => &self.history,
             Channel::Handled => &self.handled,
             Channel::DeadLetters => &self.dead,
+            Channel::Moves => &self.moves,
             Channel::Answer => return,
         };
         // A full disk shows at the flush, which every verdict needs.
         let _ = lock(out).write_all(line);
-        if channel == Channel::Handled
-            && let Ok(handled) = serde_json::from_slice::<HandledLine>(line)
-        {
-            lock(&self.watched).see(handled);
+        match channel {
+            Channel::Handled => {
+                if let Ok(line) = serde_json::from_slice::<HandledLine>(line) {
+                    lock(&self.watched).see(line);
+                }
+            }
+            Channel::Moves => {
+                if let Ok(line) = serde_json::from_slice::<MoveLine>(line) {
+                    lock(&self.watched).see_move(line);
+                }
+            }
+            Channel::History | Channel::DeadLetters | Channel::Answer => {}
         }
     }
 }
@@ -134,12 +147,22 @@ impl Watched {
                 self.handled.insert(line.node.clone(), 1);
             }
         }
-        match self.hosts.get_mut(&line.name) {
+        self.see_at(line.name, line.node, line.token);
+    }
+
+    fn see_move(&mut self, line: MoveLine) {
+        if line.stage == MoveAt::Runs {
+            self.see_at(line.name, line.node, line.token);
+        }
+    }
+
+    fn see_at(&mut self, name: String, node: String, token: u64) {
+        match self.hosts.get_mut(&name) {
             // Lines of two nodes may arrive in another order than they were written.
-            Some(host) if host.token > line.token => {}
-            Some(host) if host.token == line.token && host.node == line.node => {}
+            Some(host) if host.token > token => {}
+            Some(host) if host.token == token && host.node == node => {}
             _ => {
-                self.hosts.insert(line.name, Host { node: line.node, token: line.token });
+                self.hosts.insert(name, Host { node, token });
             }
         }
     }

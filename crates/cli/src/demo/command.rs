@@ -38,6 +38,13 @@ pub(crate) enum Command {
         counters: u32,
         /// Seed of the choice.
         seed: u64,
+        /// The longest time that a handler is told to take.
+        work_us_max: u64,
+    },
+    /// Host nothing any more: everything that can moves to the others. The node stays a member.
+    Drain {
+        /// How long that may take.
+        within_ms: u64,
     },
     /// Call each of these until it answers; answered with [`Touched`].
     Touch {

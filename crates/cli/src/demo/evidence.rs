@@ -14,6 +14,8 @@ pub(crate) const HISTORY: &str = "history.jsonl";
 pub(crate) const HANDLED: &str = "handled.jsonl";
 /// File of the messages that nobody will handle.
 pub(crate) const DEADLETTERS: &str = "deadletters.jsonl";
+/// File of what happened to processes that moved.
+pub(crate) const MOVES: &str = "moves.jsonl";
 /// File of the story's steps.
 pub(crate) const STEPS: &str = "steps.jsonl";
 /// File of the cleaner's database.
@@ -94,6 +96,17 @@ pub(crate) struct HistoryLine {
     pub(crate) executed: Executed,
     /// Token of the instance that replied.
     pub(crate) token: Option<u64>,
+    /// The counter's value in its reply: what it had counted by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<u64>,
+    /// How long its handler was told to take.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) work_us: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One message in the hands of one instance.
@@ -108,6 +121,35 @@ pub(crate) struct HandledLine {
     /// The node it ran on.
     pub(crate) node: String,
     /// The process it ran in.
+    pub(crate) pid: u32,
+    /// When.
+    pub(crate) t_us: u64,
+}
+
+/// How far a move was when its line was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MoveAt {
+    /// At the source: it handles nothing more there.
+    Rests,
+    /// At the target: it handles messages from now on.
+    Runs,
+    /// At the source: the move was called off, it goes on.
+    GoesOn,
+}
+
+/// One step of the move of one process, as the library told it to the node on which it happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MoveLine {
+    /// The process's name.
+    pub(crate) name: String,
+    /// The attempt: the token of its life at the target.
+    pub(crate) token: u64,
+    /// How far it was.
+    pub(crate) stage: MoveAt,
+    /// The node where that was.
+    pub(crate) node: String,
+    /// The OS process of that node.
     pub(crate) pid: u32,
     /// When.
     pub(crate) t_us: u64,
@@ -145,6 +187,27 @@ pub(crate) struct ExitLine {
     pub(crate) code: Option<i32>,
 }
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    /// To show what happens when things fail and change.
+    #[default]
+    Demo,
+    /// To go on for long while nodes come and go.
+    Soak,
+}
+
+impl Purpose {
+    /// The command that it is the purpose of.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Demo => "demo",
+            Purpose::Soak => "soak",
+        }
+    }
+}
+
 /// What a run was asked to do; stands in the row of the first step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunLine {
@@ -152,6 +215,9 @@ pub(crate) struct RunLine {
     pub(crate) version: String,
     /// Seed of the load.
     pub(crate) seed: u64,
+    /// What for.
+    #[serde(default)]
+    pub(crate) purpose: Purpose,
     /// Nodes at the start.
     pub(crate) nodes: u32,
     /// Counters.
@@ -184,6 +250,9 @@ pub(crate) struct StepLine {
     /// Processes that ended in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exits: Vec<ExitLine>,
+    /// The most memory that one of the nodes' processes had resident until its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rss_max_bytes: Option<u64>,
     /// What the run was asked to do; in the first row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<RunLine>,
@@ -198,6 +267,8 @@ pub(crate) enum Channel {
     Handled,
     /// `deadletters.jsonl`
     DeadLetters,
+    /// `moves.jsonl`
+    Moves,
     /// An answer to the parent; goes into no file.
     Answer,
 }
@@ -209,6 +280,7 @@ impl Channel {
             Channel::History => b'h',
             Channel::Handled => b'd',
             Channel::DeadLetters => b'x',
+            Channel::Moves => b'm',
             Channel::Answer => b'a',
         }
     }
@@ -219,6 +291,7 @@ impl Channel {
             b'h' => Some(Channel::History),
             b'd' => Some(Channel::Handled),
             b'x' => Some(Channel::DeadLetters),
+            b'm' => Some(Channel::Moves),
             b'a' => Some(Channel::Answer),
             _ => None,
         }
@@ -264,13 +337,16 @@ mod tests {
             outcome: "args_too_large".into(),
             executed: Executed::Unknown,
             token: Some(u64::MAX),
+            value: Some(u64::MAX),
+            work_us: u64::MAX,
         };
         assert!(serde_json::to_vec(&line).unwrap().len() + 2 < LINE_BYTES_MAX);
     }
 
     #[test]
     fn every_channel_has_its_own_tag() {
-        for channel in [Channel::History, Channel::Handled, Channel::DeadLetters, Channel::Answer] {
+        let all = [Channel::History, Channel::Handled, Channel::DeadLetters, Channel::Moves, Channel::Answer];
+        for channel in all {
             assert_eq!(Channel::of_tag(channel.tag()), Some(channel));
         }
         assert_eq!(Channel::of_tag(b'?'), None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
-use whimbrel::{Context, ExitReason, Process, handlers};
+use whimbrel::{Context, ExitReason, Handoff, Process, handlers};
 
 use super::database::{self, monotonic_ms, wall_ms};
 use super::evidence::{Channel, HandledLine, write_line};
@@ -39,6 +39,17 @@ fn handled<P: Process>(id: &str, cx: &Context<P>) -> u64 {
     token
 }
 
+/// What an instance says of itself in a reply.
+// As public as the messages that `#[handlers]` makes.
+#[allow(unreachable_pub)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Said {
+    /// Its token.
+    pub(crate) token: u64,
+    /// What a counter has counted.
+    pub(crate) value: Option<u64>,
+}
+
 /// Counts what it is told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Counter {
@@ -56,18 +67,28 @@ impl Process for Counter {
 
 #[handlers]
 impl Counter {
-    /// Adds one and answers with the instance's token.
+    /// Adds one, takes its time, and answers with the sum.
     #[call]
-    async fn add(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
+    async fn add(&mut self, cx: &mut Context<Self>, id: String, work_us: u64) -> Said {
         self.value += 1;
-        handled(&id, cx)
+        let token = handled(&id, cx);
+        work(work_us).await;
+        Said { token, value: Some(self.value) }
     }
 
-    /// Adds one.
+    /// Adds one and takes its time.
     #[cast]
-    async fn tell(&mut self, cx: &mut Context<Self>, id: String) {
+    async fn tell(&mut self, cx: &mut Context<Self>, id: String, work_us: u64) {
         self.value += 1;
         handled(&id, cx);
+        work(work_us).await;
+    }
+}
+
+/// What a handler has to do beside counting: it waits, as for a database.
+async fn work(work_us: u64) {
+    if work_us > 0 {
+        tokio::time::sleep(Duration::from_micros(work_us)).await;
     }
 }
 
@@ -81,10 +102,14 @@ pub(crate) struct CleanerArgs {
 }
 
 /// The singleton: deletes outdated records, in batches, again and again.
-#[derive(Debug)]
+///
+/// Its hold on the database does not move with it: it lets go before it moves, and takes hold at its next run. So the one
+/// at the source has always let go before the one at the target takes hold, also when a move is called off on the way.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cleaner {
-    life: Life,
-    period: Duration,
+    args: CleanerArgs,
+    #[serde(skip)]
+    life: Option<Life>,
 }
 
 impl Process for Cleaner {
@@ -92,12 +117,30 @@ impl Process for Cleaner {
     type Args = CleanerArgs;
 
     async fn init(args: CleanerArgs, cx: &mut Context<Self>) -> Result<Self, ExitReason> {
-        let token = cx.token().as_u64();
-        let life = tokio::task::block_in_place(|| Life::begin(&args.database, token));
-        let life = life.map_err(|error| ExitReason::Error(error.to_string()))?;
-        let period = Duration::from_millis(args.period_ms);
-        cx.send_after(period, CleanerRun {});
-        Ok(Cleaner { life, period })
+        let mut cleaner = Cleaner { args, life: None };
+        let held = tokio::task::block_in_place(|| cleaner.hold(cx.token().as_u64()).map(drop));
+        held.map_err(|error| ExitReason::Error(error.to_string()))?;
+        cx.send_after(cleaner.period(), CleanerRun {});
+        Ok(cleaner)
+    }
+
+    async fn handoff(&mut self, _cx: &mut Context<Self>) -> Handoff {
+        tokio::task::block_in_place(|| self.life = None);
+        Handoff::Auto
+    }
+}
+
+impl Cleaner {
+    fn period(&self) -> Duration {
+        Duration::from_millis(self.args.period_ms)
+    }
+
+    /// Its hold on the database, taken if it has none.
+    fn hold(&mut self, token: u64) -> rusqlite::Result<&mut Life> {
+        match &mut self.life {
+            Some(life) => Ok(life),
+            none => Ok(none.insert(Life::begin(&self.args.database, token)?)),
+        }
     }
 }
 
@@ -105,8 +148,8 @@ impl Process for Cleaner {
 impl Cleaner {
     /// Answers with the instance's token.
     #[call]
-    async fn ping(&mut self, cx: &mut Context<Self>, id: String) -> u64 {
-        handled(&id, cx)
+    async fn ping(&mut self, cx: &mut Context<Self>, id: String) -> Said {
+        Said { token: handled(&id, cx), value: None }
     }
 
     /// Fails, as bad code would.
@@ -119,8 +162,9 @@ impl Cleaner {
     /// One run, and the next one a period later.
     #[cast]
     async fn run(&mut self, cx: &mut Context<Self>) {
-        cx.send_after(self.period, CleanerRun {});
-        if let Err(error) = tokio::task::block_in_place(|| self.life.run()) {
+        cx.send_after(self.period(), CleanerRun {});
+        let token = cx.token().as_u64();
+        if let Err(error) = tokio::task::block_in_place(|| self.hold(token)?.run()) {
             // The next run tries again; a run without an end stays visible in the table.
             eprintln!("the cleaner could not finish a run: {error}");
         }

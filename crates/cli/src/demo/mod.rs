@@ -4,6 +4,7 @@
 //! write down what their clients did and what their processes handled; [`evidence`] has the form, [`collector`]
 //! brings it into files. When the story is over, [`crate::verify`] judges those files, as `whimbrel verify` does.
 
+mod changes;
 mod clients;
 mod collector;
 mod command;
@@ -11,6 +12,7 @@ pub(crate) mod database;
 pub(crate) mod evidence;
 mod kinds;
 mod node;
+pub(crate) mod soak;
 mod stage;
 mod story;
 mod view;
@@ -26,13 +28,24 @@ use crate::cli::DemoArgs;
 use crate::output::{self, Failure};
 use crate::temp::WorkDir;
 use crate::{os, verify};
-use stage::Stage;
+use evidence::Purpose;
+use stage::{Play, Stage};
 
 /// How long a connection to this machine itself may take.
 const LOOPBACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the demo.
 pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
+    let planned = story::STORY.map(String::from).to_vec();
+    perform(args, Play { purpose: Purpose::Demo, planned, work_us_max: 0 }, story::tell)
+}
+
+/// Plays something with real processes, and judges it by what they left.
+fn perform(
+    args: DemoArgs,
+    play: Play,
+    tell: impl FnOnce(&mut Stage) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     check_loopback()?;
     let dir = match &args.keep {
         Some(path) => WorkDir::kept(path)?,
@@ -42,16 +55,20 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let seed = args.seed.unwrap_or_else(|| os::monotonic_us() & 0xffff_ffff);
     let json = args.json;
     eprintln!(
-        "whimbrel demo: {} nodes, {} counters, {} messages/s, {} s, seed {seed}",
-        args.nodes, args.names, args.rate, args.seconds
+        "whimbrel {}: {} nodes, {} counters, {} messages/s, {} s, seed {seed}",
+        play.purpose.as_str(),
+        args.nodes,
+        args.names,
+        args.rate,
+        args.seconds
     );
-    let mut stage = Stage::set(args, seed, &dir)?;
-    let told = story::tell(&mut stage);
+    let mut stage = Stage::set(args, play, seed, &dir)?;
+    let told = tell(&mut stage);
     let closed = stage.close();
     let report = match told.and(closed) {
         Ok(()) => verify::verify(dir.path())?,
         Err(failure) if failure.is_check() => {
-            let failure = failure.or_hint("each process has a log of its own: `demo --keep DIR` leaves them");
+            let failure = failure.or_hint("each process has a log of its own: `--keep DIR` leaves them");
             eprintln!("{failure}");
             // What was written down until then is judged all the same.
             verify::verify(dir.path())?.cut_short(failure.what())

@@ -4,11 +4,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use whimbrel::{Cluster, DeadLetter, KindOptions, StaticList};
+use tokio::sync::Notify;
+use whimbrel::{Cluster, DeadLetter, KindOptions, MoveStage, MoveStep, StaticList};
 
 use super::clients::{Clients, Load, client_of};
 use super::command::{CleanerAt, Command, Joined, StartedAt, Touched};
-use super::evidence::{Channel, DeadLetterLine, counter_name, write_line};
+use super::evidence::{Channel, DeadLetterLine, MoveAt, MoveLine, counter_name, write_line};
 use super::kinds::{Cleaner, CleanerArgs, Counter, node_name};
 use crate::control::{self, Trouble};
 use crate::os;
@@ -20,18 +21,32 @@ const FOUND_ALONE_AFTER: Duration = Duration::from_millis(100);
 /// How long a view may take to reach its size.
 const MEMBERS_WITHIN: Duration = Duration::from_secs(20);
 
-/// Runs the node until the parent has no more commands.
+/// Runs the node until it is told to leave by SIGTERM, or the parent has no more commands.
 pub(crate) async fn run(parent: u32) {
-    let node = Arc::new(OnceLock::new());
-    control::serve(parent, move |command| answer(Arc::clone(&node), command)).await;
+    let node: Node = Arc::default();
+    let (joined, left) = (Arc::clone(&node), Arc::new(Notify::new()));
+    let leaving = Arc::clone(&left);
+    tokio::select! {
+        biased;
+        () = left.notified() => {}
+        () = control::serve(parent, move |command| answer(Arc::clone(&joined), Arc::clone(&leaving), command)) => {}
+    }
+}
+
+/// Leaves when the parent says so by SIGTERM.
+fn leave_when_told(cluster: Cluster, left: Arc<Notify>) {
+    tokio::spawn(async move {
+        cluster.run_until_signal().await;
+        left.notify_one();
+    });
 }
 
 /// The node once it has joined.
 type Node = Arc<OnceLock<(Cluster, Clients)>>;
 
-async fn answer(node: Node, command: Command) -> Result<Value, Trouble> {
+async fn answer(node: Node, left: Arc<Notify>, command: Command) -> Result<Value, Trouble> {
     if let Command::Join { seeds } = command {
-        return join(&node, seeds).await;
+        return join(&node, left, seeds).await;
     }
     let Some((cluster, clients)) = node.get() else {
         return Err(Trouble::new("the node has not joined", "join comes first"));
@@ -50,9 +65,10 @@ async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<
             clients.start_cleaner(CleanerArgs { database, period_ms }).await?;
         }
         Command::StartCounters { counters } => clients.start_counters(counters).await?,
-        Command::Load { per_second, counters, seed } => {
-            clients.set_load(Load { per_second, counters, seed }).await;
+        Command::Load { per_second, counters, seed, work_us_max } => {
+            clients.set_load(Load { per_second, counters, seed, work_us_max }).await;
         }
+        Command::Drain { within_ms } => drain(cluster, Duration::from_millis(within_ms)).await?,
         Command::Touch { counters, names, within_ms } => {
             let counters = counters.into_iter().map(|counter| (client_of(counter), counter_name(counter)));
             let names = names.into_iter().map(|name| (0, name));
@@ -75,6 +91,18 @@ async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<
     Ok(Value::Null)
 }
 
+/// Hands over everything; what stays is a fault, since every kind of the demo can move.
+async fn drain(cluster: &Cluster, within: Duration) -> Result<(), Trouble> {
+    let report = cluster.drain(within).await;
+    match report.stayed.first() {
+        None => Ok(()),
+        Some(first) => {
+            let detail = format!("{} of them, {}: {:?}", report.stayed_count, first.name, first.why);
+            Err(Trouble::new("processes did not move away from a node that drains", detail))
+        }
+    }
+}
+
 /// Starts a name and finds out at once where it runs.
 async fn start_one(cluster: &Cluster, clients: &Clients, name: &str) -> Result<Value, Trouble> {
     let outcome = clients.start_counter(0, name).await;
@@ -90,19 +118,21 @@ async fn start_one(cluster: &Cluster, clients: &Clients, name: &str) -> Result<V
     to_value(StartedAt { started_us, host })
 }
 
-async fn join(node: &Node, seeds: Vec<String>) -> Result<Value, Trouble> {
+async fn join(node: &Node, left: Arc<Notify>, seeds: Vec<String>) -> Result<Value, Trouble> {
     let cluster = Cluster::builder(CLUSTER)
         .listen("127.0.0.1:0")
         .node_name(&node_name())
         .discovery(StaticList::new(seeds))
         .found_alone_after(FOUND_ALONE_AFTER)
         .kind::<Counter>(KindOptions::default())
-        .restart_kind::<Cleaner>(KindOptions::default())
+        .kind::<Cleaner>(KindOptions::default())
+        .on_move_step(Arc::new(write_move))
         .on_dead_letter(Arc::new(write_dead_letter))
         .join()
         .await
         .map_err(|error| Trouble::environment("a node can not join its cluster on loopback", error))?;
     let address = cluster.address().to_string();
+    leave_when_told(cluster.clone(), left);
     let clients = Clients::new(cluster.clone());
     if node.set((cluster, clients)).is_err() {
         return Err(Trouble::new("the node has joined before", "join comes once"));
@@ -124,6 +154,24 @@ fn write_dead_letter(letter: &DeadLetter) {
             name: letter.name().to_string(),
             reason: letter.reason().to_string(),
             node: node_name(),
+            t_us: os::monotonic_us(),
+        },
+    );
+}
+
+fn write_move(step: &MoveStep) {
+    write_line(
+        Channel::Moves,
+        &MoveLine {
+            name: step.name().to_string(),
+            token: step.attempt().as_u64(),
+            stage: match step.stage() {
+                MoveStage::Rests => MoveAt::Rests,
+                MoveStage::Runs => MoveAt::Runs,
+                MoveStage::GoesOn => MoveAt::GoesOn,
+            },
+            node: node_name(),
+            pid: std::process::id(),
             t_us: os::monotonic_us(),
         },
     );

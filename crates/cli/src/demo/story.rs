@@ -1,24 +1,24 @@
 //! The story that the demo tells, step by step. Each step is written down as evidence when it ends.
-//!
-//! Drain and rolling restart have their place after `double_start`; they come with planned moves.
 
 use std::time::{Duration, Instant};
 
-use super::command::{CleanerAt, Command, Joined, Touched};
-use super::evidence::{CLEANER, RunLine, StepLine};
+use super::changes::{
+    add_node, await_members, begin, dismiss_node, drain_node, end, new_name, restart_node, start_node,
+};
+use super::command::{CleanerAt, Command, Touched};
+use super::evidence::{CLEANER, Purpose, RunLine};
 use super::stage::Stage;
 use crate::os;
 use crate::output::Failure;
 
-/// The steps of this version, in order.
-pub(crate) const STORY: [&str; 5] = ["start", "cleaner_panic", "node_kill", "node_join", "double_start"];
+/// The steps of the demo, in order.
+pub(crate) const STORY: [&str; 7] =
+    ["start", "cleaner_panic", "node_kill", "node_join", "double_start", "drain", "rolling_restart"];
 /// Races of `double_start`.
 pub(crate) const RACES: u32 = 100;
 
 /// How long a name may take to answer before the demo gives up on it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// How long a node may take to join.
-const JOIN_WITHIN: Duration = Duration::from_secs(30);
 /// How far ahead a race is set, so that every node has heard of it.
 const RACE_AHEAD_US: u64 = 2_000;
 /// The load of the first step lasts at least this many times the boot before it, so that the step as a whole
@@ -32,45 +32,24 @@ pub(crate) fn tell(stage: &mut Stage) -> Result<(), Failure> {
     node_kill(stage)?;
     node_join(stage)?;
     double_start(stage)?;
-    settle(stage)
+    drain(stage)?;
+    rolling_restart(stage)?;
+    settle(stage, RACES)
 }
 
-/// Begins a step where the last one ended, and says when its share of the time is over.
-fn begin(stage: &mut Stage, name: &str, run: Option<RunLine>) -> Instant {
-    let began = Instant::now();
-    stage.open = Some(StepLine {
-        step: name.to_owned(),
-        t0_us: stage.clock_us,
-        t1_us: 0,
-        pids_before: stage.children.pids(),
-        pids_after: Vec::new(),
-        exits: Vec::new(),
-        run,
-    });
-    began + stage.slice()
-}
-
-/// Lets the load run until the step's share of the time is over, and writes the step down.
-fn end(stage: &mut Stage, until: Instant) -> Result<(), Failure> {
-    stage.pause(until)?;
-    stage.end_step()
-}
-
-fn start(stage: &mut Stage) -> Result<(), Failure> {
+/// The first step: nodes, the singleton, the counters, and the load.
+pub(super) fn start(stage: &mut Stage) -> Result<(), Failure> {
     stage.clock_us = os::monotonic_us();
     let args = stage.args.clone();
     let began = Instant::now();
     let slice_over = begin(stage, "start", Some(run_line(stage)));
-    for index in 1..=args.nodes {
-        let name = format!("n{index}");
-        let pid = stage.children.spawn(&name)?;
-        stage.view.node_up(&name, pid);
+    for _ in 0..args.nodes {
+        let name = new_name(stage);
         // The first one founds the cluster; the others find it.
-        join(stage, &name)?;
+        start_node(stage, &name)?;
     }
+    await_members(stage)?;
     let nodes = stage.children.names();
-    let members = stage.everyone(|_| Command::WaitMembers { count: nodes.len() })?;
-    stage.wait(&members, JOIN_WITHIN)?;
     stage.view.say(&format!("start: {} nodes are up and see each other", nodes.len()));
 
     let (database, period_ms) = (stage.database.clone(), args.cleaner_period_ms);
@@ -87,9 +66,11 @@ fn start(stage: &mut Stage) -> Result<(), Failure> {
         .say(&format!("start: every node asked for {CLEANER}, one runs; {} counters answer", args.names));
 
     stage.start_arrivals();
-    stage.spread_load()?;
+    stage.spread_load(None)?;
     let boot = began.elapsed();
-    end(stage, slice_over.max(Instant::now() + boot * LOAD_PER_BOOT))
+    // A soak is long, and its first step is like the others.
+    let boots = if stage.play.purpose == Purpose::Demo { LOAD_PER_BOOT } else { 0 };
+    end(stage, slice_over.max(Instant::now() + boot * boots))
 }
 
 fn run_line(stage: &Stage) -> RunLine {
@@ -103,7 +84,8 @@ fn run_line(stage: &Stage) -> RunLine {
         seconds: args.seconds,
         cleaner_period_ms: args.cleaner_period_ms,
         races: RACES,
-        planned: STORY.map(String::from).to_vec(),
+        purpose: stage.play.purpose,
+        planned: stage.play.planned.clone(),
     }
 }
 
@@ -134,7 +116,7 @@ fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
     let touched = send_touch(stage, &counters, &[], ANSWER_WITHIN)?;
     stage.view.node_killed(&victim);
     let pid = stage.reap(&victim)?;
-    stage.spread_load()?;
+    stage.spread_load(None)?;
     stage.view.say(&format!(
         "node_kill: {victim} (pid {pid}), with {} names on it, was killed with -9",
         lost.len()
@@ -148,16 +130,15 @@ fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
 
 fn node_join(stage: &mut Stage) -> Result<(), Failure> {
     let until = begin(stage, "node_join", None);
-    let name = format!("n{}", stage.args.nodes + 1);
-    let pid = stage.children.spawn(&name)?;
-    stage.view.node_up(&name, pid);
-    join(stage, &name)?;
-    let count = stage.children.names().len();
-    let members = stage.everyone(|_| Command::WaitMembers { count })?;
-    stage.wait(&members, JOIN_WITHIN)?;
-    stage.spread_load()?;
+    let name = new_name(stage);
+    let pid = add_node(stage, &name)?;
     stage.view.say(&format!("node_join: {name} (pid {pid}) joined; its clients send too"));
-    end(stage, until)
+    stage.pause(until)?;
+    let here = stage.collector.names_on(&name).len();
+    stage
+        .view
+        .say(&format!("node_join: {here} processes moved to {name} with their state, in use all the while"));
+    stage.end_step()
 }
 
 fn double_start(stage: &mut Stage) -> Result<(), Failure> {
@@ -172,15 +153,44 @@ fn double_start(stage: &mut Stage) -> Result<(), Failure> {
     end(stage, until)
 }
 
+/// A node is drained and leaves; another one takes its place.
+fn drain(stage: &mut Stage) -> Result<(), Failure> {
+    let until = begin(stage, "drain", None);
+    let name = stage.children.names().into_iter().next().unwrap_or_default();
+    let hosted = stage.collector.names_on(&name).len();
+    drain_node(stage, &name)?;
+    stage.view.say(&format!("drain: {name} has handed over {hosted} processes with their state"));
+    let pid = dismiss_node(stage, &name)?;
+    let next = new_name(stage);
+    add_node(stage, &next)?;
+    stage.view.say(&format!("drain: {name} (pid {pid}) has left by itself; {next} takes its place"));
+    end(stage, until)
+}
+
+/// Every node is drained, leaves, and comes back as another process, one after the other.
+fn rolling_restart(stage: &mut Stage) -> Result<(), Failure> {
+    let until = begin(stage, "rolling_restart", None);
+    let names = stage.children.names();
+    for name in &names {
+        restart_node(stage, name)?;
+    }
+    stage.view.say(&format!(
+        "rolling_restart: {} were drained and restarted, one after the other",
+        names.join(", ")
+    ));
+    end(stage, until)
+}
+
 /// After the last step: the load ends, everything must still answer, and the cleaner gets one full run.
-fn settle(stage: &mut Stage) -> Result<(), Failure> {
+pub(super) fn settle(stage: &mut Stage, races: u32) -> Result<(), Failure> {
     stage.stop_arrivals()?;
     let after_ms = super::database::monotonic_ms();
-    let stops = stage.everyone(|_| Command::Load { per_second: 0.0, counters: 0, seed: 0 })?;
+    let stops =
+        stage.everyone(|_| Command::Load { per_second: 0.0, counters: 0, seed: 0, work_us_max: 0 })?;
     stage.wait(&stops, ANSWER_WITHIN)?;
     stage.view.say("settle: the load has ended; every name is called once more");
     let within = ANSWER_WITHIN + Duration::from_millis(u64::from(stage.args.names));
-    let races: Vec<String> = (0..RACES).map(race_name).collect();
+    let races: Vec<String> = (0..races).map(race_name).collect();
     let (counters, within_ms) = (all_counters(stage.args.names), millis(within));
     // By every node: a client's call is handled after all that the client has cast before.
     let asked =
@@ -203,13 +213,6 @@ fn race_name(race: u32) -> String {
 /// The counters that the node `at` of `nodes` looks after.
 fn share(at: usize, nodes: usize, counters: u32) -> Vec<u32> {
     (0..counters).filter(|counter| *counter as usize % nodes == at).collect()
-}
-
-fn join(stage: &mut Stage, name: &str) -> Result<(), Failure> {
-    let seeds = stage.addresses();
-    let joined: Joined = stage.ask(name, Command::Join { seeds }, JOIN_WITHIN)?;
-    stage.addresses.push((name.to_owned(), joined.address));
-    Ok(())
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -75,6 +75,11 @@ impl View {
         }
     }
 
+    /// A node has left.
+    pub(crate) fn node_left(&mut self, name: &str) {
+        self.nodes.retain(|node| node.name != name);
+    }
+
     /// Says a line that stays.
     pub(crate) fn say(&mut self, text: &str) {
         self.clear();

@@ -12,10 +12,15 @@ use crate::demo::evidence::{CLEANER, Op};
 pub(crate) fn figures(evidence: &Evidence, kills: &[Kill]) -> CleanerFigures {
     let database = &evidence.database;
     let ends = life_ends(evidence);
-    let lives = database.lives.iter().map(|life| (life.started_ms, ends[&life.token])).collect();
+    let lives = database.lives.iter().zip(&ends).map(|(life, end)| (life.started_ms, *end)).collect();
+    let mut last_end: BTreeMap<u64, f64> = BTreeMap::new();
+    for (life, end) in database.lives.iter().zip(&ends) {
+        let last = last_end.entry(life.token).or_insert(*end);
+        *last = last.max(*end);
+    }
     let runs = database.runs.iter().map(|run| {
         // A run that did not come to its end ended with its life.
-        let of_life = || ends.get(&run.token).copied().unwrap_or(f64::INFINITY);
+        let of_life = || last_end.get(&run.token).copied().unwrap_or(f64::INFINITY);
         (run.started_ms, run.ended_ms.unwrap_or_else(of_life))
     });
     CleanerFigures {
@@ -29,8 +34,9 @@ pub(crate) fn figures(evidence: &Evidence, kills: &[Kill]) -> CleanerFigures {
     }
 }
 
-/// When each life ended: as it wrote itself, or when its process was killed, but not before it was last seen.
-fn life_ends(evidence: &Evidence) -> BTreeMap<u64, f64> {
+/// When each life ended: as it wrote itself, or when its process was killed, but not before it was last seen. A token
+/// has two of them when a move was called off, for which it had let go of the database.
+fn life_ends(evidence: &Evidence) -> Vec<f64> {
     let mut killed_ms: HashMap<u32, f64> = HashMap::new();
     for exit in evidence.steps.iter().flat_map(|step| &step.exits) {
         if let Some(killed_us) = exit.killed_us {
@@ -41,7 +47,7 @@ fn life_ends(evidence: &Evidence) -> BTreeMap<u64, f64> {
         let ended = life.ended_ms.or_else(|| killed_ms.get(&life.pid).copied()).unwrap_or(f64::INFINITY);
         ended.max(life.last_seen_ms)
     };
-    evidence.database.lives.iter().map(|life| (life.token, end(life))).collect()
+    evidence.database.lives.iter().map(end).collect()
 }
 
 /// The panic, as its own line tells -> first reply of a later life.

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::demo::database::unsigned;
 use crate::demo::evidence::{
-    DATABASE, DEADLETTERS, DeadLetterLine, HANDLED, HISTORY, HandledLine, HistoryLine, RunLine, STEPS,
-    StepLine,
+    DATABASE, DEADLETTERS, DeadLetterLine, HANDLED, HISTORY, HandledLine, HistoryLine, MOVES, MoveLine,
+    RunLine, STEPS, StepLine,
 };
 use crate::output::Failure;
 
@@ -23,6 +23,8 @@ pub(crate) struct Evidence {
     pub(crate) handled: Vec<HandledLine>,
     /// What nobody will handle.
     pub(crate) dead: Vec<DeadLetterLine>,
+    /// What happened to processes that moved, by time.
+    pub(crate) moves: Vec<MoveLine>,
     /// The story, in order.
     pub(crate) steps: Vec<StepLine>,
     /// What the run was asked to do.
@@ -80,6 +82,8 @@ impl Evidence {
         let mut handled: Vec<HandledLine> = lines(dir, HANDLED)?;
         // Stable: lines of one process keep the order in which they came through its pipe.
         handled.sort_by_key(|line| line.t_us);
+        let mut moves: Vec<MoveLine> = lines(dir, MOVES)?;
+        moves.sort_by_key(|line| line.t_us);
         let mut steps: Vec<StepLine> = lines(dir, STEPS)?;
         let run = steps.first_mut().and_then(|row| row.run.take()).ok_or_else(|| {
             Failure::check(format!("{STEPS} does not begin with a step that says what was run"))
@@ -89,6 +93,7 @@ impl Evidence {
             history: lines(dir, HISTORY)?,
             handled,
             dead: lines(dir, DEADLETTERS)?,
+            moves,
             steps,
             run,
             database: Database::read(&dir.join(DATABASE))?,

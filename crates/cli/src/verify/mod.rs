@@ -1,4 +1,4 @@
-//! Recomputes every figure of a demo run from the files it left, and nothing else.
+//! Recomputes every figure of a demo or a soak from the files it left, and nothing else.
 //!
 //! The demo itself calls this for its verdict, so it never judges by its own word: what counts is what clients,
 //! instances and the cleaner's database wrote down while they ran, and what wait(2) said about killed processes.
@@ -7,6 +7,7 @@
 //! - a call that was answered ok is never excused by a kill: its handled line is in the pipe before its reply;
 //! - a message that an error says did not run, and that was handled, fails the run (`no_but_handled`);
 //! - an instance of a name that handles anything after a later one has begun fails it too (`old_tokens`);
+//! - a counter must say with every reply what it has counted, also after it moved (`state_wrong`, `state_gone`);
 //! - a name is lost if somebody was told that it started and it gives no reply after the last step.
 
 mod checks;
@@ -15,7 +16,9 @@ mod evidence;
 mod interval;
 mod kills;
 mod messages;
+mod moves;
 mod report;
+mod soak;
 mod steps;
 mod table;
 #[cfg(test)]
@@ -29,11 +32,12 @@ pub(crate) use report::Report;
 pub(crate) use table::{grouped, print_table};
 
 use crate::cli::VerifyArgs;
-use crate::demo::evidence::{CLEANER, Op, counter_name};
+use crate::demo::evidence::{CLEANER, Op, Purpose, counter_name};
 use crate::output::{self, Failure};
 use evidence::Evidence;
 use kills::Kill;
 use messages::{CallsFailed, Messages};
+use moves::Moves;
 use report::{CounterFigures, Figures, Spread};
 
 /// Judges the evidence in `dir`.
@@ -65,6 +69,7 @@ fn judge(evidence: &Evidence) -> Report {
     let names = messages::by_name(&evidence.handled);
     let kills = Kill::all(evidence, &names);
     let messages = Messages::judge(evidence, &names, &kills);
+    let moves = Moves::judge(evidence, &names, &kills);
     let figures = Figures {
         nodes: evidence.run.nodes,
         cleaner: cleaner::figures(evidence, &kills),
@@ -75,9 +80,11 @@ fn judge(evidence: &Evidence) -> Report {
             .first()
             .and_then(Kill::back_ms)
             .and_then(|all| Spread::of_sorted(&all)),
-        steps: steps::figures(evidence, &messages, &kills),
+        steps: steps::figures(evidence, &messages, &moves, &kills),
+        soak: (evidence.run.purpose == Purpose::Soak).then(|| soak::figures(evidence, &messages, &moves)),
     };
-    let checks = checks::all(evidence, &figures, &messages, &kills);
+    let mut checks = checks::all(evidence, &figures, &messages, &moves, &kills);
+    checks.extend(figures.soak.iter().flat_map(|figures| soak::checks(evidence, figures)));
     Report { version: evidence.run.version.clone(), seed: evidence.run.seed, figures, checks }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::messages::CallsFailed;
+use super::soak::SoakFigures;
 use crate::output;
 
 /// Everything that is judged about a run.
@@ -23,6 +24,9 @@ pub(crate) struct Figures {
     pub(crate) names_back_after_kill_ms: Option<Spread>,
     /// The story.
     pub(crate) steps: Vec<StepFigures>,
+    /// All of it in one row, if it is a soak: then this is what is printed.
+    #[serde(skip)]
+    pub(crate) soak: Option<SoakFigures>,
 }
 
 /// What is judged about the cleaner.
@@ -148,7 +152,11 @@ impl Report {
     pub(crate) fn to_json(&self) -> Value {
         let mut object = output::result_object(Some(self.seed), self.verdict());
         object.insert("version".into(), self.version.clone().into());
-        if let Ok(Value::Object(figures)) = serde_json::to_value(&self.figures) {
+        let figures = match &self.figures.soak {
+            Some(soak) => serde_json::to_value(soak),
+            None => serde_json::to_value(&self.figures),
+        };
+        if let Ok(Value::Object(figures)) = figures {
             object.extend(figures);
         }
         let failed: Vec<Value> =

@@ -1,32 +1,35 @@
 //! Judges each step of the story by what was sent and handled in it.
 
-use std::collections::BTreeMap;
-
 use super::evidence::Evidence;
 use super::interval::percentile;
 use super::kills::{Kill, ms};
 use super::messages::{CallsFailed, Messages};
+use super::moves::Moves;
 use super::report::{Spread, StepFigures};
 use crate::demo::evidence::{HistoryLine, Op, StepLine};
 
 /// A row per step. What happens after the last step is its own settling and in no row.
-pub(crate) fn figures(evidence: &Evidence, messages: &Messages, kills: &[Kill]) -> Vec<StepFigures> {
-    let moved = moved_at(evidence);
-    evidence.steps.iter().map(|step| row(step, evidence, messages, kills, &moved)).collect()
+pub(crate) fn figures(
+    evidence: &Evidence,
+    messages: &Messages,
+    moves: &Moves,
+    kills: &[Kill],
+) -> Vec<StepFigures> {
+    evidence.steps.iter().map(|step| row(step, evidence, messages, moves, kills)).collect()
 }
 
 fn row(
     step: &StepLine,
     evidence: &Evidence,
     messages: &Messages,
+    moves: &Moves,
     kills: &[Kill],
-    moved: &[u64],
 ) -> StepFigures {
     let within = |us: u64| (step.t0_us..step.t1_us).contains(&us);
     let count = |moments: &[u64]| moments.iter().filter(|us| within(**us)).count() as u64;
     let sent: Vec<&HistoryLine> = evidence.history.iter().filter(|line| within(line.t0_us)).collect();
-    let pauses: Vec<f64> =
-        kills.iter().filter(|kill| within(kill.at_us)).filter_map(Kill::pause_ms).flatten().collect();
+    let mut pauses = moves.pauses_ms(within);
+    pauses.extend(kills.iter().filter(|kill| within(kill.at_us)).filter_map(Kill::pause_ms).flatten());
     let mut latencies: Vec<u64> = sent
         .iter()
         .filter(|line| line.op == Op::Call && line.outcome == "ok")
@@ -46,7 +49,7 @@ fn row(
         call_p50_us: percentile(&latencies, 50),
         call_p99_us: percentile(&latencies, 99),
         call_max_us: latencies.last().copied(),
-        moved: count(moved),
+        moved: moves.moments().filter(|us| within(*us)).count() as u64,
         pause_ms: Spread::of_sorted(&sorted(pauses)),
     }
 }
@@ -64,16 +67,4 @@ pub(crate) fn dead_letters(step: &StepLine, evidence: &Evidence) -> u64 {
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
-}
-
-/// When a name first handled something on another node than before, for each time that happened.
-fn moved_at(evidence: &Evidence) -> Vec<u64> {
-    let mut hosts: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut moments = Vec::new();
-    for line in &evidence.handled {
-        if hosts.insert(&line.name, &line.node).is_some_and(|before| before != line.node) {
-            moments.push(line.t_us);
-        }
-    }
-    moments
 }

@@ -29,7 +29,7 @@ fn lines(report: &Report) -> Vec<String> {
 
 fn heading() -> String {
     format!(
-        "{:<16}{:>9}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>23}  {}",
+        "{:<16}{:>9}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>21}  {:>23}  {}",
         "step",
         "seconds",
         "messages",
@@ -37,6 +37,7 @@ fn heading() -> String {
         "doubled",
         "reordered",
         "moved",
+        "pause p50/p99/max ms",
         "call p50/p99/max ms",
         "failed calls"
     )
@@ -46,9 +47,13 @@ fn row(step: &StepFigures) -> String {
     let latency = [step.call_p50_us, step.call_p99_us, step.call_max_us]
         .map(|us| us.map_or_else(|| "-".to_owned(), millis))
         .join(" / ");
+    let pause = step.pause_ms.map_or_else(
+        || "-".to_owned(),
+        |pause| format!("{:.1} / {:.1} / {:.1}", pause.p50, pause.p99, pause.max),
+    );
     let failed = if step.calls_failed.is_empty() { "none".to_owned() } else { step.calls_failed.to_words() };
     format!(
-        "{:<16}{:>9.1}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>23}  {}",
+        "{:<16}{:>9.1}{:>10}{:>6}{:>9}{:>11}{:>7}  {:>21}  {:>23}  {}",
         step.step,
         step.ms / 1_000.0,
         grouped(step.accepted),
@@ -56,12 +61,31 @@ fn row(step: &StepFigures) -> String {
         step.doubled,
         step.reordered,
         step.moved,
+        pause,
         latency,
         failed
     )
 }
 
 fn summary(report: &Report) -> Vec<String> {
+    let mut lines = of_the_run(report);
+    if let Some(soak) = &report.figures.soak {
+        let number = |value: Option<f64>, unit: &str| {
+            value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.1} {unit}"))
+        };
+        lines.push(format!(
+            "soak            {} moves in {} changes; {} messages handled; calls took {} longer at most (99 %); {} resident",
+            grouped(soak.moves),
+            soak.changes,
+            grouped(soak.handled),
+            number(soak.added_call_p99_ms, "ms"),
+            number(soak.rss_max_mib, "MiB"),
+        ));
+    }
+    lines
+}
+
+fn of_the_run(report: &Report) -> Vec<String> {
     let (cleaner, counters) = (&report.figures.cleaner, &report.figures.counters);
     let ms = |value: Option<f64>| value.map_or_else(|| "not measured".to_owned(), |ms| format!("{ms:.1} ms"));
     let count = |value: Option<u64>| value.map_or_else(|| "not measured".to_owned(), grouped);

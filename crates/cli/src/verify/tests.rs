@@ -1,6 +1,7 @@
 //! The judge is judged: a small run by hand that is ok, and every way to break it.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use rusqlite::params;
@@ -10,7 +11,7 @@ use super::*;
 use crate::demo::database;
 use crate::demo::evidence::{
     DATABASE, DEADLETTERS, DeadLetterLine, Executed, ExitLine, HANDLED, HISTORY, HandledLine, HistoryLine,
-    RunLine, STEPS, StepLine,
+    MOVES, MoveAt, MoveLine, Purpose, RunLine, STEPS, StepLine,
 };
 use crate::temp::WorkDir;
 
@@ -20,11 +21,15 @@ const PANIC_US: u64 = 2_000_100;
 const END_US: u64 = 6_000_000;
 const STORY: [&str; 5] = ["start", "cleaner_panic", "node_kill", "node_join", "double_start"];
 
+/// The counter moves to the node that has joined.
+const MOVE_US: u64 = 4_200_000;
+
 /// A run of two nodes and one counter at one message per second. `n1` hosts everything and is killed.
 struct Run {
     history: Vec<HistoryLine>,
     handled: Vec<HandledLine>,
     dead: Vec<DeadLetterLine>,
+    moves: Vec<MoveLine>,
     steps: Vec<StepLine>,
     /// (token, pid, started, last seen, ended)
     lives: Vec<(u64, u32, f64, f64, Option<f64>)>,
@@ -42,6 +47,7 @@ impl Run {
             history: Vec::new(),
             handled: Vec::new(),
             dead: Vec::new(),
+            moves: Vec::new(),
             steps: Vec::new(),
             lives: vec![
                 (10, 101, 1_000.0, 1_900.0, Some(2_000.2)),
@@ -61,10 +67,12 @@ impl Run {
         run.history.push(op("n1.0", CLEANER, Op::Start, 1, 1_000_000, 1_000_900, Some(10)));
         run.history.push(op("n1.0", "counter-00000", Op::Start, 1, 1_000_000, 1_001_000, Some(20)));
         for (second, node, token) in
-            [(1, "n1", 20), (2, "n1", 20), (3, "n2", 21), (4, "n2", 21), (5, "n2", 21)]
+            [(1, "n1", 20), (2, "n1", 20), (3, "n2", 21), (4, "n3", 25), (5, "n3", 25)]
         {
             run.call("n2.0", "counter-00000", second * 1_000_000 + 500_000, node, token);
         }
+        run.moves.push(step_of_move(MoveAt::Rests, "n2", MOVE_US));
+        run.moves.push(step_of_move(MoveAt::Runs, "n3", MOVE_US + 700));
         run.message(
             op("n2.0", CLEANER, Op::Panic, 1, PANIC_US - 60, PANIC_US - 50, None),
             "n1",
@@ -79,7 +87,7 @@ impl Run {
             "already_running",
             Executed::No,
         ));
-        run.call("n2.0", "counter-00000", END_US + 1_000, "n2", 21);
+        run.call("n2.0", "counter-00000", END_US + 1_000, "n3", 25);
         run.call("n2.0", "race-000", END_US + 2_000, "n2", 30);
         run.ping(END_US + 3_000, "n2", 12);
         run
@@ -95,12 +103,14 @@ impl Run {
                 pids_before: vec![101, 102],
                 pids_after: vec![102],
                 exits: Vec::new(),
+                rss_max_bytes: None,
                 run: None,
             });
         }
         self.steps[0].run = Some(RunLine {
             version: "0.0.0".into(),
             seed: 5,
+            purpose: Purpose::Demo,
             nodes: 2,
             names: 1,
             rate: 1,
@@ -151,12 +161,35 @@ impl Run {
 
     fn judge(&self) -> Report {
         let dir = WorkDir::temporary("verify-test").unwrap();
-        write_lines(&dir, HISTORY, &self.history);
+        write_lines(&dir, HISTORY, &self.history_with_values());
         write_lines(&dir, HANDLED, &self.handled);
         write_lines(&dir, DEADLETTERS, &self.dead);
+        write_lines(&dir, MOVES, &self.moves);
         write_lines(&dir, STEPS, &self.steps);
         self.write_database(&dir);
         verify(dir.path()).unwrap()
+    }
+
+    /// Replies with what an honest counter would have said in them, where a test has not said it.
+    fn history_with_values(&self) -> Vec<HistoryLine> {
+        let mut handled = self.handled.clone();
+        handled.sort_by_key(|line| line.t_us);
+        let mut counters: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        let mut values = BTreeMap::new();
+        for line in &handled {
+            let (token, count) = counters.entry(&line.name).or_insert((line.token, 0));
+            let moved = self.moves.iter().any(|step| step.stage == MoveAt::Runs && step.token == line.token);
+            if *token != line.token && !moved {
+                *count = 0;
+            }
+            (*token, *count) = (line.token, *count + 1);
+            values.insert(line.id.clone(), *count);
+        }
+        let mut history = self.history.clone();
+        for line in history.iter_mut().filter(|line| line.op == Op::Call && line.outcome == "ok") {
+            line.value = line.value.or_else(|| values.get(&line.id).copied());
+        }
+        history
     }
 
     fn write_database(&self, dir: &WorkDir) {
@@ -189,6 +222,10 @@ impl Run {
     }
 }
 
+fn step_of_move(stage: MoveAt, node: &str, t_us: u64) -> MoveLine {
+    MoveLine { name: "counter-00000".into(), token: 25, stage, node: node.into(), pid: 1, t_us }
+}
+
 fn write_lines<T: Serialize>(dir: &WorkDir, file: &str, lines: &[T]) {
     let mut out = std::fs::File::create(dir.path().join(file)).unwrap();
     for line in lines {
@@ -210,6 +247,8 @@ fn op(client: &str, name: &str, op: Op, n: u64, t0_us: u64, t1_us: u64, token: O
         outcome: if op == Op::Start { "started" } else { "ok" }.into(),
         executed: if op.is_cast() { Executed::Unknown } else { Executed::Yes },
         token,
+        value: None,
+        work_us: if op == Op::Call { 1 } else { 0 },
     }
 }
 
@@ -237,6 +276,8 @@ fn an_honest_run_is_ok_and_every_figure_is_there() {
     assert!((back.max - 500.1).abs() < 0.001, "the counter's first call after the kill: {back:?}");
     assert_eq!(figures.steps.iter().map(|step| step.accepted).collect::<Vec<_>>(), [1; 5]);
     assert_eq!(figures.steps[2].moved, 2, "the counter and the cleaner");
+    assert_eq!(figures.steps[3].moved, 1, "the counter, to the node that joined");
+    assert_eq!(figures.steps[3].pause_ms.map(|pause| pause.max), Some(0.7));
     let json = report.to_json();
     for key in [
         "schema",
@@ -326,8 +367,8 @@ fn two_messages_of_one_sender_in_the_wrong_order_are_reordered() {
 fn an_instance_that_acts_after_its_successor_is_found() {
     let mut run = Run::ok();
     let n = run.next("n2.1", "counter-00000");
-    let line = op("n2.1", "counter-00000", Op::Call, n, 4_600_000, 4_600_200, Some(20));
-    run.message(line, "n2", 20, 4_600_100);
+    let line = op("n2.1", "counter-00000", Op::Call, n, 4_600_000, 4_600_200, Some(21));
+    run.message(line, "n2", 21, 4_600_100);
     assert_eq!(run.judge().verdict(), "old_tokens");
 }
 
@@ -357,7 +398,7 @@ fn a_failed_call_counts_only_against_steps_that_promise_none() {
 fn a_message_that_nobody_sent_is_found() {
     let mut run = Run::ok();
     let line = op("n2.1", "counter-00000", Op::Cast, 99, 4_600_000, 4_600_001, None);
-    run.handled.push(handled(&line, "n2", 21, 4_600_100));
+    run.handled.push(handled(&line, "n3", 25, 4_600_100));
     assert_eq!(run.judge().verdict(), "handled_but_never_sent");
     // A killed node's clients could not write down their last operations.
     let mut run = Run::ok();
@@ -491,6 +532,125 @@ fn a_node_that_ended_by_anything_but_signal_9_is_found() {
     crash.node = "n3".into();
     run.steps[3].exits.push(crash);
     assert_eq!(run.judge().verdict(), "exits");
+}
+
+#[test]
+fn a_counter_that_forgot_something_on_its_way_is_found() {
+    let mut run = Run::ok();
+    let first = run.history.iter().position(|line| line.token == Some(25)).unwrap();
+    // Three were handled after the kill, two of them by others before it.
+    run.history[first].value = Some(1);
+    assert_eq!(run.judge().verdict(), "state_wrong");
+}
+
+#[test]
+fn a_life_that_began_anew_without_a_kill_is_found() {
+    let mut run = Run::ok();
+    run.moves.clear();
+    assert_eq!(run.judge().verdict(), "state_gone");
+    // It moved, but from another node than it was on: something in between began anew.
+    let mut run = Run::ok();
+    run.moves[0].node = "n4".into();
+    assert_eq!(run.judge().verdict(), "state_wrong");
+}
+
+#[test]
+fn a_move_that_nobody_saw_begin_has_no_pause() {
+    let mut run = Run::ok();
+    run.moves.push(MoveLine { name: "race-000".into(), ..step_of_move(MoveAt::Runs, "n3", END_US + 5_000) });
+    assert_eq!(run.judge().verdict(), "pauses_not_measured");
+}
+
+#[test]
+fn a_planned_step_in_which_nothing_moves_is_found() {
+    let mut run = Run::ok();
+    for step in &mut run.moves {
+        step.t_us -= 1_000_000;
+    }
+    for line in run.handled.iter_mut().filter(|line| line.t_us < MOVE_US && line.token == 21) {
+        line.t_us -= 400_000;
+    }
+    assert_eq!(run.judge().verdict(), "moved:node_join");
+}
+
+/// The same run with its fourth step as one in which `n4` leaves.
+fn with_leaver(code: Option<i32>, signal: Option<i32>) -> Run {
+    let mut run = Run::ok();
+    run.steps[3].step = "drain".into();
+    let planned = &mut run.steps[0].run.as_mut().unwrap().planned;
+    planned[3] = "drain".into();
+    let left = ExitLine { pid: 104, node: "n4".into(), killed_us: None, waited_us: 4_900_000, signal, code };
+    run.steps[3].exits.push(left);
+    run
+}
+
+#[test]
+fn a_node_that_was_told_to_leave_ends_without_an_error() {
+    assert_eq!(with_leaver(Some(0), None).judge().verdict(), "ok");
+    assert_eq!(with_leaver(Some(1), None).judge().verdict(), "exits");
+    assert_eq!(with_leaver(None, Some(9)).judge().verdict(), "exits");
+    let mut run = with_leaver(Some(0), None);
+    run.steps[3].exits.clear();
+    assert_eq!(run.judge().verdict(), "exits", "nobody left");
+}
+
+/// The same run as a soak without a kill, of a second per step.
+fn soaked() -> Run {
+    let mut run = Run::ok();
+    run.steps[2].exits.clear();
+    run.lives[1].4 = Some(3_040.0);
+    run.runs[1].3 = Some(3_000.0);
+    let names = ["start", "join", "join", "join", "join"];
+    for (step, name) in run.steps.iter_mut().zip(names) {
+        step.step = name.into();
+        step.rss_max_bytes = Some(3 << 20);
+    }
+    let asked = run.steps[0].run.as_mut().unwrap();
+    asked.purpose = Purpose::Soak;
+    asked.planned = names.map(String::from).to_vec();
+    // Every life but the first came with its state.
+    for (token, from, to, t_us) in [(21, "n1", "n2", 3_100_000), (12, "n1", "n2", 3_040_000)] {
+        let name = if token == 12 { CLEANER } else { "counter-00000" };
+        for (stage, node, t_us) in [(MoveAt::Rests, from, t_us), (MoveAt::Runs, to, t_us + 900)] {
+            run.moves.push(MoveLine { name: name.into(), token, stage, node: node.into(), pid: 1, t_us });
+        }
+    }
+    for (token, t_us) in [(31, 2_100_000), (32, 5_100_000)] {
+        for (stage, node, t_us) in [(MoveAt::Rests, "n1", t_us), (MoveAt::Runs, "n2", t_us + 900)] {
+            run.moves.push(MoveLine { name: "quiet".into(), token, stage, node: node.into(), pid: 1, t_us });
+        }
+    }
+    run
+}
+
+#[test]
+fn a_soak_has_its_own_figures() {
+    let report = soaked().judge();
+    assert_eq!(report.verdict(), "ok", "{:?}", report.failed().collect::<Vec<_>>());
+    let json = report.to_json();
+    for key in ["minutes", "moves", "changes", "accepted", "handled", "added_call_p99_ms", "rss_max_mib"] {
+        assert!(json[key].is_number(), "{key}");
+    }
+    assert_eq!((json["moves"].as_u64(), json["changes"].as_u64()), (Some(5), Some(4)));
+    assert_eq!((json["rss_max_mib"].as_f64(), json["added_call_p99_ms"].as_f64()), (Some(3.0), Some(0.199)));
+    assert!(json["pause_ms"]["max"].is_number() && json["calls_failed"].is_object());
+}
+
+#[test]
+fn a_soak_that_moves_too_little_or_keeps_its_callers_waiting_is_found() {
+    let mut run = soaked();
+    run.steps[0].run.as_mut().unwrap().seconds = 60_000;
+    assert_eq!(run.judge().verdict(), "moves");
+    let mut run = soaked();
+    for line in run.history.iter_mut().filter(|line| line.op == Op::Call) {
+        line.t1_us += 300_000;
+    }
+    assert_eq!(run.judge().verdict(), "added_call_p99_ms");
+    // What the handler was told to take is not added.
+    for line in run.history.iter_mut().filter(|line| line.op == Op::Call) {
+        line.work_us = 100_000;
+    }
+    assert_eq!(run.judge().verdict(), "ok");
 }
 
 #[test]

@@ -39,7 +39,13 @@ fn a_short_demo_is_ok_and_verify_says_the_same() {
     }
     let steps: Vec<&str> =
         told["steps"].as_array().unwrap().iter().filter_map(|row| row["step"].as_str()).collect();
-    assert_eq!(steps, ["start", "cleaner_panic", "node_kill", "node_join", "double_start"]);
+    assert_eq!(
+        steps,
+        ["start", "cleaner_panic", "node_kill", "node_join", "double_start", "drain", "rolling_restart"]
+    );
+    for row in told["steps"].as_array().unwrap().iter().skip(3).filter(|row| row["step"] != "double_start") {
+        assert!(row["moved"].as_u64() > Some(0) && row["pause_ms"]["max"].is_number(), "{row}");
+    }
 
     let verified = whimbrel(&["verify", dir, "--json"]);
     assert_eq!((verified.status.code(), result(&verified)), (Some(0), told));

@@ -29,7 +29,7 @@ use crate::discovery::{Discovery, Here, Sources};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
 use crate::error::JoinError;
 use crate::events::BEHIND_MAX;
-use crate::exchange::{Budget, DeadLetter, Exchange, Hook};
+use crate::exchange::{Budget, DeadLetter, Exchange, Hooks, MoveStep};
 use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, local, moving, restarting};
 use crate::secret::Secret;
@@ -101,7 +101,7 @@ pub struct LocalBuilder {
 struct Common {
     kinds: Result<KindTable, JoinError>,
     config: Config,
-    hook: Option<Hook>,
+    hooks: Hooks,
     leaving_bytes_max: usize,
     arrived_bytes_max: usize,
     drain_within: Duration,
@@ -113,7 +113,7 @@ impl Common {
         Self {
             kinds: Ok(KindTable::default()),
             config: Config::new(name, Address::from(""), 0),
-            hook: None,
+            hooks: Hooks::default(),
             leaving_bytes_max: LEAVING_BYTES_MAX,
             arrived_bytes_max: ARRIVED_BYTES_MAX,
             drain_within: DRAIN_MAX,
@@ -223,7 +223,14 @@ macro_rules! common_options {
 
             /// Called for each dead letter of this node, where it arose: it must be quick and must not wait.
             pub fn on_dead_letter(mut self, hook: Arc<dyn Fn(&DeadLetter) + Send + Sync>) -> Self {
-                self.common.hook = Some(hook);
+                self.common.hooks.dead_letter = Some(hook);
+                self
+            }
+
+            /// Called at each step of a move that this node takes part in, in the task of the process that moves: what it
+            /// takes, the move takes longer.
+            pub fn on_move_step(mut self, hook: Arc<dyn Fn(&MoveStep) + Send + Sync>) -> Self {
+                self.common.hooks.step = Some(hook);
                 self
             }
 
@@ -264,13 +271,13 @@ impl LocalBuilder {
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
         let budgets = self.common.budgets();
-        let Common { kinds, mut config, hook, drain_within, .. } = self.common;
+        let Common { kinds, mut config, hooks, drain_within, .. } = self.common;
         let kinds = kinds?;
         check_restarts(&config.restart)?;
         config.discovery = false;
         config.replicas = 1;
         config.found_alone_after = Duration::ZERO;
-        let parts = Parts::new(kinds, hook, budgets, drain_within, config.mutants);
+        let parts = Parts::new(kinds, hooks, budgets, drain_within, config.mutants);
         parts.run(config, None, Address::from(""), None, JOIN_MAX).await
     }
 }
@@ -424,7 +431,7 @@ impl Builder {
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
         let budgets = self.common.budgets();
-        let Common { kinds, mut config, hook, drain_within, .. } = self.common;
+        let Common { kinds, mut config, hooks, drain_within, .. } = self.common;
         let kinds = kinds?;
         Name::new(&self.cluster).map_err(|error| bad("cluster", error.to_string()))?;
         check(&config, &kinds)?;
@@ -436,7 +443,7 @@ impl Builder {
         }
         let secret = self.secret.read()?;
         config.labels = self.labels?;
-        let parts = Parts::new(kinds, hook, budgets, drain_within, config.mutants);
+        let parts = Parts::new(kinds, hooks, budgets, drain_within, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster.clone(),
             secret: secret.clone(),
@@ -569,7 +576,7 @@ struct Parts {
 impl Parts {
     fn new(
         kinds: KindTable,
-        hook: Option<Hook>,
+        hooks: Hooks,
         budgets: (Budget, Budget),
         drain_within: Duration,
         mutants: Mutants,
@@ -577,7 +584,7 @@ impl Parts {
         let tasks = Tasks::new();
         let (control, commands) = mpsc::channel(COMMANDS_MAX);
         let (transport_sender, transport_events) = mpsc::channel(TRANSPORT_EVENTS_MAX);
-        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hook, budgets, mutants);
+        let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hooks, budgets, mutants);
         Self { tasks, exchange, control, commands, transport_sender, transport_events, drain_within }
     }
 

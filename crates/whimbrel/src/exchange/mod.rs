@@ -27,6 +27,7 @@ mod instances;
 mod locked;
 mod moves;
 mod sending;
+mod steps;
 mod sweep;
 mod table;
 
@@ -43,7 +44,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
 use whimbrel_core::base::hash::mix;
-use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
+use whimbrel_core::base::{Incarnation, Mutants, Name, Time, Token};
 use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Leavers, Room};
 use whimbrel_core::directory::{Answer, Located};
 use whimbrel_core::view::View;
@@ -55,6 +56,8 @@ pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::STOP_MAX;
 pub(crate) use moves::Captured;
+pub(crate) use steps::StepHook;
+pub use steps::{MoveStage, MoveStep};
 
 use crate::driver::Command;
 use crate::message::call::Waiter;
@@ -72,6 +75,13 @@ const CALLS_MAX: usize = 65_536;
 /// Locks, also after a panic of another holder: what these locks guard is changed by code that does not panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What users want to be called for.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) dead_letter: Option<Hook>,
+    pub(crate) step: Option<StepHook>,
 }
 
 /// The message path of one node.
@@ -102,6 +112,7 @@ pub(crate) struct Exchange {
     kinds: KindTable,
     control: mpsc::Sender<Command>,
     dead_letters: DeadLetters,
+    steps: steps::Steps,
     tasks: Tasks,
     mutants: Mutants,
     closed: AtomicBool,
@@ -112,7 +123,7 @@ impl Exchange {
         kinds: KindTable,
         control: mpsc::Sender<Command>,
         tasks: Tasks,
-        hook: Option<Hook>,
+        hooks: Hooks,
         (leaving, arrived): (Budget, Budget),
         mutants: Mutants,
     ) -> Arc<Self> {
@@ -141,7 +152,8 @@ impl Exchange {
             instances: instances::Instances::default(),
             kinds,
             control,
-            dead_letters: DeadLetters::new(hook),
+            dead_letters: DeadLetters::new(hooks.dead_letter),
+            steps: steps::Steps(hooks.step),
             tasks,
             mutants,
             closed: AtomicBool::new(false),
@@ -175,6 +187,11 @@ impl Exchange {
 
     pub(crate) fn dead_letters(&self) -> &DeadLetters {
         &self.dead_letters
+    }
+
+    /// A process of this node is so far in its move. Runs user code: call it outside of locks.
+    pub(crate) fn tell_step(&self, name: &Name, attempt: Token, stage: MoveStage) {
+        self.steps.tell(name, attempt, stage);
     }
 
     pub(crate) fn is_closed(&self) -> bool {

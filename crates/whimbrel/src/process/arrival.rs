@@ -19,7 +19,7 @@ use super::run::{self, Alive, ReadArgs, end_tasks};
 use super::timers::{Tick, Ticks};
 use super::{Process, run::open};
 use crate::clock;
-use crate::exchange::{Encoded, Envelope};
+use crate::exchange::{Encoded, Envelope, MoveStage};
 use crate::message::Work;
 
 /// Makes the process and waits for the owner's word; none if it is not to be.
@@ -61,6 +61,9 @@ pub(super) async fn arrive<P: Process>(
         let _panicked = guard::run(|| cx.current(None).run(|| drop(process)));
         end_tasks(&mut cx).await;
         return None;
+    }
+    if let Some(name) = cx.name() {
+        exchange.tell_step(name, attempt, MoveStage::Runs);
     }
     if let Some(own) = &mut cx.own {
         own.timers.postpone(clock::time().since(made_at));

@@ -27,7 +27,7 @@ use super::timers::Moved;
 use super::{Instance, Process};
 use crate::clock;
 use crate::codec;
-use crate::exchange::{Captured, Encoded, Entry};
+use crate::exchange::{Captured, Encoded, Entry, MoveStage};
 use crate::message::work::Handling;
 
 /// How long tasks that the process owns may go on before they are aborted.
@@ -59,8 +59,9 @@ pub(super) fn rest<P: Process>(alive: &mut Alive<P>) -> Guarded<Handling<'_>> {
 async fn come_to_rest<P: Process>(alive: &mut Alive<P>) {
     // None when it was called off after the order was seen.
     let Some(order) = alive.cx.instance.moving() else { return };
-    let image = image(alive, order).await;
     let (entry, instance) = (alive.cx.entry.clone(), alive.cx.instance.clone());
+    entry.exchange().tell_step(entry.name(), order.attempt, MoveStage::Rests);
+    let image = image(alive, order).await;
     match image {
         Err(Off::Superseded) => {}
         Err(Off::Hindered(why)) => entry.exchange().not_captured(&entry, order, why).await,
@@ -69,6 +70,9 @@ async fn come_to_rest<P: Process>(alive: &mut Alive<P>) {
                 decided(&entry, &instance, order).await;
             }
         }
+    }
+    if !matches!(instance.ordered(), Some(Order::Depart | Order::Stop(_))) {
+        entry.exchange().tell_step(entry.name(), order.attempt, MoveStage::GoesOn);
     }
 }
 

@@ -7,7 +7,7 @@ use whimbrel_core::delivery::{Here, Port, PortOutput, Sent, Whereabouts};
 
 use super::super::entry::UNWATCHED;
 use super::super::envelope::{Encoded, Envelope, Head, Label};
-use super::super::{Budget, DeadLetter};
+use super::super::{Budget, DeadLetter, Hooks};
 use super::*;
 use crate::process::KindTable;
 use crate::tasks::Tasks;
@@ -21,7 +21,14 @@ fn budgets() -> (Budget, Budget) {
 fn exchange() -> Arc<Exchange> {
     // Nobody listens to what the exchange has to tell.
     let (control, _) = tokio::sync::mpsc::channel(1);
-    Exchange::new(KindTable::default(), control, Tasks::new(), None, budgets(), Mutants::default())
+    Exchange::new(
+        KindTable::default(),
+        control,
+        Tasks::new(),
+        Hooks::default(),
+        budgets(),
+        Mutants::default(),
+    )
 }
 
 fn entry(exchange: &Arc<Exchange>, number: usize) -> Arc<Entry> {
