@@ -230,6 +230,11 @@ impl Handoff {
     /// The owner wants a process of this node moved. It says so until that is done or called off.
     pub fn handle_order(&mut self, order: Order, now: Time) {
         if let Some(known) = self.outbound.get(&order.name) {
+            if known.order.attempt == order.attempt && matches!(known.state, Source::Deciding(_)) {
+                // There is a new owner, and what the one before was asked may be lost: a process at rest does not wait
+                // for the next repetition.
+                return self.source_event(&order.name, SourceEvent::Repeat, now);
+            }
             if known.order.attempt >= order.attempt {
                 return;
             }

@@ -327,3 +327,23 @@ fn orders_wait_until_a_move_under_way_has_ended() {
     handoff.handle_message(node(2), refused, now);
     assert_eq!(reserves(&mut handoff), 1, "the next one begins at once");
 }
+
+#[test]
+fn an_owner_that_orders_what_waits_for_its_decision_is_asked_at_once() {
+    let now = Time::from_micros(0);
+    let mut source = Handoff::new(IMAGE_CHUNK, Mutants::default());
+    let Order { name, attempt, .. } = order();
+    let asked = |source: &mut Handoff| {
+        let outputs = std::iter::from_fn(|| source.poll_output());
+        outputs.filter(|output| matches!(output, Output::Ask { plea: Plea::Commit, .. })).count()
+    };
+    source.handle_order(order(), now);
+    source.handle_message(node(2), Message::Reserved { name: name.clone(), attempt }, now);
+    source.handle_captured(&name, attempt, Ok(Bytes::from(vec![7; 10])), now);
+    source.handle_order(order(), now);
+    assert_eq!(asked(&mut source), 0, "nothing is to be decided yet");
+    source.handle_message(node(2), Message::Installed { name, attempt }, now);
+    assert_eq!(asked(&mut source), 1);
+    source.handle_order(order(), now);
+    assert_eq!(asked(&mut source), 1);
+}
