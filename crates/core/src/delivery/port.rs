@@ -153,7 +153,14 @@ impl<M: Parcel> Port<M> {
 
     /// A signal about this node's packets for this name arrived.
     pub fn on_signal(&mut self, here: &Here<'_>, from: Incarnation, signal: Signal, out: &mut PortOutput<M>) {
-        let Some(route) = self.route.as_mut().filter(|route| route.decider() == Some(from)) else { return };
+        let Some(route) = &mut self.route else { return };
+        let may_say = match signal {
+            Signal::NotHere { .. } => route.may_return(from),
+            _ => route.decider() == Some(from),
+        };
+        if !may_say {
+            return;
+        }
         match signal {
             Signal::Confirm { epoch, seq } => route.on_confirm(here, epoch, seq),
             Signal::Admitted { epoch, seq } => route.on_admitted(here, epoch, seq),

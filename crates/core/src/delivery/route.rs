@@ -31,7 +31,7 @@ use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
 use super::unconfirmed::{Abandoned, Unconfirmed};
 use super::waiting::Waiting;
 use crate::base::limits::{ROUTE_BYTES_MAX, ROUTE_MESSAGES_MAX};
-use crate::base::{ErrorCode, Executed, Incarnation, Mutant, Mutants, Time, Token};
+use crate::base::{ErrorCode, Executed, Few, Incarnation, Mutant, Mutants, Time, Token};
 
 /// The first repeated question where a name is comes after this time; doubled each time.
 pub const LOCATE_DELAY: Duration = Duration::from_millis(5);
@@ -49,6 +49,8 @@ pub const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 pub const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// Answers in a row that seem to be old before one is believed.
 const TRIES_MAX: u32 = 24;
+/// Hosts of one epoch, beside the last, whose word on copies is heard.
+const FORMER_MAX: usize = 8;
 /// Questions for a number that this route does not keep, in a row, before it gives up the epoch.
 const CONTRADICTIONS_MAX: u8 = 3;
 
@@ -85,7 +87,9 @@ pub struct Route<M> {
     /// Where what is unconfirmed was sent last: only from there it can be decided. A gate that moves takes its table
     /// along, and what is undecided is sent again to where it went, so no other word is needed.
     decider: Option<Incarnation>,
-    /// It will not decide any more: its session is over, or a view excludes it.
+    /// Other nodes that copies of this epoch went to: they can still say of a copy that it was not admitted.
+    former: Few<Incarnation>,
+    /// The decider will not decide any more: its session is over, or a view excludes it.
     decider_lost: bool,
     /// The epoch is to be left when the decider has spoken, or then.
     settle_until: Option<Time>,
@@ -124,6 +128,7 @@ impl<M: Parcel> Route<M> {
             state: RouteState::Resolving { ask_at: now },
             binding: None,
             decider: None,
+            former: Few::default(),
             decider_lost: false,
             settle_until: None,
             token: Token::NONE,
@@ -248,7 +253,7 @@ impl<M: Parcel> Route<M> {
             self.binding = Some(Binding::new(at.gate, here));
         }
         (self.full_until, self.cut_until) = (None, None);
-        (self.decider, self.decider_lost, self.settle_until) = (Some(at.host), false, None);
+        self.decided_from(at.host);
         self.state = RouteState::Bound { host: at.host };
         self.send_again(at.host, 0, out);
         self.send_waiting(at.host, here.now, out);
@@ -369,6 +374,23 @@ impl<M: Parcel> Route<M> {
     /// The full mailbox has room. In doubt that is believed: if it is old news, the next message is refused.
     pub(super) fn on_room(&mut self) {
         self.full_until = None;
+    }
+
+    /// What is unconfirmed is sent to another host.
+    fn decided_from(&mut self, host: Incarnation) {
+        let former = self.decider.replace(host).filter(|former| *former != host);
+        if let Some(former) = former.filter(|_| self.unconfirmed.is_in_doubt())
+            && self.former.len() < FORMER_MAX
+            && !self.former.contains(&former)
+        {
+            self.former.push(former);
+        }
+        (self.decider_lost, self.settle_until) = (false, None);
+    }
+
+    /// Whether this node may say of a copy that it was not admitted.
+    pub(super) fn may_return(&self, from: Incarnation) -> bool {
+        self.decider == Some(from) || self.former.contains(&from)
     }
 
     /// Until when an epoch that is over is kept: the host that copies went to lives, and may still say what became of
@@ -564,6 +586,7 @@ impl<M: Parcel> Route<M> {
     fn leave_epoch(&mut self, out: &mut PortOutput<M>) {
         self.binding = None;
         self.settle_until = None;
+        self.former = Few::default();
         self.refused = false;
         let Abandoned { unknown, never } = self.unconfirmed.abandon();
         let executed = match self.mutants.has(Mutant::NoAfterDispatch) {

@@ -19,9 +19,9 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let op = &history.ops[entry.op as usize];
         let life = &history.lives[entry.life as usize];
         if let Some(first) = handled[entry.op as usize].replace(entry.life) {
-            if !facts.crash_only
-                && (stems_from(history, first, entry.life) || stems_from(history, entry.life, first))
-            {
+            let other = &history.lives[first as usize];
+            // Stations of one way, which have the same gate.
+            if !facts.crash_only && other.gate == life.gate && other.host != life.host {
                 continue;
             }
             let name = history.name(op.name);
@@ -47,10 +47,4 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
             violated(found, NAME, text);
         }
     }
-}
-
-/// Whether a life came about by moves of another.
-fn stems_from(history: &History, life: u32, ancestor: u32) -> bool {
-    let parent = |life: &u32| history.lives[*life as usize].moved_from;
-    std::iter::successors(parent(&life), parent).any(|parent| parent == ancestor)
 }
