@@ -21,6 +21,7 @@ use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::MOVES_OWNED_MAX;
 use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, RequestId, SlotId, Time, Token};
+use crate::view::MemberInfo;
 
 /// Before the second try to move a name; doubled each time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -265,14 +266,18 @@ impl Directory {
         slot: SlotId,
         request: RequestId,
         name: Name,
-        to: NodeName,
+        to: Option<NodeName>,
         now: Time,
     ) {
         let Some(record) = self.record_now(&name, now) else {
             return self.answer(request, name, Answer::NotFound);
         };
-        let target =
-            self.view().and_then(|view| view.members.iter().find(|member| member.name == to)).cloned();
+        let belongs = self.belongs_to(slot, &record).filter(|_| to.is_none());
+        let is_meant = |member: &&MemberInfo| match &to {
+            Some(to) => member.name == *to,
+            None => Some(member.incarnation) == belongs,
+        };
+        let target = self.view().and_then(|view| view.members.iter().find(is_meant)).cloned();
         let hinder = match (&target, record.state) {
             (_, RecordState::Quarantined) => return self.answer(request, name, Answer::Quarantined),
             (None, _) => Some(Hindrance::Lost),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
+use tokio::task::{AbortHandle, JoinSet};
+use whimbrel_core::base::{BadName, ExitReason, Incarnation, Name, NodeName, Time, Token};
 
 use super::current::Current;
 use super::instance::Instance;
@@ -48,6 +48,8 @@ pub(super) struct Own {
     replies: Arc<()>,
     pub(super) tasks: Option<JoinSet<()>>,
     pub(super) blocking: Option<JoinSet<()>>,
+    /// Its own request to be moved.
+    asks_to_move: Option<AbortHandle>,
 }
 
 impl<P: Process> Context<P> {
@@ -184,6 +186,39 @@ impl<P: Process> Context<P> {
     /// Ends this instance when the present message was handled. What follows is up to the restart policy.
     pub fn stop(&mut self, reason: ExitReason) {
         self.stop.get_or_insert_with(|| Box::new(reason.capped()));
+    }
+
+    /// Asks to be moved to the node where the placement of its kind puts it. Returns at once: it can not move before the
+    /// message in hand has been handled.
+    ///
+    /// What comes of it is told as an event (`Moved`, `MoveCalledOff`) by the node that owns the name; the log here tells
+    /// why it stays. While one such request is open, others bring nothing; nor does one of a process without a name.
+    pub fn request_move(&mut self) {
+        self.ask_to_move(None);
+    }
+
+    /// As [`Context::request_move`], to the member of this name.
+    ///
+    /// # Errors
+    /// The text is not the name of a node.
+    pub fn request_move_to(&mut self, node: &str) -> Result<(), BadName> {
+        self.ask_to_move(Some(NodeName::new(node)?));
+        Ok(())
+    }
+
+    fn ask_to_move(&mut self, to: Option<NodeName>) {
+        let Some(name) = self.name().cloned() else { return };
+        if self.own().asks_to_move.as_ref().is_some_and(|open| !open.is_finished()) {
+            return;
+        }
+        let cluster = self.cluster.clone();
+        // Not one of its own tasks: before it moves those end.
+        let asking = self.entry.exchange().tasks().spawn_until_stopped("request move", async move {
+            if let Err(error) = cluster.ask_to_move(name.as_str(), to).await {
+                tracing::info!(?name, %error, "a process that asked to be moved stays");
+            }
+        });
+        self.own().asks_to_move = Some(asking);
     }
 
     /// Takes over the answer of the call in hand, of the message `M`, to give it later; what the handler returns is

@@ -116,6 +116,9 @@ pub trait Process: Send + Sized + 'static {
 
     /// The last thing that an instance does, when it was told to stop, stopped itself, or runs on another node; not
     /// after a panic. It has 5 s.
+    ///
+    /// With the reason `Moved` it goes on elsewhere, perhaps at this moment: give back what belongs to this node and leave
+    /// alone what belongs to the name. What it sends now has no order with what it sends there.
     fn terminate(
         &mut self,
         _reason: &ExitReason,

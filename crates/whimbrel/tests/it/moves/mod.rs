@@ -3,6 +3,7 @@
 mod doors;
 mod load;
 mod traveller;
+mod wanderer;
 
 use std::collections::BTreeSet;
 use std::future::Future as _;
