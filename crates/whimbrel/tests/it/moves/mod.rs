@@ -1,7 +1,9 @@
 //! Processes that move between nodes.
 
+mod cut;
 mod doors;
 mod load;
+mod proxy;
 mod traveller;
 mod wanderer;
 
