@@ -39,7 +39,8 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         Mutant::ResumedByItself
         | Mutant::MailboxLeftBehind
         | Mutant::GateTableLeftBehind
-        | Mutant::CommittedBeforeInstalled => [Profile::Handoff, Profile::Full],
+        | Mutant::CommittedBeforeInstalled
+        | Mutant::FailedAndSent => [Profile::Handoff, Profile::Full],
         Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }

@@ -56,11 +56,13 @@ pub enum Mutant {
     GateTableLeftBehind,
     /// A move is committed before the target has the process.
     CommittedBeforeInstalled,
+    /// A call that ended because its process is on its way is sent there all the same.
+    FailedAndSent,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 26] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -86,6 +88,7 @@ impl Mutant {
         Mutant::MailboxLeftBehind,
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
+        Mutant::FailedAndSent,
     ];
 }
 

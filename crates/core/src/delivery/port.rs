@@ -13,7 +13,7 @@
 
 use super::gate::GateState;
 use super::inbox::{Admission, Inbox, InboxRefused};
-use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
+use super::packet::{Errand, Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
 use super::route::{Route, RouteState};
 use crate::base::{ErrorCode, Executed, Incarnation, Mutants, Time};
 use crate::view::View;
@@ -90,6 +90,9 @@ impl<M: Parcel> Port<M> {
                     },
                 }
             }
+            (Some(_), _) if message.errand() == Errand::FailFast => {
+                Sent::Refused { message, code: ErrorCode::Moving }
+            }
             (Some(_), None) => {
                 // Sealed: it waits for the end of the move, whichever that is.
                 self.route.insert(Box::new(Route::at_home(now, self.mutants))).send(message, now)
@@ -160,6 +163,7 @@ impl<M: Parcel> Port<M> {
             Signal::Refused { epoch, seq, code } => route.on_refused(here, epoch, seq, code, out),
             Signal::Missing { epoch, seq } => route.on_missing(here, from, epoch, seq, out),
             Signal::NotHere { epoch, seq } => route.on_returned(here.now, from, epoch, seq, out),
+            Signal::Moving { epoch, seq } => route.on_moving(here.now, epoch, seq, out),
             Signal::Room { .. } => route.on_room(),
         }
     }

@@ -26,7 +26,7 @@
 use std::time::Duration;
 
 use super::inbox::{Homecoming, Inbox};
-use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
+use super::packet::{Errand, Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
 use super::unconfirmed::{Abandoned, Unconfirmed};
 use super::waiting::Waiting;
 use crate::base::limits::{ROUTE_BYTES_MAX, ROUTE_MESSAGES_MAX};
@@ -44,6 +44,8 @@ pub const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
 pub const FULL_PATIENCE: Duration = Duration::from_secs(1);
 /// A host without a link is believed to have none for this time; then the next message asks again.
 pub const CUT_PATIENCE: Duration = Duration::from_millis(500);
+/// A process that is on its way is believed to be for this time: what fails fast is refused at once meanwhile.
+pub const MOVING_PATIENCE: Duration = Duration::from_millis(50);
 /// Answers in a row that seem to be old before one is believed.
 const TRIES_MAX: u32 = 24;
 /// Questions for a number that this route does not keep, in a row, before it gives up the epoch.
@@ -96,6 +98,8 @@ pub struct Route<M> {
     full_until: Option<Time>,
     /// There was no link with the host; believed until then.
     cut_until: Option<Time>,
+    /// The process was on its way to another node; believed until then.
+    moving_until: Option<Time>,
     /// Questions since the last progress.
     tries: u32,
     contradictions: u8,
@@ -124,6 +128,7 @@ impl<M: Parcel> Route<M> {
             progress_at: now,
             full_until: None,
             cut_until: None,
+            moving_until: None,
             tries: 0,
             contradictions: 0,
             refused: false,
@@ -187,6 +192,9 @@ impl<M: Parcel> Route<M> {
         if self.cut_until.is_some_and(|until| now < until) {
             return Sent::Refused { message, code: ErrorCode::NodeLost };
         }
+        if message.errand() == Errand::FailFast && self.moving_until.is_some_and(|until| now < until) {
+            return Sent::Refused { message, code: ErrorCode::Moving };
+        }
         self.full_until = None;
         let RouteState::Bound { host } = self.state else {
             self.waiting.push(message);
@@ -234,7 +242,7 @@ impl<M: Parcel> Route<M> {
             self.leave_epoch(out);
             self.binding = Some(Binding::new(at.gate, here));
         }
-        (self.full_until, self.cut_until) = (None, None);
+        (self.full_until, self.cut_until, self.moving_until) = (None, None, None);
         self.decider = Some(at.host);
         self.state = RouteState::Bound { host: at.host };
         self.send_again(at.host, 0, out);
@@ -347,6 +355,24 @@ impl<M: Parcel> Route<M> {
         }
     }
 
+    /// A copy of this number was not admitted, since the process is on its way. If no other copy is out, what fails fast
+    /// ends; its number is sent again in its place, as those behind it would wait for it.
+    pub(super) fn on_moving(&mut self, now: Time, epoch: u64, seq: u64, out: &mut PortOutput<M>) {
+        if !self.is_epoch(epoch) {
+            return;
+        }
+        self.moving_until = Some(now + MOVING_PATIENCE);
+        self.unconfirmed.returned(seq);
+        if let Some(mut message) = self.unconfirmed.withdraw(seq) {
+            if self.mutants.has(Mutant::FailedAndSent)
+                && let Ok(copy) = message.copy()
+            {
+                self.unconfirmed.put_back(seq, copy);
+            }
+            out.end(message, ErrorCode::Moving, Executed::No);
+        }
+    }
+
     /// The full mailbox has room. In doubt that is believed: if it is old news, the next message is refused.
     pub(super) fn on_room(&mut self) {
         self.full_until = None;
@@ -445,6 +471,7 @@ impl<M: Parcel> Route<M> {
 
     /// Something was decided; `first`: also the lowest number that was not.
     fn progress(&mut self, here: &Here<'_>, first: bool) {
+        self.moving_until = None;
         self.tries = 0;
         self.contradictions = 0;
         if first {

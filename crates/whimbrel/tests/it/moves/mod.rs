@@ -2,6 +2,7 @@
 
 mod cut;
 mod doors;
+mod fail_fast;
 mod load;
 mod proxy;
 mod traveller;
