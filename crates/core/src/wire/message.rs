@@ -138,7 +138,7 @@ impl MessageBody<'_> {
             Errand::Void => Some(2),
         };
         buffer.reserve(self.bytes_max());
-        buffer.push(ARRAY | FIELDS as u8 + u8::from(errand.is_some()));
+        buffer.push(ARRAY | (FIELDS as u8 + u8::from(errand.is_some())));
         for text in [self.name, self.kind, self.message] {
             put_text(buffer, text);
         }
