@@ -399,6 +399,22 @@ impl Entry {
         self.finish(left);
     }
 
+    /// The process stops for good: nothing comes in any more. Returns what waits, for the caller to end.
+    pub(crate) fn close_for_good(self: &Arc<Self>) -> Vec<Envelope> {
+        let mut out = PortOutput::default();
+        let mut state = self.lock();
+        // What is sealed may be handled elsewhere: who sealed it decides.
+        if state.port.inbox().is_none_or(Inbox::is_sealed) {
+            return Vec::new();
+        }
+        state.port.close(ErrorCode::Stopped, &mut out);
+        let mut left = self.settle(&mut state, &mut out);
+        drop(state);
+        let unread = std::mem::take(&mut left.ended);
+        self.finish(left);
+        unread.into_iter().map(|ended| ended.message).collect()
+    }
+
     /// Lets the process look for orders.
     pub(crate) fn wake(&self) {
         self.state.wake();

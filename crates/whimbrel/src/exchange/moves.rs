@@ -333,6 +333,7 @@ impl Exchange {
         state.args = None;
         let known = self.kinds.get(record.kind.as_str()).map(|kind| kind.kind());
         state.kind = Some(known.unwrap_or(&record.kind).clone());
+        instance.set_policy(record.policy);
         instance.set_serving();
         let left = entry.settle(&mut state, &mut out);
         drop(state);

@@ -1,13 +1,19 @@
 //! What the rest of the node knows about a running instance.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 use whimbrel_core::base::{ExitReason, Incarnation, Token};
+use whimbrel_core::directory::RestartPolicy;
 
 use super::current::InstanceId;
 use crate::exchange::{Entry, lock};
+
+/// When an instance is started again, in one byte: there may be very many of them.
+const NEVER: u8 = 0;
+const UNLESS_NORMAL: u8 = 1;
+const ALWAYS: u8 = 2;
 
 /// What an instance was told from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +55,7 @@ pub(crate) struct Instance {
     serving: AtomicBool,
     /// Read and written while `inner` is locked.
     ended: AtomicBool,
+    restarts: AtomicU8,
     inner: Mutex<Inner>,
 }
 
@@ -76,6 +83,7 @@ impl Instance {
             version: AtomicU32::new(0),
             serving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            restarts: AtomicU8::new(NEVER),
             inner: Mutex::default(),
         })
     }
@@ -98,6 +106,26 @@ impl Instance {
 
     pub(crate) fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
+    }
+
+    /// When its owner starts it again; one that has no owner is not.
+    pub(crate) fn set_policy(&self, policy: RestartPolicy) {
+        let restarts = match policy {
+            RestartPolicy::Permanent => ALWAYS,
+            RestartPolicy::Transient => UNLESS_NORMAL,
+            RestartPolicy::Temporary => NEVER,
+        };
+        self.restarts.store(restarts, Ordering::Relaxed);
+    }
+
+    /// Whether no other life takes over its mailbox if it ends for this reason.
+    pub(crate) fn ends_with(&self, reason: &ExitReason) -> bool {
+        self.stops()
+            || match self.restarts.load(Ordering::Relaxed) {
+                NEVER => true,
+                UNLESS_NORMAL => reason.is_normal(),
+                _ => false,
+            }
     }
 
     /// Changes whenever an order or a name was added or removed.

@@ -14,3 +14,4 @@ mod moves;
 mod nodes;
 mod placed;
 mod registered;
+mod unhandled;

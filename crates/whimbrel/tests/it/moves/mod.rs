@@ -1,7 +1,7 @@
 //! Processes that move between nodes.
 
 mod cut;
-mod doors;
+pub(crate) mod doors;
 mod fail_fast;
 mod load;
 mod proxy;
