@@ -15,7 +15,25 @@ use crate::output::Failure;
 /// Runs the node.
 pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     let config = NodeConfig::read(&args.config)?;
-    let mut builder = Cluster::builder(&config.cluster).listen(&config.listen).weight(config.weight);
+    let mut builder = builder(&config, None).listen(&config.listen).weight(config.weight);
+    if let Some(address) = &config.advertise {
+        builder = builder.advertise(address);
+    }
+    if let Some(name) = &config.name {
+        builder = builder.node_name(name);
+    }
+    let cluster = builder.join().await.map_err(|error| refused(&args.config, &config, &error))?;
+    let ended = cluster.run_until_signal();
+    let name = cluster.node_name().to_owned();
+    eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
+    ended.await;
+    eprintln!("node {name} has left");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A node of the cluster of this configuration, which finds others in every way that it names, and here.
+pub(crate) fn builder(config: &NodeConfig, seed: Option<String>) -> Builder {
+    let mut builder = Cluster::builder(&config.cluster);
     for (key, value) in &config.labels {
         builder = builder.label(key, value);
     }
@@ -25,30 +43,14 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     for rule in &config.deny {
         builder = builder.deny(NodeRule::parse(rule));
     }
-    if let Some(address) = &config.advertise {
-        builder = builder.advertise(address);
-    }
-    if let Some(name) = &config.name {
-        builder = builder.node_name(name);
-    }
     if let Some(file) = &config.secret_file {
         builder = builder.secret_file(file);
     }
-    let cluster = with_discovery(builder, &config)
-        .join()
-        .await
-        .map_err(|error| refused(&args.config, &config, &error))?;
-    let ended = cluster.run_until_signal();
-    let name = cluster.node_name().to_owned();
-    eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
-    ended.await;
-    eprintln!("node {name} has left");
-    Ok(ExitCode::SUCCESS)
+    with_discovery(builder, config, seed)
 }
 
-/// Adds every way to find others that the configuration names.
-fn with_discovery(builder: Builder, config: &NodeConfig) -> Builder {
-    let mut builder = builder.discovery(StaticList::new(config.seeds.clone()));
+fn with_discovery(builder: Builder, config: &NodeConfig, seed: Option<String>) -> Builder {
+    let mut builder = builder.discovery(StaticList::new(config.seeds.iter().cloned().chain(seed)));
     if let Some(file) = &config.seeds_file {
         builder = builder.discovery(SeedsFile::new(file));
     }
