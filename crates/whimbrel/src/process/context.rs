@@ -16,6 +16,7 @@ use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
 use crate::exchange::{Encoded, Entry, Envelope, Failure};
+use crate::message::escort::Owing;
 use crate::message::reply::{Owed, Reply, ReplyTo};
 use crate::message::{Handler, Message, Typed, Work};
 
@@ -45,7 +46,7 @@ pub(super) struct Own {
     /// Messages to itself.
     pub(super) notes: VecDeque<Box<dyn Work>>,
     /// As often referred to as replies are owed, and once more.
-    replies: Arc<()>,
+    pub(super) owing: Arc<Owing>,
     pub(super) tasks: Option<JoinSet<()>>,
     pub(super) blocking: Option<JoinSet<()>>,
     /// Its own request to be moved.
@@ -228,8 +229,8 @@ impl<P: Process> Context<P> {
         P: Handler<M>,
     {
         let owed = if self.in_hand == M::NAME { self.take_caller() } else { None };
-        let counted = owed.is_some().then(|| self.own().replies.clone());
-        Reply::new::<M>(owed, counted)
+        let owing = owed.is_some().then(|| self.own().owing.clone());
+        Reply::new::<M>(owed, owing)
     }
 
     /// As whom the process runs while it works on a message with this deadline.
@@ -246,9 +247,23 @@ impl<P: Process> Context<P> {
         }
     }
 
-    /// Whether it owes answers that it took over with `reply_later`.
-    pub(super) fn owes_replies(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| Arc::strong_count(&own.replies) > 1)
+    /// How many answers it owes that it took over with `reply_later`.
+    pub(super) fn owed_replies(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| Arc::strong_count(&own.owing) - 1)
+    }
+
+    /// Another life of it gives them.
+    pub(super) fn leave_replies(&self) {
+        if let Some(own) = &self.own {
+            own.owing.silence();
+        }
+    }
+
+    /// It gives them itself.
+    pub(super) fn take_replies(&self) {
+        if let Some(own) = &self.own {
+            own.owing.speak();
+        }
     }
 
     pub(super) fn own(&mut self) -> &mut Own {

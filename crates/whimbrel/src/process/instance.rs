@@ -9,6 +9,7 @@ use whimbrel_core::directory::RestartPolicy;
 
 use super::current::InstanceId;
 use crate::exchange::{Entry, lock};
+use crate::message::reply::ReplyTo;
 
 /// When an instance is started again, in one byte: there may be very many of them.
 const NEVER: u8 = 0;
@@ -70,6 +71,8 @@ struct Inner {
 struct Rare {
     stop: Option<ExitReason>,
     moving: Option<(Move, Stage)>,
+    /// Callers that were told that their answers come from where it moves.
+    owed: Vec<ReplyTo>,
     /// Entries of names that were registered for it, beside its own.
     names: Vec<Arc<Entry>>,
 }
@@ -180,24 +183,29 @@ impl Instance {
     }
 
     /// Its image is handed out; false when nobody wants it any more.
-    pub(crate) fn captured(&self, attempt: Token) -> bool {
+    pub(crate) fn captured(&self, attempt: Token, owed: Vec<ReplyTo>) -> bool {
         let mut inner = lock(&self.inner);
         match inner.rare.as_deref_mut() {
-            Some(Rare { stop: None, moving: Some((order, stage @ Stage::Ordered)), .. })
+            Some(Rare { stop: None, moving: Some((order, stage @ Stage::Ordered)), owed: known, .. })
                 if order.attempt == attempt =>
             {
                 *stage = Stage::Captured;
+                *known = owed;
                 true
             }
             _ => false,
         }
     }
 
-    /// Nothing comes of this attempt. Says how far it was; none if it was not under way.
-    pub(crate) fn withdraw(&self, attempt: Token) -> Option<Stage> {
+    /// Nothing comes of this attempt. Says how far it was, and whom it owes answers that were to come from there; none if it
+    /// was not under way.
+    pub(crate) fn withdraw(&self, attempt: Token) -> Option<(Stage, Vec<ReplyTo>)> {
         let mut before = None;
-        self.change(|rare| before = rare.moving.take_if(|(order, _)| order.attempt == attempt));
-        before.map(|(_, stage)| stage)
+        self.change(|rare| {
+            let moving = rare.moving.take_if(|(order, _)| order.attempt == attempt);
+            before = moving.map(|(_, stage)| (stage, std::mem::take(&mut rare.owed)));
+        });
+        before
     }
 
     /// It runs elsewhere. The caller wakes its task.

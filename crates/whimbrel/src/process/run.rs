@@ -155,6 +155,7 @@ async fn end<P: Process>(alive: Alive<P>, over: Over) {
         },
         Over::Crashed(reason) => crash(process, &cx, reason),
         Over::Departs => {
+            cx.leave_replies();
             let _told = terminate(process, &mut cx, ExitReason::Moved).await;
             end_tasks(&mut cx).await;
             return cx.entry.exchange().clone().departed(&cx.entry, &cx.instance).await;

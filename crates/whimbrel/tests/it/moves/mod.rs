@@ -4,6 +4,7 @@ mod cut;
 pub(crate) mod doors;
 mod fail_fast;
 mod load;
+mod owed;
 mod proxy;
 mod traveller;
 mod wanderer;
