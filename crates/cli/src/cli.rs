@@ -162,7 +162,8 @@ pub(crate) struct NodeArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 The command is a member without kinds for a moment: no process is placed on it, and less than a hundredth of the names
-is looked up there meanwhile. That a process stays, and why, is told with exit code 3.")]
+is looked up there meanwhile. That a process stays, and why, is told with exit code 3. Where nodes balance (the default of
+`rebalance`) the owner of the name brings it back to its place at once.")]
 pub(crate) struct MoveArgs {
     /// The process
     pub(crate) name: String,

@@ -6,11 +6,17 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use whimbrel::{Builder, Cluster, Dns, JoinError, Multicast, NodeRule, SeedsFile, Srv, StaticList};
+use whimbrel::{
+    Builder, Cluster, Dns, DrainReport, Event, Events, JoinError, Multicast, NodeRule, SeedsFile, Srv,
+    StaticList,
+};
 
 use crate::cli::NodeArgs;
 use crate::node_config::{MulticastConfig, NodeConfig};
 use crate::output::Failure;
+
+/// Processes that did not move and are named at the end.
+const STAYED_TOLD: usize = 10;
 
 /// Runs the node.
 pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
@@ -26,8 +32,12 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     let ended = cluster.run_until_signal();
     let name = cluster.node_name().to_owned();
     eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
-    ended.await;
-    eprintln!("node {name} has left");
+    let report = tokio::select! {
+        biased;
+        report = ended => report,
+        () = tell_progress(cluster.events()) => unreachable!("it tells for ever"),
+    };
+    tell(&name, &report);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,6 +57,32 @@ pub(crate) fn builder(config: &NodeConfig, seed: Option<String>) -> Builder {
         builder = builder.secret_file(file);
     }
     with_discovery(builder, config, seed)
+}
+
+/// Says what a drain waits for, while it waits.
+async fn tell_progress(mut events: Events) {
+    loop {
+        match events.next().await {
+            Some(Event::Draining { moved, left, waits_for: Some((name, why)) }) => {
+                eprintln!("draining: {moved} processes moved, {left} are left; waits for {name} ({why:?})");
+            }
+            Some(Event::Draining { moved, left, waits_for: None }) => {
+                eprintln!(
+                    "draining: {moved} processes moved, {left} are left; others take over the directory"
+                );
+            }
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn tell(node: &str, report: &DrainReport) {
+    let DrainReport { moved, stayed_count, .. } = report;
+    eprintln!("node {node} has left: {moved} processes moved, {stayed_count} ended with it");
+    for stayed in report.stayed.iter().take(STAYED_TOLD) {
+        eprintln!("  {} ({}): {:?}", stayed.name, stayed.kind, stayed.why);
+    }
 }
 
 fn with_discovery(builder: Builder, config: &NodeConfig, seed: Option<String>) -> Builder {

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "nodes/drain.rs"]
+mod drain;
 #[path = "nodes/hostile.rs"]
 mod hostile;
 #[path = "nodes/mutated.rs"]
@@ -15,9 +17,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, Now, Time};
-use whimbrel_core::directory::{Answer, Ask, Filter, Message, Placement, RecordState, RestartPolicy};
-use whimbrel_core::node::{Config, Effect, Event, Input, LinkLoss, Node, Snapshot};
+use whimbrel_core::base::{Bytes, ExitReason, Hindrance, Incarnation, Name, Now, Time};
+use whimbrel_core::directory::{Answer, Ask, Filter, Launch, Message, Placement, RecordState, RestartPolicy};
+use whimbrel_core::node::{Config, Drained, Effect, Event, Input, LinkLoss, Node, Snapshot};
 use whimbrel_core::wire::{Body, Control};
 
 struct Net {
@@ -37,6 +39,10 @@ struct Net {
     said: Vec<Vec<u8>>,
     /// How many processes the nodes that boot may host.
     capacity: Option<usize>,
+    /// What came of drains.
+    drained: Vec<(String, Drained)>,
+    /// Processes that do not come to rest when they are to move: why, or for ever.
+    refuse_capture: BTreeMap<Name, Option<Hindrance>>,
 }
 
 impl Net {
@@ -54,6 +60,8 @@ impl Net {
             refused: Vec::new(),
             said: Vec::new(),
             capacity: None,
+            drained: Vec::new(),
+            refuse_capture: BTreeMap::new(),
         }
     }
 
@@ -114,6 +122,20 @@ impl Net {
                 }
             }
             Effect::ProposeView(view) => self.queue.push_back((at.into(), Input::ViewDecided(view))),
+            Effect::Drained(drained) => self.drained.push((at.into(), drained)),
+            Effect::Capture { name, attempt, .. } => {
+                let image = match self.refuse_capture.get(&name) {
+                    Some(None) => return,
+                    Some(Some(why)) => Err(*why),
+                    None => Ok(Bytes::from(b"state".to_vec())),
+                };
+                self.queue.push_back((at.into(), Input::Captured { name, attempt, image }));
+            }
+            Effect::Install { passage, .. } => {
+                let (name, attempt, result) = (passage.name, passage.attempt, Ok(()));
+                self.queue.push_back((at.into(), Input::Installed { name, attempt, result }));
+            }
+            Effect::Launch { launch: Launch::Arrived, .. } => {}
             Effect::Launch { record, .. } => {
                 self.launched.push((at.into(), record.name.clone()));
                 let (name, token) = (record.name.clone(), record.token);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::limits::Usage;
-use whimbrel_core::base::{ErrorCode, Executed, Incarnation, Name, RequestId, Token};
+use whimbrel_core::base::{ErrorCode, Executed, Hindrance, Incarnation, Name, RequestId, Token};
 use whimbrel_core::directory::RestartPolicy;
 use whimbrel_core::view::{View, ViewId};
 
@@ -128,6 +128,18 @@ pub(crate) struct Kill {
     pub(crate) at: Micros,
 }
 
+/// A node that drains, or did.
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    pub(crate) host: u16,
+    pub(crate) at: Micros,
+    /// How long it may take.
+    pub(crate) within: Micros,
+    pub(crate) over: Option<Micros>,
+    /// What it said was left, and why.
+    pub(crate) stayed: Vec<(u32, Hindrance)>,
+}
+
 /// A time in which something kept live nodes from talking or running.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disturbance {
@@ -207,6 +219,7 @@ pub(crate) struct History {
     pub(crate) line_changes: Vec<(u16, Micros)>,
     /// Nodes that asked to leave.
     pub(crate) leaves: Vec<(u16, Micros)>,
+    pub(crate) drains: Vec<Drain>,
     /// Wall clocks of machines differ.
     pub(crate) clocks_differ: bool,
     /// When every fault was healed; [`NEVER`] while it was not.
@@ -229,6 +242,16 @@ impl History {
     /// Whether a machine died at or after `from` and at or before `until`.
     pub(crate) fn killed_between(&self, host: u16, from: Micros, until: Micros) -> bool {
         self.kills.iter().any(|kill| kill.host == host && kill.at >= from && kill.at <= until)
+    }
+
+    /// Whether the node that ended so had been drained before: all that could move had moved.
+    pub(crate) fn was_drained(&self, host: u16, at: Micros) -> bool {
+        let booted = self.boots.iter().filter(|(h, t)| *h == host && *t <= at).map(|(_, t)| *t).max();
+        let drained = |drain: &&Drain| drain.host == host && drain.at >= booted.unwrap_or(0);
+        self.drains
+            .iter()
+            .filter(drained)
+            .any(|drain| drain.over.is_some_and(|over| over <= at && over < drain.at + drain.within))
     }
 
     /// Whether nothing but crashes happened: no cut, no pause, no change of lines.

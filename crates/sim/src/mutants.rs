@@ -40,7 +40,9 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::MailboxLeftBehind
         | Mutant::GateTableLeftBehind
         | Mutant::CommittedBeforeInstalled
-        | Mutant::FailedAndSent => [Profile::Handoff, Profile::Full],
+        | Mutant::FailedAndSent
+        | Mutant::LeftBeforeMoved
+        | Mutant::PlacedOnDraining => [Profile::Handoff, Profile::Full],
         Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],
         _ => [Profile::Crash, Profile::Full],
     }

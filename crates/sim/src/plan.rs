@@ -115,6 +115,10 @@ pub(crate) enum Fault {
     Leave,
     /// The wall clock of a machine jumps; only storms have it.
     WallJump,
+    /// A node drains, and leaves when all has moved that can; only handoff has it.
+    Drain,
+    /// All of them, one after the other; only handoff has it.
+    Roll,
 }
 
 impl Fault {
@@ -152,6 +156,8 @@ impl Fault {
             Fault::Join => "join",
             Fault::Leave => "leave",
             Fault::WallJump => "wall_jump",
+            Fault::Drain => "drain",
+            Fault::Roll => "rolling_restart",
         }
     }
 }
@@ -240,6 +246,8 @@ pub(crate) struct Plan {
     pub(crate) rebalance: Rebalance,
     /// How many operations, of a thousand, move a process by hand.
     pub(crate) move_permille: u64,
+    /// How likely a process wants to stay when it is to move, in thousandths, and how likely it can not be made there.
+    pub(crate) unmovable_permille: u64,
     /// How many processes a node hosts at most, if there is a limit.
     pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
@@ -317,6 +325,7 @@ impl Plan {
             slow_handler_max: 0,
             rebalance: Rebalance::Off,
             move_permille: 0,
+            unmovable_permille: 20,
             capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
@@ -358,6 +367,22 @@ impl Plan {
         }
         self.rebalance = if rng.below(4) == 0 { Rebalance::Off } else { Rebalance::OnJoinAndLeave };
         self.move_permille = [0, 40, 200][rng.below(3) as usize];
+        self.draw_drains();
+    }
+
+    /// From a generator of its own: all else is as it would be without.
+    fn draw_drains(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0064_7261_696e_7301);
+        match rng.below(12) {
+            // Nothing but planned changes: nobody may notice them.
+            0..3 => {
+                self.faults = vec![Fault::Drain, Fault::Join];
+                self.init_fail_permille = 0;
+            }
+            3..5 => self.faults.push(Fault::Drain),
+            5 => self.faults.push(Fault::Roll),
+            _ => {}
+        }
     }
 
     fn shape_birth(&mut self, rng: &mut Rng) {

@@ -363,7 +363,7 @@ impl MoveError {
     /// The code that logs and commands print.
     pub fn code(&self) -> ErrorCode {
         match self {
-            MoveError::Hindered { why: Hindrance::UnknownKind } => ErrorCode::NoHost,
+            MoveError::Hindered { why: Hindrance::UnknownKind | Hindrance::NoHost } => ErrorCode::NoHost,
             MoveError::Hindered { why: Hindrance::AtCapacity } => ErrorCode::AtCapacity,
             MoveError::Hindered { why: Hindrance::Unencodable | Hindrance::Unreadable } => ErrorCode::Codec,
             MoveError::Hindered { why: Hindrance::TooLarge | Hindrance::Busy } => ErrorCode::Overloaded,
@@ -397,6 +397,7 @@ fn text(why: Hindrance) -> &'static str {
         Hindrance::Unreadable => "that node can not read the state",
         Hindrance::Lost => "that node, or what it had received, is gone",
         Hindrance::Ended => "the process ended",
+        Hindrance::NoHost => "there is no other node that may take it",
     }
 }
 

@@ -62,7 +62,9 @@ pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, Tim
 
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
-pub use cluster::{Builder, Client, Cluster, GetOrStart, LocalBuilder, Registered, Start, Starting};
+pub use cluster::{
+    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
+};
 
 pub use error::{
     CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,
@@ -86,7 +88,7 @@ pub use whimbrel_core::base::{
 pub use whimbrel_core::directory::{
     Filter, Listed, Located, Placement, Rebalance, RecordState, RestartIntensity, RestartPolicy,
 };
-pub use whimbrel_core::node::Event;
+pub use whimbrel_core::node::{Event, Stayed};
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};
 pub use whimbrel_macros::handlers;
 

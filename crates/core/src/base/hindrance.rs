@@ -63,11 +63,35 @@ pub enum Hindrance {
     /// The process ended, or never ran at the source.
     #[n(10)]
     Ended,
+    /// There is no other node for it: none hosts its kind, all that do drain, or it is pinned to this one.
+    #[n(11)]
+    NoHost,
 }
 
 impl Hindrance {
     /// Whether another try at the same target may go better.
     pub const fn is_passing(self) -> bool {
         matches!(self, Hindrance::Busy | Hindrance::AtCapacity | Hindrance::Slow | Hindrance::Lost)
+    }
+
+    /// Whether it stays so wherever the process is to go and however often it is tried: a node that drains does not wait
+    /// for it.
+    pub const fn is_for_good(self) -> bool {
+        match self {
+            Hindrance::UnknownKind
+            | Hindrance::TooLarge
+            | Hindrance::Stays
+            | Hindrance::Unencodable
+            | Hindrance::Unreadable
+            | Hindrance::NoHost => true,
+            Hindrance::Busy
+            | Hindrance::AtCapacity
+            | Hindrance::Slow
+            | Hindrance::Lost
+            // The next view names another target.
+            | Hindrance::Leaving
+            // Another life of it follows.
+            | Hindrance::Ended => false,
+        }
     }
 }

@@ -83,6 +83,8 @@ pub const MOVES_OUT_MAX: usize = 32;
 pub const MOVES_IN_MAX: usize = 32;
 /// Moves that one owner has under way.
 pub const MOVES_OWNED_MAX: usize = 64;
+/// Processes that the report of a drain names.
+pub const STAYED_MAX: usize = 1_000;
 /// Addresses that are dialled.
 pub const ADDRESSES_MAX: usize = 1_024;
 

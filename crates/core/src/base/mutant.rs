@@ -58,11 +58,15 @@ pub enum Mutant {
     CommittedBeforeInstalled,
     /// A call that ended because its process is on its way is sent there all the same.
     FailedAndSent,
+    /// A node that drains leaves though processes of it could still move.
+    LeftBeforeMoved,
+    /// Processes are placed on a node that drains.
+    PlacedOnDraining,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 26] = [
+    pub const ALL: [Mutant; 28] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -89,6 +93,8 @@ impl Mutant {
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
         Mutant::FailedAndSent,
+        Mutant::LeftBeforeMoved,
+        Mutant::PlacedOnDraining,
     ];
 }
 

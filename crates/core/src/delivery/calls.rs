@@ -162,6 +162,13 @@ impl<W> Calls<W> {
         self.place(id)?.pending.as_mut()?.host.replace(host)
     }
 
+    /// The call's message is the sender's again: the loss of this host does not end it.
+    pub fn leave_host(&mut self, id: CallId, host: Incarnation) {
+        if let Some(pending) = self.place(id).and_then(|place| place.pending.as_mut()) {
+            pending.host.take_if(|at| *at == host);
+        }
+    }
+
     /// An outcome: whoever gets the waiter tells it. None when another outcome was first.
     pub fn take(&mut self, id: CallId) -> Option<W> {
         let (seed, index) = (self.seed, id.index() as u32);

@@ -51,6 +51,7 @@ pub mod calls;
 pub mod gate;
 pub mod held;
 pub mod inbox;
+mod leavers;
 pub mod link;
 pub mod mailbox;
 pub mod packet;
@@ -62,6 +63,7 @@ mod waiting;
 pub use calls::{CallId, Calls, CallsFull};
 pub use gate::{Gate, GateState, GateTable, GateVerdict};
 pub use inbox::{Admission, Inbox, InboxCounts, InboxImage, InboxRefused};
+pub use leavers::Leavers;
 pub use link::{CannotResume, Lane, Link, LinkFull, LinkLimits, Receipt};
 pub use mailbox::MailboxLimits;
 pub use packet::{

@@ -208,6 +208,12 @@ impl<M: Parcel> Port<M> {
         }
     }
 
+    /// Messages sent and not decided whose calls do not end with the host that they were sent to, since the route knows
+    /// better, or will: it was answered that they are not there, or the host left in order ([`super::Leavers`]).
+    pub fn not_lost(&self, in_order: bool) -> impl Iterator<Item = &M> {
+        self.route.iter().flat_map(move |route| route.not_lost(in_order))
+    }
+
     /// The session with a host is over, for whatever reason. Tell [`Port::on_unsent`] first.
     pub fn on_host_lost(&mut self, here: &Here<'_>, host: Incarnation, out: &mut PortOutput<M>) {
         if let Some(route) = &mut self.route {

@@ -388,6 +388,11 @@ impl<M: Parcel> Route<M> {
         }
     }
 
+    /// See [`Port::not_lost`](super::Port::not_lost).
+    pub(super) fn not_lost(&self, in_order: bool) -> impl Iterator<Item = &M> {
+        self.unconfirmed.not_lost(in_order)
+    }
+
     /// This node goes on under a new incarnation: no gate could tell that a copy is one.
     pub(super) fn on_reincarnated(&mut self, now: Time, out: &mut PortOutput<M>) {
         self.leave_epoch(out);

@@ -121,6 +121,12 @@ impl<M: Parcel> Unconfirmed<M> {
         })
     }
 
+    /// Those that were not admitted, for all that is known, or may find their gate elsewhere: of which no copy is out, or
+    /// all that went to a host which left in order.
+    pub(super) fn not_lost(&self, in_order: bool) -> impl Iterator<Item = &M> {
+        self.sent.iter().filter(move |sent| in_order || sent.copies == 0).map(|sent| &sent.message)
+    }
+
     /// All, by number.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, M)> + '_ {
         self.bytes = 0;

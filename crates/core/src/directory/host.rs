@@ -14,7 +14,10 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
+mod drain;
 mod moves;
+
+pub use drain::Left;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{ErrorCode, ExitReason, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
+use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -70,6 +73,8 @@ struct Rare {
     end: Option<News>,
     /// A life that is to follow once the present one has ended.
     next: Option<Arc<Record>>,
+    /// Why the last attempt to move it came to nothing.
+    hindrance: Option<Hindrance>,
 }
 
 impl Named for Hosted {
@@ -257,6 +262,11 @@ impl Directory {
         }
     }
 
+    /// Whether the node leaves.
+    pub fn is_leaving(&self) -> bool {
+        self.host.leaving
+    }
+
     /// Whether the node leaves and nothing runs here any more.
     pub fn has_left(&self) -> bool {
         self.host.leaving && self.host.all().all(|(_, hosted)| !hosted.phase.is_alive())
@@ -382,7 +392,10 @@ impl Directory {
             return self.absent(record, News::Gone(ExitReason::NodeLost), now);
         }
         let crowded = self.settings.mutants.has(Mutant::PlacesUnbounded);
-        if self.host.has_room(&record.kind) || crowded {
+        let careless = self.settings.mutants.has(Mutant::PlacedOnDraining);
+        // The owner wrote it down before it knew that this node drains.
+        let has_room = self.host.has_room(&record.kind) && (careless || !self.drains(self.me));
+        if has_room || crowded {
             return self.launch(record, Launch::Fresh, now);
         }
         self.absent(record, News::Full, now);

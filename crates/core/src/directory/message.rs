@@ -37,6 +37,14 @@ impl Change {
             Change::Remove(name, _) | Change::Runs(name, _) => name,
         }
     }
+
+    /// The record as it is from now on, if it comes with it.
+    pub(super) fn record(&self) -> Option<&Record> {
+        match self {
+            Change::Put(record) => Some(record),
+            Change::Remove(..) | Change::Runs(..) => None,
+        }
+    }
 }
 
 /// One write of one slot.

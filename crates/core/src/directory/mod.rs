@@ -37,6 +37,7 @@ mod warrant;
 mod writes;
 
 pub use copy::Mark;
+pub use host::Left;
 pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
 pub use moves::Rebalance;
 pub use record::{Located, Moving, Placement, Record, RecordState, RestartPolicy, Tombstone};

@@ -19,7 +19,7 @@ use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
-use crate::base::limits::MOVES_OWNED_MAX;
+use crate::base::limits::{MOVES_IN_MAX, MOVES_OUT_MAX, MOVES_OWNED_MAX};
 use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, RequestId, SlotId, Time, Token};
 use crate::view::MemberInfo;
 
@@ -27,16 +27,18 @@ use crate::view::MemberInfo;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Doublings at most: 32 s.
 const DOUBLINGS_MAX: u32 = 5;
+/// Tries to move a process that fails while it is to move away from a node that drains: fewer than end in quarantine.
+const FAILURES_MAX: u32 = 3;
 
-/// When processes move without being told to.
+/// When processes move without being told to. Away from a node that drains they move in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rebalance {
     /// When a view places them elsewhere: nodes came, drain, or came back.
+    #[default]
     OnJoinAndLeave,
     /// Away from nodes that drain, and never else.
     OnLeaveOnly,
-    /// Never.
-    #[default]
+    /// As [`Rebalance::OnLeaveOnly`]: whoever drains a node has told its processes to move.
     Off,
 }
 
@@ -50,8 +52,10 @@ pub(super) struct Moves {
     tries: BTreeMap<Name, u32>,
     /// Names whose process failed during an attempt and does not run again yet.
     failed: BTreeSet<Name>,
-    /// Names with an open attempt.
-    open: BTreeSet<Name>,
+    /// Names that are looked at once their last write is on every replica.
+    unwritten: BTreeSet<Name>,
+    /// Names with an open attempt: from where, to where.
+    open: BTreeMap<Name, (Incarnation, Incarnation)>,
 }
 
 impl Moves {
@@ -63,12 +67,26 @@ impl Moves {
         self.later.first().map(|(at, _)| *at)
     }
 
-    /// A record was written.
-    pub(super) fn note(&mut self, name: &Name, moves: bool) {
-        match moves {
-            true => self.open.insert(name.clone()),
-            false => self.open.remove(name),
+    /// A record was written, or found.
+    pub(super) fn note(&mut self, name: &Name, record: Option<&Record>) {
+        match record.and_then(|record| Some((record.host, record.moving.as_deref()?.target))) {
+            Some(way) => self.open.insert(name.clone(), way),
+            None => self.open.remove(name),
         };
+    }
+
+    /// The last word on this name is on every replica.
+    pub(super) fn written(&mut self, name: &Name) {
+        if !self.unwritten.is_empty() && self.unwritten.remove(name) {
+            self.queue.push_back(name.clone());
+        }
+    }
+
+    /// Whether one more may be under way: more than a node takes or gives at a time would only be refused.
+    fn has_room(&self, source: Incarnation, target: Incarnation) -> bool {
+        let out = self.open.values().filter(|(from, _)| *from == source).count();
+        let into = self.open.values().filter(|(_, to)| *to == target).count();
+        out < MOVES_OUT_MAX && into < MOVES_IN_MAX
     }
 }
 
@@ -77,21 +95,28 @@ impl Directory {
     pub(super) fn queue_moves(&mut self, slot: SlotId) {
         let Some(copy) = self.copies.get(&slot) else { return };
         let records = copy.entries.values().map(|entry| &*entry.record);
-        let names = records.filter(|record| self.belongs_elsewhere(slot, record).is_some());
+        let names =
+            records.filter(|record| may_move(record) && self.belongs_elsewhere(slot, record).is_some());
         let names: Vec<Name> = names.map(|record| record.name.clone()).collect();
         self.moves.queue.extend(names);
     }
 
     /// A process runs: perhaps not where it belongs, since views came while it started.
-    pub(super) fn queue_move(&mut self, slot: SlotId, record: &Record) {
+    pub(super) fn queue_move(&mut self, slot: SlotId, record: &Record, now: Time) {
         let failed = self.moves.failed.remove(&record.name);
-        if !failed && self.belongs_elsewhere(slot, record).is_some() {
+        if self.belongs_elsewhere(slot, record).is_none() {
+            return;
+        }
+        let tries = self.moves.tries.get(&record.name).copied().unwrap_or(0);
+        if !failed && self.place_again(record, Some(record.host), now) != Some(record.host) {
             self.moves.queue.push_back(record.name.clone());
+        } else if failed && self.drains(record.host) && tries < FAILURES_MAX {
+            self.try_later(record.name.clone(), now);
         }
     }
 
     /// A process failed while it was to move, perhaps for that reason: it is not tried again before the next view, or one
-    /// move would end in quarantine.
+    /// move would end in quarantine. From a node that drains, where that view may never come, it is tried a few times.
     pub(super) fn move_failed(&mut self, slot: SlotId, name: &Name) {
         self.moves.failed.insert(name.clone());
         for (request, _) in self.take_movers(slot, name) {
@@ -108,29 +133,50 @@ impl Directory {
         while self.moves.open.len() < MOVES_OWNED_MAX {
             let Some(name) = self.moves.queue.pop_front() else { return };
             let slot = self.slot_of(&name);
-            let Some(record) = self.record_now(&name, now).filter(|_| self.serves(slot)) else { continue };
-            if let Some(target) = self.belongs_elsewhere(slot, &record)
-                && !self.is_unwritten(slot, &name)
-            {
-                self.begin_move(slot, record, target, now);
+            if self.is_unwritten(slot, &name) {
+                self.moves.unwritten.insert(name);
+                continue;
             }
+            let Some(record) = self.record_now(&name, now).filter(may_move) else { continue };
+            let Some(target) = self.way_to_go(slot, &record, now) else { continue };
+            if !self.moves.has_room(record.host, target) {
+                self.moves.queue.push_front(name);
+                return;
+            }
+            self.begin_move(slot, record, target, now);
         }
+    }
+
+    pub(super) fn drains(&self, host: Incarnation) -> bool {
+        self.view().and_then(|view| view.member(host)).is_some_and(|member| member.draining)
     }
 
     /// Where a process that runs is to run instead.
     fn belongs_elsewhere(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
-        let view = self.view()?;
-        let drains = view.member(record.host)?.draining;
+        let drains = self.view()?.member(record.host)?.draining;
         match self.settings.rebalance {
             Rebalance::OnJoinAndLeave => {}
-            Rebalance::OnLeaveOnly if drains => {}
+            // Whoever drains a node has told its processes to move.
+            Rebalance::OnLeaveOnly | Rebalance::Off if drains => {}
             Rebalance::OnLeaveOnly | Rebalance::Off => return None,
-        }
-        if !may_move(record) {
-            return None;
         }
         let target = self.belongs_to(slot, record)?;
         (target != record.host).then_some(target)
+    }
+
+    /// As [`Self::belongs_elsewhere`]; away from a node that drains rather to any that has room than not at all.
+    fn way_to_go(&self, slot: SlotId, record: &Record, now: Time) -> Option<Incarnation> {
+        let target = self.belongs_elsewhere(slot, record)?;
+        let with_room =
+            if self.drains(record.host) { self.place_again(record, Some(record.host), now) } else { None };
+        Some(with_room.unwrap_or(target))
+    }
+
+    fn try_later(&mut self, name: Name, now: Time) {
+        let tries = self.moves.tries.entry(name.clone()).or_insert(0);
+        let delay = AGAIN * (1 << (*tries).min(DOUBLINGS_MAX));
+        *tries = tries.saturating_add(1);
+        self.moves.later.insert((now + delay, name));
     }
 
     fn begin_move(&mut self, slot: SlotId, mut record: Record, target: Incarnation, now: Time) {
@@ -246,11 +292,14 @@ impl Directory {
         for (request, _) in self.take_movers(slot, &name) {
             self.answer(request, name.clone(), Answer::Hindered(why));
         }
-        if why.is_passing() {
-            let tries = self.moves.tries.entry(name.clone()).or_insert(0);
-            let delay = AGAIN * (1 << (*tries).min(DOUBLINGS_MAX));
-            *tries = tries.saturating_add(1);
-            self.moves.later.insert((now + delay, name.clone()));
+        let drains = record.state == RecordState::Running && self.drains(source);
+        let way_out = if drains { self.other_way_out(slot, &record, target, why, now) } else { None };
+        match (way_out, why) {
+            (Some(_), _) => self.moves.queue.push_back(name.clone()),
+            // One of those that are under way there is soon over.
+            (None, Hindrance::Busy) => _ = self.moves.later.insert((now + AGAIN, name.clone())),
+            (None, _) if why.is_passing() => self.try_later(name.clone(), now),
+            (None, _) => {}
         }
         let mut after = vec![After::Decided(source, name.clone(), attempt, Decision::Aborted)];
         if self.is_member(target) {
@@ -258,6 +307,24 @@ impl Directory {
         }
         after.push(After::Wake(name));
         self.write(slot, Change::Put(record.into()), after, now);
+    }
+
+    /// Where else a process of a node that drains is tried at once: it found no room, or somebody had sent it elsewhere
+    /// than where its place is.
+    fn other_way_out(
+        &mut self,
+        slot: SlotId,
+        record: &Record,
+        target: Incarnation,
+        why: Hindrance,
+        now: Time,
+    ) -> Option<Incarnation> {
+        if why == Hindrance::AtCapacity {
+            self.note_full(target, &record.kind, now);
+        }
+        let next = self.place_again(record, Some(record.host), now)?;
+        let is_untried = why == Hindrance::AtCapacity || self.belongs_to(slot, record) != Some(target);
+        (is_untried && next != target).then_some(next)
     }
 
     /// Somebody wants a process moved.

@@ -306,7 +306,7 @@ impl Directory {
                     self.abort(slot, record, Hindrance::Lost, now);
                 }
                 _ => {
-                    self.moves.note(&record.name, record.moving.is_some());
+                    self.moves.note(&record.name, Some(&record));
                     self.driving.insert(record.name.clone(), now);
                     self.retry_at.get_or_insert(now + REPEAT);
                     self.drive(record);
@@ -349,7 +349,7 @@ impl Directory {
             && !self.is_member(record.host)
             && self.is_member(moving.target)
         {
-            self.moves.note(&record.name, true);
+            self.moves.note(&record.name, Some(&record));
             self.driving.insert(record.name.clone(), now);
             self.retry_at.get_or_insert(now + REPEAT);
             return self.drive(record);

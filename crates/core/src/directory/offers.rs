@@ -122,6 +122,7 @@ impl Directory {
         self.clear_suspect(&mut offered);
         let (name, token) = (offered.name.clone(), offered.token);
         let after = vec![After::Offered(host, name.clone(), token), After::Wake(name)];
+        self.move_on_from_drain(slot, &offered, now);
         self.write(slot, Change::Put(offered.into()), after, now);
     }
 
@@ -139,7 +140,15 @@ impl Directory {
             After::Offered(host, name.clone(), old),
             After::Wake(name),
         ];
+        self.move_on_from_drain(slot, &offered, now);
         self.write(slot, Change::Put(offered.into()), after, now);
+    }
+
+    /// What a node that drains brings from another line goes on to others. Anything else moves with the next view.
+    fn move_on_from_drain(&mut self, slot: SlotId, offered: &Record, now: Time) {
+        if self.drains(offered.host) {
+            self.queue_move(slot, offered, now);
+        }
     }
 
     /// Two lives of one name: the lower token stays, then the smaller incarnation.

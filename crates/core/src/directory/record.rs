@@ -32,7 +32,7 @@ pub enum Placement {
     #[default]
     #[n(0)]
     Hash,
-    /// The node that asks for the start; after that node's death as [`Placement::Hash`].
+    /// The node that asks for the start; when that node dies or drains as [`Placement::Hash`].
     #[n(1)]
     Local,
     /// The node of this name and no other: while it is away a start ends with `NoHost`, and a process that ran there

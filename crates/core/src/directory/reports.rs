@@ -78,7 +78,7 @@ impl Directory {
         }
         self.suspect_runs(&name, now);
         let after = vec![After::Reported(from, name.clone(), token), After::Wake(name.clone())];
-        self.queue_move(slot, record);
+        self.queue_move(slot, record, now);
         self.write(slot, Change::Runs(name, token), after, now);
     }
 

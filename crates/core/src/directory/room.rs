@@ -16,7 +16,7 @@ use super::record::{Placement, Record, RecordState, StartOutcome, gate_of, milli
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, ErrorCode};
-use crate::base::{Incarnation, Kind, SlotId, Time};
+use crate::base::{Incarnation, Kind, Mutant, SlotId, Time};
 use crate::placement::hosts_by_hash;
 use crate::view::{MemberInfo, View};
 
@@ -83,6 +83,11 @@ impl Directory {
         asker: Incarnation,
         now: Time,
     ) -> Option<Incarnation> {
+        if self.settings.mutants.has(Mutant::PlacedOnDraining)
+            && let Some(member) = self.view()?.members.iter().find(|m| m.draining && m.kinds.contains(kind))
+        {
+            return Some(member.incarnation);
+        }
         if let Some(owner) = self.owner_as_host(slot, kind, placement, now) {
             return Some(owner);
         }
@@ -116,8 +121,31 @@ impl Directory {
         hosts.into_iter().find(|host| !self.full.contains(*host, &record.kind, now))
     }
 
+    /// Whether any other node may take it, with room or without: a node that drains waits for no other.
+    pub(super) fn has_other_host(&self, kind: &Kind, placement: &Placement) -> bool {
+        let is_place = |member: &MemberInfo| match placement {
+            Placement::Pinned(node) => member.name == *node,
+            Placement::Hash | Placement::Local => true,
+        };
+        let others = self.view().into_iter().flat_map(|view| &view.members);
+        let mut others = others.filter(|member| member.incarnation != self.me);
+        others.any(|member| is_place(member) && member.hosts(kind))
+    }
+
+    /// This host has no room for one more of this kind.
+    pub(super) fn note_full(&mut self, host: Incarnation, kind: &Kind, now: Time) {
+        self.full.insert(host, kind, now);
+    }
+
     /// The member that a process which runs belongs to.
     pub(super) fn belongs_to(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
+        if record.placement == Placement::Hash
+            && let Some(owner) = self.line.as_ref().and_then(|line| line.owner_of(slot))
+            && self.view()?.member(owner)?.hosts(&record.kind)
+        {
+            // The first in the slot's ranking, as most often: all names of a slot are looked at when it opens.
+            return Some(owner);
+        }
         self.hosts_for(slot, &record.kind, &record.placement, Some(record.host)).first().copied()
     }
 
@@ -144,8 +172,9 @@ impl Directory {
         let slot = self.slot_of(&record.name);
         let asker = Some(record.request.caller);
         let hosts = self.hosts_for(slot, &record.kind, &record.placement, asker);
-        let mut behind = hosts.into_iter().skip_while(|host| *host != record.host).skip(1);
-        behind.find(|host| !self.full.contains(*host, &record.kind, now))
+        // One that drains by now is not among them.
+        let behind = hosts.iter().position(|host| *host == record.host).map_or(0, |at| at + 1);
+        hosts.into_iter().skip(behind).find(|host| !self.full.contains(*host, &record.kind, now))
     }
 
     fn start_elsewhere(&mut self, slot: SlotId, mut record: Record, now: Time) {

@@ -219,6 +219,9 @@ impl Directory {
             let Some(mut record) = self.record_now(&name, now) else { continue };
             if self.is_member(record.host) && record.suspicion != Suspicion::None {
                 self.clear_suspect(&mut record);
+                if record.state == RecordState::Running {
+                    self.queue_move(slot, &record, now);
+                }
                 self.write(slot, Change::Put(record.into()), Vec::new(), now);
             }
         }

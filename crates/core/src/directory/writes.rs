@@ -90,8 +90,7 @@ impl Directory {
                 self.driving.remove(change.name());
             }
         }
-        let moves = matches!(&change, Change::Put(record) if record.moving.is_some());
-        self.moves.note(&name, moves);
+        self.moves.note(&name, change.record());
         copy.apply(change, self.settings.limits.tombstones, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
             for after in after {
@@ -133,6 +132,7 @@ impl Directory {
             for after in after {
                 self.run_after(slot, after, now);
             }
+            self.moves.written(&name);
             self.wake(slot, &name, now);
         }
     }

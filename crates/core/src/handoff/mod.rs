@@ -189,6 +189,11 @@ impl Handoff {
         self.inbound.values().filter(|inbound| inbound.passage.kind == *kind).count()
     }
 
+    /// Whether nothing is on its way here.
+    pub fn is_empty_in(&self) -> bool {
+        self.inbound.is_empty()
+    }
+
     /// How full its tables are.
     pub fn usage(&self) -> Vec<Usage> {
         vec![

@@ -19,6 +19,8 @@ pub(super) struct Authoring {
     counter_floor: u64,
     /// Members that said goodbye or answered that they are on another branch.
     pub(super) out: BTreeSet<Incarnation>,
+    /// Members that said that they drain, and of which no view says so yet.
+    pub(super) draining: BTreeSet<Incarnation>,
     /// Members that have not acknowledged the current view, which this node authored, since when.
     unacknowledged: BTreeMap<Incarnation, Time>,
     install_again_at: Option<Time>,
@@ -45,6 +47,7 @@ impl Authoring {
     pub(super) fn view_changed(&mut self, view: &View, me: Incarnation, now: Time) {
         self.joiners.retain(|joiner, _| !view.contains(*joiner));
         self.out.retain(|member| view.contains(*member));
+        self.draining.retain(|member| view.member(*member).is_some_and(|member| !member.draining));
         self.unacknowledged.clear();
         self.install_again_at = None;
         self.asking = None;
@@ -256,6 +259,12 @@ impl Membership {
         let view = line.chain.current();
         let mut members: Vec<MemberInfo> = view.members.iter().filter(|m| stays(m)).cloned().collect();
         let staying = members.len();
+        let mut drains = false;
+        for member in members.iter_mut().filter(|member| !member.draining) {
+            let says_so = authoring.draining.contains(&member.incarnation);
+            member.draining = says_so || (self.me.draining && member.incarnation == self.me.incarnation);
+            drains |= member.draining;
+        }
         // Whatever was said of a joiner, its own handshake with this node is what counts.
         for joiner in authoring.joiners.keys().filter_map(|joiner| self.peers.get(joiner)) {
             let joiner = &joiner.info;
@@ -264,7 +273,7 @@ impl Membership {
                 members.push(joiner.clone());
             }
         }
-        (staying != view.members.len() || members.len() != staying).then_some(members)
+        (drains || staying != view.members.len() || members.len() != staying).then_some(members)
     }
 
     /// Whether to wait: a new author first learns what the last one may have told others only.

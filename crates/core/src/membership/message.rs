@@ -107,11 +107,14 @@ pub enum Message {
     /// Members that the sender has had no link with for longer than D. Said again as long as that is so.
     #[n(13)]
     Unlinked(#[n(0)] Vec<Silent>),
+    /// The sender takes nothing new any more: the next view is to say so. Said again until one does.
+    #[n(16)]
+    Drain,
 }
 
 impl Message {
     /// Whether a node outside the view may say this: all that healing needs, and nothing else.
     pub const fn is_for_visitors(&self) -> bool {
-        !matches!(self, Message::Probe(_) | Message::ViewAsk | Message::Unlinked(_))
+        !matches!(self, Message::Probe(_) | Message::ViewAsk | Message::Unlinked(_) | Message::Drain)
     }
 }

@@ -20,6 +20,7 @@
 mod author;
 mod detector;
 mod dial;
+mod drain;
 mod lines;
 mod message;
 mod packet;
@@ -144,6 +145,10 @@ pub struct Membership {
     counter_floor: u64,
     /// It has said goodbye: it decides nothing any more.
     leaving: bool,
+    /// When the author is told again that this node drains.
+    drain_at: Option<Time>,
+    /// Nothing runs here and nothing is kept to be offered; told by the node.
+    idle: bool,
     /// When this node was expelled, for the penalty.
     expelled_at: VecDeque<Time>,
     out: VecDeque<Output>,
@@ -173,6 +178,8 @@ impl Membership {
             has_records: false,
             counter_floor: 0,
             leaving: false,
+            drain_at: None,
+            idle: true,
             expelled_at: VecDeque::new(),
             out,
         }
@@ -359,6 +366,7 @@ impl Membership {
             Message::NameTaken(bearer) => self.on_name_taken(bearer, now),
             Message::Outlived(earlier) => self.on_outlived(earlier, now),
             Message::Unlinked(silent) => self.on_unlinked(from, silent, now),
+            Message::Drain => self.on_drain(from),
         }
         self.step(now);
     }
@@ -385,7 +393,7 @@ impl Membership {
             }
         };
         let dial = self.dial.next_deadline(&self.me.address);
-        [stage, dial, self.detector.next_deadline()].into_iter().flatten().min()
+        [stage, dial, self.detector.next_deadline(), self.drain_at].into_iter().flatten().min()
     }
 
     /// Whether this member is dead as far as this node knows.
@@ -399,6 +407,7 @@ impl Membership {
             return;
         }
         self.detector.tick(now.time);
+        self.say_drain(now);
         match &self.stage {
             Stage::Seeking(_) => self.seek(now),
             Stage::Member(_) => {

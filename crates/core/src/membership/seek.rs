@@ -62,7 +62,7 @@ impl Membership {
         if seeking.look_at <= now.time {
             seeking.look_at = now.time + LOOK;
         }
-        if now.time < seeking.not_before {
+        if now.time < seeking.not_before || self.stays_out() {
             return;
         }
         if self.peers.values().any(|peer| matches!(peer.line, Some(Some(_)))) {
@@ -144,9 +144,10 @@ impl Membership {
         self.founders().all(|peer| mine < key(peer))
     }
 
-    /// Linked nodes that said they have no line either.
+    /// Linked nodes that said they have no line either. One that drains asks to join if it still has to.
     fn founders(&self) -> impl Iterator<Item = &MemberInfo> {
-        self.peers.values().filter(|peer| peer.line == Some(None)).map(|peer| &peer.info)
+        let without_line = self.peers.values().filter(|peer| peer.line == Some(None));
+        without_line.map(|peer| &peer.info).filter(|info| !info.draining)
     }
 
     /// The first view of a line: this node and the seekers it is linked to.

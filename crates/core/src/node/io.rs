@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Drained;
 use crate::base::limits::Limits;
 use crate::base::{
     Address, Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName, RequestId, Token,
@@ -176,6 +177,12 @@ pub enum Input {
         /// Why.
         reason: ExitReason,
     },
+    /// The node takes nothing new from now on, and what it has moves to others: until nothing can move any more, or for
+    /// so long. Ends in [`Effect::Drained`]. Said again, the time begins anew.
+    Drain {
+        /// How long it may take.
+        within: Duration,
+    },
     /// The node leaves: it ends what it hosts, then says goodbye to all, so that they need not wait to notice.
     /// Ends in [`Effect::Left`].
     Leave,
@@ -312,6 +319,9 @@ pub enum Effect {
         /// Members that did not answer, or rows cut at the limit.
         complete: bool,
     },
+    /// A drain is over: nothing is left that could move, or its time is up, or the node leaves. What is left goes on, and
+    /// still moves if it can.
+    Drained(Drained),
     /// Every instance has ended and goodbye was said: the shell may close its links. Nothing follows.
     Left,
     /// Something worth telling: logs, the event stream, metrics.
@@ -380,6 +390,16 @@ pub enum Event {
         name: Name,
         /// Why.
         why: Hindrance,
+    },
+    /// This node drains, every second; nothing when the drain takes less.
+    Draining {
+        /// Processes that went to other nodes.
+        moved: usize,
+        /// Processes that are still here.
+        left: usize,
+        /// One that is waited for, and what is in its way. None while others have yet to take over what this node knew of
+        /// slots.
+        waits_for: Option<(Name, Hindrance)>,
     },
     /// Two instances of a name met; the other one ends.
     Conflict {

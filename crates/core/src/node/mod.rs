@@ -9,10 +9,12 @@
 //! for more than half of D (its deadline passed unnoticed) forgets its suspicions first: a stuck driver must lose
 //! its own membership, not expel the others.
 
+mod drain;
 mod io;
 mod moves;
 mod outbox;
 
+pub use drain::{Drained, Stayed};
 pub use io::{Config, Effect, Event, Input, LinkLoss};
 
 use std::collections::VecDeque;
@@ -26,6 +28,7 @@ use crate::handoff::Handoff;
 use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
 use crate::wire::{Body, Control};
+use drain::Drain;
 use outbox::Outbox;
 
 /// How old the node's word on having records may be.
@@ -36,6 +39,7 @@ pub struct Node {
     membership: Membership,
     directory: Directory,
     handoff: Handoff,
+    drain: Drain,
     detection: Duration,
     last: Now,
     records_seen: Time,
@@ -101,6 +105,7 @@ impl Node {
             membership,
             directory,
             handoff: Handoff::new(config.mutants),
+            drain: Drain::new(config.mutants),
             detection: config.detection,
             last: now,
             records_seen: now.time,
@@ -163,10 +168,13 @@ impl Node {
 
     /// When `handle` is due with [`Input::Wake`], if nothing else comes before.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.membership.next_deadline(), self.directory.next_deadline(), self.handoff.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let parts = [
+            self.membership.next_deadline(),
+            self.directory.next_deadline(),
+            self.handoff.next_deadline(),
+            self.drain.next_deadline(),
+        ];
+        parts.into_iter().flatten().min()
     }
 
     /// Whether there has been no link with this member for longer than D: whoever runs there can not be reached.
@@ -247,12 +255,15 @@ impl Node {
                 self.handoff.handle_ended(&name, token, now.time);
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
+            Input::Drain { within } => self.begin_drain(within),
             Input::Leave => {
+                self.end_drain();
                 self.handoff.close();
                 self.directory.handle_leave();
             }
         }
         self.route(now);
+        self.look_at_drain();
     }
 
     fn notice_absence(&mut self, now: Now) {
@@ -305,6 +316,7 @@ impl Node {
                 self.left = true;
                 self.membership.handle_leave();
             } else {
+                self.membership.set_idle(self.directory.is_idle());
                 if self.left && !self.told_left {
                     self.told_left = true;
                     self.out.push_back(Effect::Left);
@@ -395,6 +407,7 @@ impl Node {
             if let Some(view) = &self.view {
                 self.handoff.handle_view(view, now.time);
             }
+            self.look_at_drain_soon();
         }
     }
 

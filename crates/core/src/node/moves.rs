@@ -75,6 +75,7 @@ impl Node {
             }
             Output::Depart { name, token, attempt, to } => {
                 self.directory.handle_departed(&name, token);
+                self.drain.note_moved();
                 self.out.push_back(Effect::Depart { name, attempt, to });
             }
             Output::Abandon { name, attempt, reason, .. } => {

@@ -13,13 +13,14 @@ const NODE_SEED: u64 = 0x4e4f_4445_5345_4544;
 /// Fraction bits of the logarithm.
 const FRACTION_BITS: u32 = 24;
 
-/// Indices into `view.members`, best first. Ties, practically impossible, go to the smaller name.
+/// Indices into `view.members`, best first; behind all others those that drain, so that no slot moves when they leave.
+/// Ties, practically impossible, go to the smaller name.
 pub fn ranking(slot: SlotId, view: &View) -> Vec<usize> {
-    let mut scored: Vec<(u64, usize)> = view
+    let mut scored: Vec<((bool, u64), usize)> = view
         .members
         .iter()
         .enumerate()
-        .map(|(at, member)| (score(slot, member.name.as_str(), member.weight), at))
+        .map(|(at, member)| ((!member.draining, score(slot, member.name.as_str(), member.weight)), at))
         .collect();
     scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| view.members[a.1].name.cmp(&view.members[b.1].name)));
     scored.into_iter().map(|(_, at)| at).collect()
@@ -38,14 +39,18 @@ fn score_of(draw: u64, weight: u32) -> u64 {
 /// The members of one view, to be ranked for many slots: their names are hashed once, and since of equal weights the
 /// higher draw has the higher score, scores are computed for the best few alone.
 pub(super) struct Draws {
-    names: Vec<u64>,
+    /// Whether it stays, and its name.
+    names: Vec<(bool, u64)>,
     /// The weight of every member, if they all have the same.
     weight: Option<u32>,
 }
 
 impl Draws {
     pub(super) fn new(view: &View) -> Self {
-        let names = view.members.iter().map(|member| hash(NODE_SEED, member.name.as_str().as_bytes()));
+        let names = view
+            .members
+            .iter()
+            .map(|member| (!member.draining, hash(NODE_SEED, member.name.as_str().as_bytes())));
         let first = view.members.first().map(|member| member.weight);
         let weight = first.filter(|first| view.members.iter().all(|member| member.weight == *first));
         Self { names: names.collect(), weight }
@@ -55,10 +60,10 @@ impl Draws {
     pub(super) fn best(&self, slot: SlotId, view: &View) -> [Option<usize>; REPLICAS_MAX] {
         let Some(weight) = self.weight else { return first_places(ranking(slot, view)) };
         // One more than is asked for: whether the last place is shared is seen at the first that has none.
-        let mut top = [(0u64, usize::MAX); REPLICAS_MAX + 1];
+        let mut top = [((false, 0u64), usize::MAX); REPLICAS_MAX + 1];
         let salt = mix(u64::from(slot.0) + 1);
-        for (at, name) in self.names.iter().enumerate() {
-            let mut entry = (mix(name ^ salt), at);
+        for (at, (stays, name)) in self.names.iter().enumerate() {
+            let mut entry = ((*stays, mix(name ^ salt)), at);
             for place in &mut top {
                 if place.1 == usize::MAX || entry.0 > place.0 {
                     std::mem::swap(place, &mut entry);
@@ -66,7 +71,8 @@ impl Draws {
             }
         }
         let top = &top[..self.names.len().min(REPLICAS_MAX + 1)];
-        let is_shared = |pair: &[(u64, usize)]| score_of(pair[0].0, weight) == score_of(pair[1].0, weight);
+        let place = |((stays, draw), _): ((bool, u64), usize)| (stays, score_of(draw, weight));
+        let is_shared = |pair: &[((bool, u64), usize)]| place(pair[0]) == place(pair[1]);
         if top.windows(2).any(is_shared) {
             // These draws differ by less than the logarithm can tell: the names decide.
             return first_places(ranking(slot, view));

@@ -208,13 +208,37 @@ fn replicas_are_distinct_and_as_many_as_there_are() {
 fn a_table_holds_the_first_places_of_every_ranking() {
     let mut uneven = nodes(7);
     uneven.members[3].weight = 200;
-    let views = [nodes(0), nodes(1), nodes(2), nodes(3), nodes(4), nodes(30), uneven];
+    let mut some_drain = nodes(7);
+    some_drain.members[2..6].iter_mut().for_each(|member| member.draining = true);
+    let views = [nodes(0), nodes(1), nodes(2), nodes(3), nodes(4), nodes(30), uneven, some_drain];
     for view in views {
         for (slot, replicas) in slots().zip(Replicas::table(&view, SLOTS, REPLICAS_MAX)) {
             let ranked = ranking(slot, &view).into_iter().take(REPLICAS_MAX);
             let want: Vec<Incarnation> = ranked.map(|at| view.members[at].incarnation).collect();
             assert_eq!(replicas.iter().collect::<Vec<_>>(), want, "{slot:?} of {}", view.members.len());
         }
+    }
+}
+
+#[test]
+fn no_slot_moves_when_a_node_that_drains_leaves() {
+    let mut view = nodes(5);
+    view.members[1].draining = true;
+    view.members[3].draining = true;
+    let stay = |count: usize| {
+        let left: Vec<MemberInfo> =
+            view.members.iter().filter(|m| !m.draining).take(count).cloned().collect();
+        let some_drain: Vec<MemberInfo> =
+            left.iter().chain(view.members.iter().filter(|m| m.draining)).cloned().collect();
+        (view_of(some_drain), view_of(left))
+    };
+    let (before, after) = stay(3);
+    assert_eq!(Replicas::table(&before, SLOTS, 3), Replicas::table(&after, SLOTS, 3));
+    // With fewer than R others it is still a copy; its leaving leaves the owners where they are.
+    let (before, after) = stay(1);
+    for slot in slots() {
+        assert_eq!(Replicas::of(slot, &before, 2).iter().count(), 2);
+        assert_eq!(owner(slot, &before), owner(slot, &after));
     }
 }
 

@@ -164,10 +164,17 @@ impl View {
         self.members.iter().try_for_each(MemberInfo::check)
     }
 
-    /// Whether it may follow on `current`: its counter is higher, and not by a leap that only a forger makes.
+    /// Whether it may follow on `current`: its counter is higher, and not by a leap that only a forger makes; whoever
+    /// drains goes on draining.
     pub fn may_follow(&self, current: &View) -> bool {
         let step = self.id.counter.saturating_sub(current.id.counter);
+        let drains = |incarnation| self.member(incarnation).is_none_or(|member| member.draining);
         self.parent == Some(current.id)
+            && current
+                .members
+                .iter()
+                .filter(|member| member.draining)
+                .all(|member| drains(member.incarnation))
             && step > 0
             && (self.id.counter <= COUNTER_CLOCK_MAX || step <= COUNTER_STEP_MAX)
     }

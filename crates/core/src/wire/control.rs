@@ -13,6 +13,7 @@
 //! | `LeftOut` | member -> seeker | its incarnation is used up: it must come as another |
 //! | `NameTaken`, `Outlived` | member -> seeker | a living member has its name; an earlier life looks younger |
 //! | `Unlinked` | member -> author | whom the sender has had no link with for longer than D |
+//! | `Drain` | member -> author | the sender takes nothing new: the next view says so |
 //! | `Bye` | leaver -> all | do not wait to notice that I am gone |
 //! | `Gather`, `Gathered` | owner -> former replica -> owner | was this slot opened in that view |
 //! | `Load`, `Fill` | owner -> source -> owner; owner -> backup | the content of a slot |

@@ -1,9 +1,9 @@
 //! A process that moves goes on where it stopped, and nobody pays for it.
 //!
 //! Judged: the life at the target begins with the state in which the life at the source ended, so nothing was handled
-//! there after the capture; a life moves to one place. In runs in which no node dies, leaves, freezes or is cut, no
-//! message ends with an error that only a lost node gives (P3).
-//! Loosened: of names that kept their gate for the whole run, since a sender may still believe a name where it ran before
+//! there after the capture; a life moves to one place. In runs in which no node freezes or is cut, and none goes but after
+//! it was drained, no message ends with an error that only a lost node gives (P3).
+//! Loosened: of messages from nodes that stay; of names that kept their gate for the whole run, since a sender may still believe a name where it ran before
 //! it was stopped, ended or quarantined.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,8 @@ const NAME: &str = "handoff";
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     check_state(facts, found);
-    if facts.crash_only && facts.history.kills.is_empty() && facts.history.leaves.is_empty() {
+    let history = facts.history;
+    if facts.crash_only && history.kills.iter().all(|kill| history.was_drained(kill.host, kill.at)) {
         check_errors(facts, found);
     }
 }
@@ -61,8 +62,11 @@ fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let over = facts.stop_between(name, 0, until)
             || facts.ended_between(name, 0, until)
             || facts.history.quarantined.iter().any(|(other, _)| *other == op.name);
+        let goes = |(host, at): &(u16, u64)| *host == op.host && *at >= op.invoked && *at <= until;
+        let leaves = facts.history.leaves.iter().any(goes);
         if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
             && gates.len() == 1
+            && !leaves
             && !over
         {
             let name = facts.history.name(op.name);

@@ -14,6 +14,7 @@
 //! | `isolation` | a name that waits for another name's user code (P12) |
 //! | `moves` | slots that move without need, or too many; names that start more than once (I13) |
 //! | `handoff` | a process that moves and does not go on where it stopped; an error that only a lost node gives (P3) |
+//! | `drains` | a node that drains and takes something new, leaves something behind, or never ends |
 //! | `world` | what the world itself found odd |
 //!
 //! What may be promised depends on the faults: a *crash-only* run had no cut, no pause and no change of lines, and
@@ -21,6 +22,7 @@
 //! disturbance.
 
 mod bounds;
+mod drains;
 mod durability;
 mod handoff;
 mod instances;
@@ -195,6 +197,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     isolation::check(&facts, &mut found);
     moves::check(&facts, &mut found);
     handoff::check(&facts, &mut found);
+    drains::check(&facts, &mut found);
     found
 }
 

@@ -55,6 +55,11 @@ fn check_slots(facts: &Facts<'_>, before: &View, installed: &Installed, found: &
         owner.and_then(|owner| view.member(owner)).map(|member| member.name.clone())
     };
     let (had, has) = (names(before), names(after));
+    // A member that begins to drain gives its slots away as if it had gone.
+    let drains = |view: &View, name: &NodeName| {
+        view.members.iter().any(|member| member.name == *name && member.draining)
+    };
+    let begins = |name: &NodeName| drains(after, name) != drains(before, name);
     let mut moved = 0;
     for (slot, (old, new)) in old.iter().zip(new).enumerate() {
         let (from, to) = (name_in(before, *old), name_in(after, *new));
@@ -63,7 +68,8 @@ fn check_slots(facts: &Facts<'_>, before: &View, installed: &Installed, found: &
         }
         moved += 1;
         let needed = from.as_ref().is_none_or(|from| !has.contains(from))
-            || to.as_ref().is_some_and(|to| !had.contains(to));
+            || from.as_ref().is_some_and(begins)
+            || to.as_ref().is_some_and(|to| !had.contains(to) || begins(to));
         if !needed {
             let text = format!(
                 "slot {slot} moves from {from:?} to {to:?} in the view {:?} at {} without need",
@@ -73,8 +79,10 @@ fn check_slots(facts: &Facts<'_>, before: &View, installed: &Installed, found: &
             return violated(found, NAME, text);
         }
     }
-    let changed = had.symmetric_difference(&has).count();
-    let count = had.len().max(has.len());
+    let changed =
+        had.symmetric_difference(&has).count() + had.intersection(&has).filter(|name| begins(name)).count();
+    let serve = |view: &View| view.members.iter().filter(|member| !member.draining).count().max(1);
+    let count = serve(before).max(serve(after));
     if changed == 1 && count <= NODES_MAX && moved > moved_max(old.len(), count) {
         let text = format!(
             "{moved} of {} slots move with one of {count} nodes in the view {:?} at {}",

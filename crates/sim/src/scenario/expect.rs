@@ -34,6 +34,11 @@ impl Run<'_> {
                 (!seen).then(|| format!("the world did not see {mark}"))
             }
             Expected::ViewsMax(most) => self.expect_views(*most),
+            Expected::Drained { host, left } => {
+                let drain = self.world.history.drains.iter().rev().find(|drain| drain.host == *host);
+                let over = drain.filter(|drain| drain.over.is_some()).map(|drain| drain.stayed.len());
+                (over != Some(*left)).then(|| format!("n{} has {over:?} left of its drain", host + 1))
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! at 3s start a from n2 as s1  also: call, cast, locate, stop, release; `local`, `pinned n2`, `transient`, `temporary`,
 //!                              `deadline 1s` may follow
 //! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
+//!                              drain n1 (and leave), drain n1 within 2s, drain n1 and stay,
 //!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2,
 //!                              clock n1 back 10s (its wall clock, from the next boot on),
 //!                              deadly a (its `init` ends the node, which boots again 1 s later),
@@ -25,6 +26,7 @@
 //! at 5s expect a lives 2       so many lives were launched since the beginning
 //! at 5s expect view n2 n3      these have one view that holds exactly them
 //! at 5s expect s1 handled      the message was handled, once
+//! at 5s expect n1 drained 2    its last drain is over, and so many processes were left
 //! at 5s expect mark expelled   the world counted this
 //! at 5s expect views 4         no node installed more views than this so far
 //! ```
@@ -80,6 +82,7 @@ fn plan(scenario: &Scenario, seed: u64, mutants: Mutants) -> Plan {
     plan.mailbox_max = 16_384;
     plan.link_full_permille = 0;
     plan.pure_clients = 0;
+    plan.unmovable_permille = 0;
     for (what, value) in &scenario.settings {
         match what.as_str() {
             "replicas" => plan.replicas = *value as usize,
@@ -196,6 +199,9 @@ impl Run<'_> {
                 world.pause(*host, *time);
             }
             Step::Leave(host) => world.leave(*host),
+            Step::Drain { host, within, leaves } => {
+                world.begin_drain(*host, *within, *leaves);
+            }
             Step::Forget(host) => world.forget_idle_entries(*host),
             Step::Reset(a, b) => {
                 world.reset(*a, *b, true);

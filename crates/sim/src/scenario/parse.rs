@@ -4,6 +4,7 @@ use whimbrel_core::base::Name;
 use whimbrel_core::directory::{Placement, RestartPolicy};
 
 use crate::history::{MILLI, Micros, OpKind, SECOND};
+use crate::world::WITHIN;
 
 /// A scenario as it was written.
 #[derive(Debug, Default)]
@@ -36,6 +37,11 @@ pub(super) enum Step {
     Boot(u16),
     Pause(u16, Micros),
     Leave(u16),
+    Drain {
+        host: u16,
+        within: Micros,
+        leaves: bool,
+    },
     Forget(u16),
     Reset(u16, u16),
     Half(u16, u16),
@@ -74,6 +80,7 @@ pub(super) enum Expected {
     View(Vec<u16>),
     Mark(String),
     ViewsMax(usize),
+    Drained { host: u16, left: usize },
 }
 
 /// Reads a whole file.
@@ -152,6 +159,13 @@ impl Scenario {
             ["flood", name, "from", host, count] => {
                 Step::Flood { name: self.name(name), host: self.host(host)?, count: number(count)? }
             }
+            ["drain", host] => Step::Drain { host: self.host(host)?, within: WITHIN, leaves: true },
+            ["drain", host, "within", within] => {
+                Step::Drain { host: self.host(host)?, within: time(within)?, leaves: true }
+            }
+            ["drain", host, "and", "stay"] => {
+                Step::Drain { host: self.host(host)?, within: WITHIN, leaves: false }
+            }
             ["leave", host] => Step::Leave(self.host(host)?),
             ["forget", host] => Step::Forget(self.host(host)?),
             ["pause", host, duration] => Step::Pause(self.host(host)?, time(duration)?),
@@ -227,6 +241,9 @@ impl Scenario {
         Ok(match words {
             ["view", hosts @ ..] => Expected::View(self.hosts(hosts)?),
             ["mark", mark] => Expected::Mark(text(mark)),
+            [host, "drained", left] => {
+                Expected::Drained { host: self.host(host)?, left: number(left)? as usize }
+            }
             ["views", count] => Expected::ViewsMax(number(count)? as usize),
             [name, "runs", "on", host] => Expected::RunsOn { name: self.name(name), host: self.host(host)? },
             [name, "runs", "once"] => Expected::RunsOnce { name: self.name(name) },

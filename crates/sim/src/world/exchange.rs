@@ -364,6 +364,10 @@ impl World {
     /// The session with a host is over: its calls end, its routes look for another way.
     pub(super) fn peer_lost(&mut self, host: u16, peer: Incarnation) {
         let Some(shell) = self.shell(host) else { return };
+        let in_order = shell.leavers.contains(peer);
+        let kept = shell.entries.values().flat_map(|entry| entry.port.not_lost(in_order));
+        let calls: Vec<_> = kept.filter_map(|message| message.reply).map(|(_, call)| call).collect();
+        calls.into_iter().for_each(|call| shell.calls.leave_host(call, peer));
         let lost = shell.calls.lost(peer);
         let names: Vec<u32> = shell.entries.keys().copied().collect();
         for (_, op) in lost {

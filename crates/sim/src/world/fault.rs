@@ -49,6 +49,8 @@ impl World {
             Fault::Panic => self.panic_one(),
             Fault::Join => self.join_one(),
             Fault::Leave => self.leave_one(),
+            Fault::Drain => self.drain_one(),
+            Fault::Roll => self.roll_all(),
             Fault::WallJump => self.wall_jump(),
         }
     }
@@ -131,6 +133,7 @@ impl World {
         let machine = &mut self.machines[usize::from(host)];
         machine.shell = None;
         machine.leaving = false;
+        machine.drains = false;
         machine.generation += 1;
         machine.parked.clear();
         self.end_freeze(host);

@@ -33,7 +33,9 @@ impl World {
 
     pub(super) fn gauge_port(&mut self, host: u16, name: u32) {
         // What a process brings along when it moves is exempt from the limit.
-        let moves = self.plan.rebalance != Rebalance::Off || self.plan.move_permille > 0;
+        let moves = self.plan.rebalance != Rebalance::Off
+            || self.plan.move_permille > 0
+            || !self.history.drains.is_empty();
         let Some(Entry { port, .. }) = self.shell(host).and_then(|shell| shell.entries.get(&name)) else {
             return;
         };

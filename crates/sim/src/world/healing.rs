@@ -80,7 +80,8 @@ impl World {
     /// Looks whether the nodes have agreed, and begins the probes when their time has come.
     pub(super) fn on_watch(&mut self) {
         // A node that boots or ends now starts the clock again.
-        let pending = self.machines.iter().any(|machine| machine.boot_due || machine.leaving);
+        let pending =
+            self.machines.iter().any(|machine| machine.boot_due || machine.leaving || machine.drains);
         if pending {
             self.stable_since = self.now;
         }

@@ -16,6 +16,7 @@
 //! [`Node`]: whimbrel_core::node::Node
 
 mod client;
+mod drain;
 mod exchange;
 mod fault;
 mod finding;
@@ -32,6 +33,7 @@ mod storm;
 
 use client::KIND;
 pub(crate) use client::Want;
+pub(crate) use drain::WITHIN;
 pub(crate) use healing::CONVERGENCE;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +108,7 @@ pub(crate) struct World {
     fault_rng: Rng,
     process_rng: Rng,
     storm_rng: Rng,
+    drain_rng: Rng,
     /// What the end of all faults lets go on.
     hung: Vec<Event>,
     /// When a line was founded last.
@@ -159,6 +162,7 @@ impl World {
             process_rng: rng.fork(),
             rng,
             storm_rng: storm::storm_rng(plan.seed),
+            drain_rng: drain::drain_rng(plan.seed),
             hung: Vec::new(),
             founded_at: None,
             apart: Vec::new(),
@@ -262,6 +266,7 @@ impl World {
             | Event::Terminated(home, _)
             | Event::Made(home, ..)
             | Event::Ambush(home)
+            | Event::LeaveDrained(home)
             | Event::Gone(home) => Some((home.host, Some(home.generation))),
             Event::GiveUp { conn, end } => {
                 self.network.conn(conn).map(|open| (open.ends[usize::from(end)].home.host, None))
@@ -314,6 +319,8 @@ impl World {
             Event::Boot { host } => self.on_boot(host),
             Event::Thaw { host } => self.on_thaw(host),
             Event::Gone(home) => self.on_gone(home.host),
+            Event::LeaveDrained(home) => self.on_leave_drained(home.host),
+            Event::Drain { host } => self.on_drain(host),
             Event::Mend { cut } => self.mend(cut),
             Event::Work => self.on_work(),
             Event::Fault => self.on_fault(),
@@ -390,6 +397,8 @@ fn machine(host: usize, plan: &Plan, kind: &Kind, rng: &mut Rng) -> Machine {
         parked: Vec::new(),
         boot_due: false,
         leaving: false,
+        drains: false,
+        leaves_drained: false,
         expelled: Vec::new(),
     }
 }

@@ -15,11 +15,6 @@ use super::instance::{Doing, Instance};
 use super::queue::Event;
 use crate::history::{End, Life, MILLI, Micros};
 
-/// How likely a process can not be made from its image, in thousandths.
-const UNREADABLE_PERMILLE: u64 = 20;
-/// How likely a process wants to stay, in thousandths.
-const STAYS_PERMILLE: u64 = 20;
-
 /// What goes with a process.
 #[derive(Encode, Decode)]
 struct Image {
@@ -79,7 +74,7 @@ impl World {
     /// The process has nothing in hand: its gate is sealed, its image made.
     pub(super) fn seal(&mut self, host: u16, name: u32) {
         let Some(text) = self.history.names.get(name as usize).cloned() else { return };
-        let stays = self.process_rng.below(1000) < STAYS_PERMILLE;
+        let stays = self.process_rng.below(1000) < self.plan.unmovable_permille;
         let Some(instance) = self.entry(host, name).and_then(|entry| entry.instance.as_mut()) else { return };
         let Some((attempt, to)) = instance.moves else { return };
         if stays {
@@ -196,7 +191,7 @@ impl World {
             self.history.oddities.push(format!("the image of {} can not be read", passage.name));
             return;
         };
-        let fails = self.process_rng.below(1000) < UNREADABLE_PERMILLE;
+        let fails = self.process_rng.below(1000) < self.plan.unmovable_permille;
         let arrival = Arrival { attempt: passage.attempt, gate: passage.gate, image, fails };
         let Some(shell) = self.shell(host) else { return };
         shell.arrivals.insert(name, arrival);

@@ -51,6 +51,10 @@ pub(crate) enum Event {
     Thaw { host: u16 },
     /// A leaver's process ends.
     Gone(Home),
+    /// A node that was drained leaves.
+    LeaveDrained(Home),
+    /// The turn of a node in a rolling restart.
+    Drain { host: u16 },
     /// A cut ends.
     Mend { cut: u32 },
     /// The next client operation.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use whimbrel_core::base::{Address, ExitReason, Hindrance, Incarnation, Now, Time};
-use whimbrel_core::delivery::{Calls, Epochs};
+use whimbrel_core::delivery::{Calls, Epochs, Leavers};
 use whimbrel_core::directory::{Answer, Ask, Filter};
 use whimbrel_core::node::{Config, Effect, Event as NodeEvent, Input, Node};
 use whimbrel_core::view::{MemberInfo, View};
@@ -46,6 +46,7 @@ pub(super) struct Shell {
     /// Processes that were made from an image and are at rest, by name.
     pub(super) arrivals: BTreeMap<u32, Arrival>,
     pub(super) calls: Calls<u32>,
+    pub(super) leavers: Leavers,
     pub(super) calls_wake: Micros,
     pub(super) sessions: BTreeMap<Incarnation, Session>,
     /// Sessions given up by this process, by peer: names the session of a pair.
@@ -97,6 +98,10 @@ pub(super) struct Machine {
     pub(super) boot_due: bool,
     /// Says good-bye: no client starts anything here.
     pub(super) leaving: bool,
+    /// Takes nothing new any more, since it was told to drain.
+    pub(super) drains: bool,
+    /// It leaves when that is over.
+    pub(super) leaves_drained: bool,
     pub(super) expelled: Vec<Micros>,
 }
 
@@ -157,6 +162,7 @@ impl World {
         }
         machine.generation += 1;
         machine.leaving = false;
+        machine.drains = false;
         machine.offset = offset;
         machine.set_wall_clock(now);
         machine.expelled.clear();
@@ -180,6 +186,7 @@ impl World {
             entries: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             calls: Calls::new(0, CALLS_MAX, seed, self.plan.mutants),
+            leavers: Leavers::default(),
             calls_wake: NEVER,
             sessions: BTreeMap::new(),
             resets: BTreeMap::new(),
@@ -309,6 +316,7 @@ impl World {
             Effect::Retoken { name, old, new } => self.retoken(host, &name, old, new),
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
+            Effect::Drained(drained) => self.drained(host, &drained),
             // Its process ends a little later.
             Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
@@ -370,6 +378,7 @@ impl World {
         self.note_owners(host, view);
         let Some(shell) = self.shell(host) else { return };
         shell.view = Some(view.clone());
+        shell.leavers.on_view(view);
         let names: Vec<u32> = shell.entries.keys().copied().collect();
         for name in names {
             self.with_port(host, name, |port, here, out| port.on_view(here, view, out));
@@ -426,6 +435,7 @@ impl World {
             }
             NodeEvent::Moved { .. } => self.stats.mark("move_committed"),
             NodeEvent::MoveCalledOff { why, .. } => self.stats.mark(called_off(why)),
+            NodeEvent::Draining { .. } => self.stats.mark("drain_waits"),
             NodeEvent::Conflict { .. } => self.stats.mark("conflict"),
             NodeEvent::Refused { .. } => self.stats.mark("message_refused"),
         }
@@ -498,9 +508,11 @@ const fn called_off(why: Hindrance) -> &'static str {
         Hindrance::Unreadable => "move_off_unreadable",
         Hindrance::Lost => "move_off_lost",
         Hindrance::Ended => "move_off_ended",
-        Hindrance::UnknownKind | Hindrance::AtCapacity | Hindrance::TooLarge | Hindrance::Unencodable => {
-            "move_off_otherwise"
-        }
+        Hindrance::UnknownKind
+        | Hindrance::AtCapacity
+        | Hindrance::TooLarge
+        | Hindrance::Unencodable
+        | Hindrance::NoHost => "move_off_otherwise",
     }
 }
 
@@ -520,6 +532,7 @@ fn tag_of(input: &Input) -> u64 {
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Leave => 13,
+        Input::Drain { .. } => 16,
         Input::Captured { attempt, .. } => 14 ^ (attempt.as_u64() << 8),
         Input::Installed { attempt, .. } => 15 ^ (attempt.as_u64() << 8),
     }

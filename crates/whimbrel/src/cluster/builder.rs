@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +19,7 @@ use whimbrel_core::node::{Config, Event, Node};
 use whimbrel_core::view::Labels;
 use whimbrel_core::wire::hello::Mode;
 
+use super::drain::DRAIN_MAX;
 use super::{Cluster, Shared, advertise};
 use crate::admission::{Admission, NodeRule, add_label};
 use crate::clock;
@@ -100,6 +102,7 @@ struct Common {
     hook: Option<Hook>,
     leaving_bytes_max: usize,
     arrived_bytes_max: usize,
+    drain_within: Duration,
 }
 
 impl Common {
@@ -111,6 +114,7 @@ impl Common {
             hook: None,
             leaving_bytes_max: LEAVING_BYTES_MAX,
             arrived_bytes_max: ARRIVED_BYTES_MAX,
+            drain_within: DRAIN_MAX,
         }
     }
 
@@ -169,6 +173,12 @@ macro_rules! common_options {
                 self
             }
 
+            /// How long [`Cluster::leave`] lets processes move before it ends those that are left; default 30 s.
+            pub fn drain_within(mut self, deadline: Duration) -> Self {
+                self.common.drain_within = deadline;
+                self
+            }
+
             /// Called for each dead letter of this node, where it arose: it must be quick and must not wait.
             pub fn on_dead_letter(mut self, hook: Arc<dyn Fn(&DeadLetter) + Send + Sync>) -> Self {
                 self.common.hook = Some(hook);
@@ -212,13 +222,13 @@ impl LocalBuilder {
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
         let budgets = self.common.budgets();
-        let Common { kinds, mut config, hook, .. } = self.common;
+        let Common { kinds, mut config, hook, drain_within, .. } = self.common;
         let kinds = kinds?;
         check_restarts(&config.restart)?;
         config.discovery = false;
         config.replicas = 1;
         config.found_alone_after = Duration::ZERO;
-        let parts = Parts::new(kinds, hook, budgets, config.mutants);
+        let parts = Parts::new(kinds, hook, budgets, drain_within, config.mutants);
         parts.run(config, None, Address::from(""), None, JOIN_MAX).await
     }
 }
@@ -240,7 +250,8 @@ impl Builder {
         }
     }
 
-    /// When processes move without being told to; default never. The same on all nodes.
+    /// When processes move without being told to; default when nodes come and go. The same on all nodes. Away from a node
+    /// that drains they move in any case.
     pub fn rebalance(mut self, rebalance: Rebalance) -> Self {
         self.common.config.rebalance = rebalance;
         self
@@ -370,7 +381,7 @@ impl Builder {
     pub async fn join(self) -> Result<Cluster, JoinError> {
         refuse_abort(self.on_abort)?;
         let budgets = self.common.budgets();
-        let Common { kinds, mut config, hook, .. } = self.common;
+        let Common { kinds, mut config, hook, drain_within, .. } = self.common;
         let kinds = kinds?;
         Name::new(&self.cluster).map_err(|error| bad("cluster", error.to_string()))?;
         check(&config, &kinds)?;
@@ -382,7 +393,7 @@ impl Builder {
         }
         let secret = self.secret.read()?;
         config.labels = self.labels?;
-        let parts = Parts::new(kinds, hook, budgets, config.mutants);
+        let parts = Parts::new(kinds, hook, budgets, drain_within, config.mutants);
         let transport_config = TransportConfig {
             cluster: self.cluster.clone(),
             secret: secret.clone(),
@@ -509,15 +520,22 @@ struct Parts {
     commands: mpsc::Receiver<Command>,
     transport_sender: mpsc::Sender<crate::transport::TransportEvent>,
     transport_events: mpsc::Receiver<crate::transport::TransportEvent>,
+    drain_within: Duration,
 }
 
 impl Parts {
-    fn new(kinds: KindTable, hook: Option<Hook>, budgets: (Budget, Budget), mutants: Mutants) -> Self {
+    fn new(
+        kinds: KindTable,
+        hook: Option<Hook>,
+        budgets: (Budget, Budget),
+        drain_within: Duration,
+        mutants: Mutants,
+    ) -> Self {
         let tasks = Tasks::new();
         let (control, commands) = mpsc::channel(COMMANDS_MAX);
         let (transport_sender, transport_events) = mpsc::channel(TRANSPORT_EVENTS_MAX);
         let exchange = Exchange::new(kinds, control.clone(), tasks.clone(), hook, budgets, mutants);
-        Self { tasks, exchange, control, commands, transport_sender, transport_events }
+        Self { tasks, exchange, control, commands, transport_sender, transport_events, drain_within }
     }
 
     async fn run(
@@ -528,7 +546,7 @@ impl Parts {
         sources: Option<Sources>,
         join_within: Duration,
     ) -> Result<Cluster, JoinError> {
-        let Parts { tasks, exchange, control, commands, transport_events, .. } = self;
+        let Parts { tasks, exchange, control, commands, transport_events, drain_within, .. } = self;
         config.seed = getrandom::u64().map_err(|error| JoinError::Transport(error.to_string()))?;
         config.capacity = exchange.kinds().capacity();
         config.kinds = exchange.kinds().hosted().filter_map(|kind| Kind::new(kind).ok()).collect();
@@ -543,6 +561,8 @@ impl Parts {
             address,
             views: views_seen,
             events: events.clone(),
+            draining: AtomicBool::new(false),
+            drain_within,
         });
         // From here on dropping `cluster` closes the node.
         let cluster = Cluster::for_users(shared.clone());

@@ -7,36 +7,34 @@
 mod advertise;
 mod builder;
 mod client;
+mod drain;
 mod names;
 mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use whimbrel_core::base::{Address, Executed, Incarnation, NodeName};
 use whimbrel_core::node::Event;
 use whimbrel_core::view::View;
 
 pub use builder::{Builder, LocalBuilder};
 pub use client::Client;
+pub use drain::DrainReport;
 pub use names::Registered;
 pub use start::{GetOrStart, Start, Starting};
 
 use crate::driver::Command;
 use crate::error::RequestError;
 use crate::events::{DeadLetterStream, Events};
-use crate::exchange::{Exchange, STOP_MAX};
-use crate::process::TERMINATE_MAX;
+use crate::exchange::Exchange;
 use crate::tasks::Tasks;
 use crate::transport::Transport;
 
 /// How long a question or command about a name waits unless it says otherwise.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
-/// How long `leave` waits for processes that do not end, though they are ended by force some time before.
-const LEAVE_MAX: Duration = STOP_MAX.saturating_add(TERMINATE_MAX);
-/// How long `leave` waits for tasks of the node that do not end, such as a handler that blocks its thread.
-const END_MAX: Duration = Duration::from_secs(5);
 
 /// A node of a cluster: starts processes, finds them, says who is there.
 #[derive(Clone)]
@@ -55,6 +53,9 @@ pub(crate) struct Shared {
     pub(crate) address: Address,
     pub(crate) views: watch::Receiver<Option<Arc<View>>>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// It takes nothing new any more.
+    pub(crate) draining: AtomicBool,
+    pub(crate) drain_within: Duration,
 }
 
 /// Closes the node when the last handle of a user is gone.
@@ -158,95 +159,6 @@ impl Cluster {
     /// A sender of its own: what one client sends to one name is handled in the order in which it was sent.
     pub fn client(&self) -> Client {
         Client::new(self.clone())
-    }
-
-    /// Stops the processes here, says good-bye, and closes the node. Names that restart do so on other nodes.
-    ///
-    /// Processes finish the message in hand and run `terminate`; after 15 s they are ended by force. Messages that wait in their mailboxes
-    /// end with `Stopped`, not executed. Called twice, the second call finds nothing to do.
-    ///
-    /// # Cancel safety
-    /// Dropped on the way, the node is neither in the cluster nor closed: call it again.
-    pub async fn leave(&self) {
-        let Shared { exchange, control, tasks, transport, .. } = &*self.shared;
-        if !tasks.is_stopped() {
-            let (done, left) = oneshot::channel();
-            // Goodbye is said when nothing runs here any more: the names start elsewhere then.
-            if control.send(Command::Leave { done }).await.is_ok()
-                && tokio::time::timeout(LEAVE_MAX, left).await.is_err()
-            {
-                tracing::warn!("the node goes, though a process of it goes on");
-            }
-            // Those without a name, of which the cluster knows nothing.
-            exchange.stop_all(TERMINATE_MAX).await;
-            if let Some(transport) = transport {
-                transport.shutdown().await;
-            }
-        }
-        self.shared.close();
-        if tokio::time::timeout(END_MAX, tasks.ended()).await.is_err() {
-            tracing::warn!("a task of the node goes on after it has left");
-        }
-    }
-
-    /// Waits for SIGTERM or SIGINT, then leaves. Without the right to listen for signals it leaves at once.
-    ///
-    /// Listens from the call on, not from the first poll: a signal in between is not lost, and no longer ends the
-    /// OS process by itself.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    ///
-    /// # Cancel safety
-    /// Dropped before a signal came, it changes nothing but that the OS process stays deaf to both signals;
-    /// after that as [`leave`](Self::leave).
-    pub fn run_until_signal(&self) -> impl Future<Output = ()> + Send {
-        let signals = Signals::listen();
-        async move {
-            match signals {
-                Ok(mut signals) => signals.next().await,
-                Err(error) => tracing::error!(%error, "can not listen for signals"),
-            }
-            self.leave().await;
-        }
-    }
-}
-
-/// The signals that tell a program to end.
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// The signals that tell a program to end.
-#[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
-
-#[cfg(windows)]
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        tokio::signal::windows::ctrl_c().map(Self)
-    }
-
-    async fn next(&mut self) {
-        let _ended = self.0.recv().await;
     }
 }
 

@@ -75,6 +75,12 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
+            Effect::Drained(drained) => {
+                for done in self.drainers.drain(..) {
+                    // Whoever asked may have given up.
+                    let _gone = done.send(drained.clone());
+                }
+            }
             Effect::Left => {
                 for done in self.leavers.drain(..) {
                     // Whoever asked may have given up.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use whimbrel_core::base::{Name, Now};
 use whimbrel_core::directory::{Answer, Ask, Filter, Listed};
-use whimbrel_core::node::{Event, Input, Node};
+use whimbrel_core::node::{Drained, Event, Input, Node};
 use whimbrel_core::view::View;
 
 use crate::Cluster;
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     },
     /// A listing: its rows, and whether every member answered.
     List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
+    /// Move what can move to other nodes.
+    Drain { within: Duration, done: oneshot::Sender<Drained> },
     /// Say good-bye to the cluster.
     Leave { done: oneshot::Sender<()> },
 }
@@ -91,6 +93,8 @@ struct Running {
     last_number: u64,
     waiting: HashMap<u64, Waiting>,
     listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
+    /// Who waits for this node to be drained.
+    drainers: Vec<oneshot::Sender<Drained>>,
     /// Who waits for this node to have left.
     leavers: Vec<oneshot::Sender<()>>,
     /// How often a refused message is told of.
@@ -106,6 +110,7 @@ impl Driver {
             last_number: 0,
             waiting: HashMap::new(),
             listings: HashMap::new(),
+            drainers: Vec::new(),
             leavers: Vec::new(),
             refusals: LogLimit::default(),
         };
@@ -205,6 +210,10 @@ impl Running {
                 let number = self.next_number();
                 self.listings.insert(number, asker);
                 self.feed(Input::List { number, filter, deadline });
+            }
+            Command::Drain { within, done } => {
+                self.drainers.push(done);
+                self.feed(Input::Drain { within });
             }
             Command::Leave { done } => {
                 self.leavers.push(done);

@@ -165,6 +165,19 @@ impl Exchange {
 
     /// The session with a node has ended: what was sent to it may or may not have run.
     pub(super) fn calls_lost(&self, host: Incarnation) {
+        let in_order = lock(&self.leavers).contains(host);
+        for entry in self.all_entries() {
+            let state = entry.lock();
+            let kept = state.port.not_lost(in_order).filter_map(|message| message.head().reply);
+            let calls: Vec<CallId> =
+                kept.filter(|to| matches!(to.at, Caller::Here)).map(|to| to.call).collect();
+            drop(state);
+            for call in calls {
+                if let Some(shard) = self.calls.get(usize::from(call.shard())) {
+                    lock(shard).leave_host(call, host);
+                }
+            }
+        }
         for shard in &self.calls {
             let lost = lock(shard).lost(host);
             for (_, waiter) in lost {

@@ -44,7 +44,7 @@ use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
 use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{Incarnation, Mutants, Name, Time};
-use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Room};
+use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Leavers, Room};
 use whimbrel_core::directory::{Answer, Located};
 use whimbrel_core::view::View;
 
@@ -89,6 +89,7 @@ pub(crate) struct Exchange {
     leaving: Budget,
     /// Of messages of other nodes, in the mailboxes here.
     arrived: Budget,
+    leavers: Mutex<Leavers>,
     confirmations: Mutex<BTreeMap<Incarnation, inbound::Pending>>,
     /// Entries whose host the driver is to ask for; each at most once, since its port asks once.
     questions: Mutex<Vec<Arc<Entry>>>,
@@ -130,6 +131,7 @@ impl Exchange {
             sendings: sending::Sendings::new(),
             leaving,
             arrived,
+            leavers: Mutex::default(),
             confirmations: Mutex::default(),
             questions: Mutex::default(),
             asked: Notify::new(),
@@ -313,6 +315,7 @@ impl Exchange {
     pub(crate) fn install_view(&self, view: &Arc<View>) {
         self.view_counter.store(view.id.counter, Ordering::Relaxed);
         self.view.store(Some(view.clone()));
+        lock(&self.leavers).on_view(view);
         for entry in self.all_entries() {
             entry.with_port(|port, here, out| port.on_view(here, view, out));
         }

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod dead_letters;
+mod drains;
 mod hostile;
 mod kinds;
 mod discovery;

@@ -164,8 +164,17 @@ async fn names_of_a_leaving_node_run_elsewhere() {
         let counter = nodes[0].process::<Counter>(&name).unwrap();
         assert_eq!(answer(|| counter.place()).await.0, "node-0");
     }
-    assert_eq!(nodes[0].view().unwrap().members.len(), 1);
+    alone(&nodes[0]).await;
     leave_all(nodes).await;
+}
+
+/// Waits until this node's view holds no other.
+pub(crate) async fn alone(node: &Cluster) {
+    let until = tokio::time::Instant::now() + LONG;
+    while node.view().is_none_or(|view| view.members.len() > 1) {
+        assert!(tokio::time::Instant::now() < until, "{:?}", node.view());
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -63,6 +63,9 @@ impl Directory {
         };
         hosted.record = Arc::clone(&record);
         hosted.since_s = seconds(now);
+        if let Some(rare) = &mut hosted.rare {
+            rare.hindrance = None;
+        }
         self.tell(Output::Move { record });
     }
 
@@ -75,6 +78,9 @@ impl Directory {
         called_off: Option<Hindrance>,
         now: Time,
     ) {
+        if let Some(hosted) = self.hosted_life(&name, token).filter(|_| called_off.is_some()) {
+            hosted.rare.get_or_insert_default().hindrance = called_off;
+        }
         let Some(owner) = self.owner_of(&name) else { return };
         let Some(gate) = self.hosted_as(&name).map(|hosted| hosted.record.gate) else { return };
         let message = match called_off {

@@ -3,10 +3,10 @@
 mod cut;
 pub(crate) mod doors;
 mod fail_fast;
-mod load;
+pub(crate) mod load;
 mod owed;
 mod proxy;
-mod traveller;
+pub(crate) mod traveller;
 mod wanderer;
 
 use std::collections::BTreeSet;

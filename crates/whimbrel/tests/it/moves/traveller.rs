@@ -226,6 +226,8 @@ pub(crate) async fn join(node: &str, seeds: &[&Cluster], rebalance: Rebalance) -
         .kind::<Traveller>(KindOptions::default())
         .local_kind::<Doors>(KindOptions::default())
         .rebalance(rebalance)
+        // Some tests leave with processes that never come to rest.
+        .drain_within(Duration::from_secs(2))
         .join()
         .await
         .unwrap()
