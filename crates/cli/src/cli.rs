@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Run a node until it is told to end
     Node(NodeArgs),
+    /// Move a process to another node, with its state; joins the cluster for as long as that takes
+    Move(MoveArgs),
     /// A process of the demo or the bench; started by them alone
     #[command(hide = true)]
     Child(ChildArgs),
@@ -44,6 +46,7 @@ impl Command {
             Command::Demo(args) => args.json,
             Command::Soak(args) => args.json,
             Command::Verify(args) => args.json,
+            Command::Move(args) => args.json,
             Command::Bench(args) => match &args.alone {
                 None => args.json,
                 Some(BenchAlone::Overload(args)) => args.json,
@@ -185,6 +188,24 @@ pub(crate) struct NodeArgs {
     /// Its configuration, a TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The command is a member without kinds for a moment: no process is placed on it, and less than a hundredth of the names
+is looked up there meanwhile. That a process stays, and why, is told with exit code 3. Where nodes balance (the default of
+`rebalance`) the owner of the name brings it back to its place at once.")]
+pub(crate) struct MoveArgs {
+    /// The process
+    pub(crate) name: String,
+    /// The node, by its name
+    pub(crate) node: String,
+    /// The configuration of a node of the cluster, a TOML file: how to find it, and its secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Debug, Args)]

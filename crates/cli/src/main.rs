@@ -5,6 +5,7 @@ mod children;
 mod cli;
 mod control;
 mod demo;
+mod moves;
 mod node;
 mod node_config;
 mod os;
@@ -35,8 +36,12 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Node(args) => {
-            log_to_standard_error();
+            log_to_standard_error("info");
             run_async(None, node::run(&args)).and_then(|done| done)
+        }
+        Command::Move(args) => {
+            log_to_standard_error("warn");
+            run_async(Some(CHILD_WORKERS), moves::run(&args)).and_then(|done| done)
         }
         Command::Child(args) => run_child(&args),
     };
@@ -44,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run_child(args: &ChildArgs) -> Result<ExitCode, Failure> {
-    log_to_standard_error();
+    log_to_standard_error("info");
     match args.role {
         Role::Demo => run_async(Some(CHILD_WORKERS), demo::run_node(args.parent)),
         Role::Bench => run_async(Some(CHILD_WORKERS), bench::run_child(args.parent)),
@@ -64,7 +69,7 @@ pub(crate) fn run_async<T>(workers: Option<usize>, work: impl Future<Output = T>
 }
 
 /// Logs go to standard error: standard output belongs to results and evidence.
-fn log_to_standard_error() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_standard_error(default: &str) {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

@@ -21,29 +21,14 @@ const STAYED_TOLD: usize = 10;
 /// Runs the node.
 pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     let config = NodeConfig::read(&args.config)?;
-    let mut builder = Cluster::builder(&config.cluster).listen(&config.listen).weight(config.weight);
-    for (key, value) in &config.labels {
-        builder = builder.label(key, value);
-    }
-    for rule in &config.allow {
-        builder = builder.allow(NodeRule::parse(rule));
-    }
-    for rule in &config.deny {
-        builder = builder.deny(NodeRule::parse(rule));
-    }
+    let mut builder = builder(&config, None).listen(&config.listen).weight(config.weight);
     if let Some(address) = &config.advertise {
         builder = builder.advertise(address);
     }
     if let Some(name) = &config.name {
         builder = builder.node_name(name);
     }
-    if let Some(file) = &config.secret_file {
-        builder = builder.secret_file(file);
-    }
-    let cluster = with_discovery(builder, &config)
-        .join()
-        .await
-        .map_err(|error| refused(&args.config, &config, &error))?;
+    let cluster = builder.join().await.map_err(|error| refused(&args.config, &config, &error))?;
     let ended = cluster.run_until_signal();
     let name = cluster.node_name().to_owned();
     eprintln!("node {name} is in cluster {:?}, reached at {}", config.cluster, cluster.address());
@@ -54,6 +39,24 @@ pub(crate) async fn run(args: &NodeArgs) -> Result<ExitCode, Failure> {
     };
     tell(&name, &report);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A node of the cluster of this configuration, which finds others in every way that it names, and here.
+pub(crate) fn builder(config: &NodeConfig, seed: Option<String>) -> Builder {
+    let mut builder = Cluster::builder(&config.cluster);
+    for (key, value) in &config.labels {
+        builder = builder.label(key, value);
+    }
+    for rule in &config.allow {
+        builder = builder.allow(NodeRule::parse(rule));
+    }
+    for rule in &config.deny {
+        builder = builder.deny(NodeRule::parse(rule));
+    }
+    if let Some(file) = &config.secret_file {
+        builder = builder.secret_file(file);
+    }
+    with_discovery(builder, config, seed)
 }
 
 /// Says what a drain waits for, while it waits.
@@ -82,9 +85,8 @@ fn tell(node: &str, report: &DrainReport) {
     }
 }
 
-/// Adds every way to find others that the configuration names.
-fn with_discovery(builder: Builder, config: &NodeConfig) -> Builder {
-    let mut builder = builder.discovery(StaticList::new(config.seeds.clone()));
+fn with_discovery(builder: Builder, config: &NodeConfig, seed: Option<String>) -> Builder {
+    let mut builder = builder.discovery(StaticList::new(config.seeds.iter().cloned().chain(seed)));
     if let Some(file) = &config.seeds_file {
         builder = builder.discovery(SeedsFile::new(file));
     }

@@ -36,6 +36,10 @@ impl Expires for Note {
     fn deadline(&self) -> Option<Time> {
         None
     }
+
+    fn void(&self) -> Self {
+        *self
+    }
 }
 
 /// What the process finds to do.

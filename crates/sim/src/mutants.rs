@@ -41,6 +41,7 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::GateTableLeftBehind
         | Mutant::CommittedBeforeInstalled
         | Mutant::LabelsIgnored
+        | Mutant::FailedAndSent
         | Mutant::LeftBeforeMoved
         | Mutant::PlacedOnDraining => [Profile::Handoff, Profile::Full],
         Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],

@@ -3,8 +3,11 @@
 //! Every error tells whether the message or request was executed: [`Executed::No`] is safe to retry,
 //! [`Executed::Unknown`] means that it may have run, or may still.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use whimbrel_core::base::{BadName, ErrorCode, Executed, ExitReason, Hindrance};
+use whimbrel_core::delivery::route::MOVING_PATIENCE;
 
 use crate::process::ProcessRef;
 
@@ -43,7 +46,10 @@ pub enum CallError {
     Quarantined,
     /// The process is moving and the caller asked not to wait. Not executed.
     #[error("the process is moving")]
-    Moving,
+    Moving {
+        /// Asked earlier, this node may say the same without a look.
+        retry_after: Duration,
+    },
     /// The message or its reply could not be encoded or decoded.
     #[error("codec: {detail}")]
     Codec {
@@ -80,7 +86,7 @@ impl CallError {
             CallError::NodeLost { .. } => ErrorCode::NodeLost,
             CallError::NoQuorum => ErrorCode::NoQuorum,
             CallError::Quarantined => ErrorCode::Quarantined,
-            CallError::Moving => ErrorCode::Moving,
+            CallError::Moving { .. } => ErrorCode::Moving,
             CallError::Codec { .. } => ErrorCode::Codec,
             CallError::WrongKind { .. } => ErrorCode::WrongKind,
             CallError::Crashed => ErrorCode::Crashed,
@@ -109,7 +115,7 @@ impl CallError {
             ErrorCode::Deadline => CallError::Deadline { executed },
             ErrorCode::NoQuorum => CallError::NoQuorum,
             ErrorCode::Quarantined => CallError::Quarantined,
-            ErrorCode::Moving => CallError::Moving,
+            ErrorCode::Moving => CallError::Moving { retry_after: MOVING_PATIENCE },
             ErrorCode::Codec => CallError::Codec { detail, executed },
             ErrorCode::WrongKind => CallError::WrongKind { found: detail },
             ErrorCode::Crashed => CallError::Crashed,

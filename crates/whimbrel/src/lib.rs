@@ -58,7 +58,7 @@ mod codec;
 mod clock;
 mod tasks;
 
-pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, TimerId};
+pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, TimerId, Unhandled};
 
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 

@@ -12,7 +12,7 @@ fn whimbrel(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_whimbrel")).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-fn says(output: &Output, words: &[&str]) {
+pub(crate) fn says(output: &Output, words: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr);
     for word in words {
         assert!(text.contains(word), "{word:?} is not in: {text}");
@@ -20,7 +20,7 @@ fn says(output: &Output, words: &[&str]) {
 }
 
 /// A place for files of one test.
-fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();

@@ -6,6 +6,7 @@ mod demo;
 mod kill;
 #[path = "../../../whimbrel/tests/it/machine.rs"]
 mod machine;
+mod moves;
 mod nodes;
 #[path = "../../src/os.rs"]
 #[allow(dead_code, missing_docs)]

@@ -58,6 +58,8 @@ pub enum Mutant {
     CommittedBeforeInstalled,
     /// A process that is moved goes where its name belongs by hash, whatever labels it wants.
     LabelsIgnored,
+    /// A call that ended because its process is on its way is sent there all the same.
+    FailedAndSent,
     /// A node that drains leaves though processes of it could still move.
     LeftBeforeMoved,
     /// Processes are placed on a node that drains.
@@ -66,7 +68,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 28] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -93,6 +95,7 @@ impl Mutant {
         Mutant::GateTableLeftBehind,
         Mutant::CommittedBeforeInstalled,
         Mutant::LabelsIgnored,
+        Mutant::FailedAndSent,
         Mutant::LeftBeforeMoved,
         Mutant::PlacedOnDraining,
     ];

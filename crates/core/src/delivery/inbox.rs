@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::gate::{Gate, GateState, GateTable, GateVerdict};
 use super::held::{Held, Kept};
 use super::mailbox::{Mailbox, MailboxLimits};
-use super::packet::{Expires, Packet, Parcel, PortOutput, Room, Signal};
+use super::packet::{Errand, Expires, Packet, Parcel, PortOutput, Room, Signal};
 use crate::base::{ErrorCode, Executed, Incarnation, Mutant, Mutants, Time, Token};
 use crate::view::View;
 
@@ -369,7 +369,11 @@ impl<M: Expires> Inbox<M> {
                 Admission::Dropped
             }
             GateVerdict::Sealed => {
-                self.turn_away(from, epoch, seq);
+                match message.errand() {
+                    // Said once of each copy: of others when the move is over.
+                    Errand::FailFast => signals.push((from, Signal::Moving { epoch, seq })),
+                    Errand::Deliver | Errand::Void => self.turn_away(from, epoch, seq),
+                }
                 Admission::TurnedAway
             }
         }
@@ -387,8 +391,10 @@ impl<M: Expires> Inbox<M> {
         match self.gate.check(me, self.gate.token(), epoch, seq) {
             GateVerdict::Next => {
                 self.gate.advance(me, epoch, seq);
-                self.mailbox.push(message);
-                self.admitted = self.admitted.wrapping_add(1);
+                if message.errand() != Errand::Void {
+                    self.mailbox.push(message);
+                    self.admitted = self.admitted.wrapping_add(1);
+                }
                 Homecoming::Admitted
             }
             GateVerdict::Duplicate => match self.gate.refusal(me, seq) {
@@ -542,6 +548,9 @@ impl<M: Expires> Inbox<M> {
     }
 
     fn push_from_afar(&mut self, message: M, room: Room) -> Result<(), InboxRefused<M>> {
+        if message.errand() == Errand::Void {
+            return Ok(());
+        }
         match (self.gate.state(), room) {
             (GateState::Open | GateState::Suspended, Room::None) => {
                 self.refusals = self.refusals.wrapping_add(1);

@@ -34,6 +34,9 @@
 //! either. So when a route changes to another gate, everything from the first such number on goes on in the new
 //! epoch (or ends with No), and what stands before it ends Unknown.
 //!
+//! A call that fails fast while its process is on its way ends by the same proof. Its number stays behind, with a void
+//! message under it, since those behind it are admitted in order.
+//!
 //! **What it assumes.** A link delivers frames of one session in order and once. When a session ends, though both
 //! nodes live, frames of it may be lost in both directions: [`Port::on_host_lost`] makes the route ask where the
 //! name is and send everything again. What a signal says stays true, so signals may arrive in any order; none is
@@ -63,7 +66,9 @@ pub use inbox::{Admission, Inbox, InboxCounts, InboxImage, InboxRefused};
 pub use leavers::Leavers;
 pub use link::{CannotResume, Lane, Link, LinkFull, LinkLimits, Receipt};
 pub use mailbox::MailboxLimits;
-pub use packet::{Ended, Epochs, Expires, Here, Packet, Parcel, PortOutput, Room, Sent, Signal, Whereabouts};
+pub use packet::{
+    Ended, Epochs, Errand, Expires, Here, Packet, Parcel, PortOutput, Room, Sent, Signal, Whereabouts,
+};
 pub use port::Port;
 pub use route::Route;
 

@@ -11,6 +11,28 @@ pub trait Expires {
 
     /// About how many bytes it takes, as far as that is known; the same for as long as it lies in one place.
     fn bytes(&self) -> usize;
+
+    /// What it is sent for.
+    fn errand(&self) -> Errand {
+        Errand::Deliver
+    }
+
+    /// What uses up its number when it is taken back: a message of [`Errand::Void`].
+    fn void(&self) -> Self
+    where
+        Self: Sized;
+}
+
+/// What a message is sent for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Errand {
+    /// To be handled, however long its process is on its way to another node.
+    #[default]
+    Deliver,
+    /// To be handled, or to end with `Moving` when the process is on its way.
+    FailFast,
+    /// To use up its number: its message has ended. Gates admit it, and mailboxes never see it.
+    Void,
 }
 
 /// A message that can leave the node: a copy of it can be made for a link while the original is kept.
@@ -137,6 +159,13 @@ pub enum Signal {
         /// Its number.
         seq: u64,
     },
+    /// This copy of the packet was not admitted, since its process is on its way. Said of [`Errand::FailFast`] alone.
+    Moving {
+        /// The packet's epoch.
+        epoch: u64,
+        /// Its number.
+        seq: u64,
+    },
     /// The mailbox that refused a packet of this epoch has room again.
     Room {
         /// The epoch.
@@ -221,7 +250,13 @@ impl<M> PortOutput<M> {
         self.wake = false;
     }
 
-    pub(super) fn end(&mut self, message: M, code: ErrorCode, executed: Executed) {
-        self.ended.push(Ended { message, code, executed });
+    pub(super) fn end(&mut self, message: M, code: ErrorCode, executed: Executed)
+    where
+        M: Expires,
+    {
+        // Of what was taken back the end was told before.
+        if message.errand() != Errand::Void {
+            self.ended.push(Ended { message, code, executed });
+        }
     }
 }

@@ -13,7 +13,7 @@
 
 use super::gate::GateState;
 use super::inbox::{Admission, Inbox, InboxRefused};
-use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
+use super::packet::{Errand, Here, Packet, Parcel, PortOutput, Sent, Signal, Whereabouts};
 use super::route::Route;
 use crate::base::{ErrorCode, Executed, Incarnation, Mutants, Time};
 use crate::view::View;
@@ -89,6 +89,9 @@ impl<M: Parcel> Port<M> {
                         Err(InboxRefused { message, code }) => Sent::Refused { message, code },
                     },
                 }
+            }
+            (Some(_), _) if message.errand() == Errand::FailFast => {
+                Sent::Refused { message, code: ErrorCode::Moving }
             }
             (Some(_), None) => {
                 // Sealed: it waits for the end of the move, whichever that is.
@@ -167,6 +170,7 @@ impl<M: Parcel> Port<M> {
             Signal::Refused { epoch, seq, code } => route.on_refused(here, epoch, seq, code, out),
             Signal::Missing { epoch, seq } => route.on_missing(here, from, epoch, seq, out),
             Signal::NotHere { epoch, seq } => route.on_returned(here.now, from, epoch, seq, out),
+            Signal::Moving { epoch, seq } => route.on_moving(here.now, epoch, seq, out),
             Signal::Room { .. } => route.on_room(),
         }
         route.settle(here.now, out);

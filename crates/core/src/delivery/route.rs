@@ -27,7 +27,7 @@
 use std::time::Duration;
 
 use super::inbox::{Homecoming, Inbox};
-use super::packet::{Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
+use super::packet::{Errand, Here, Packet, Parcel, PortOutput, Sent, Whereabouts};
 use super::unconfirmed::{Abandoned, Unconfirmed};
 use super::waiting::Waiting;
 use crate::base::limits::{ROUTE_BYTES_MAX, ROUTE_MESSAGES_MAX};
@@ -47,6 +47,8 @@ pub const FULL_PATIENCE: Duration = Duration::from_secs(1);
 pub const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 /// A host without a link is believed to have none for this time; then the next message asks again.
 pub const CUT_PATIENCE: Duration = Duration::from_millis(500);
+/// A process that is on its way is believed to be for this time: what fails fast is refused at once meanwhile.
+pub const MOVING_PATIENCE: Duration = Duration::from_millis(50);
 /// Answers in a row that seem to be old before one is believed.
 const TRIES_MAX: u32 = 24;
 /// Hosts of one epoch, beside the last, whose word on copies is heard.
@@ -107,6 +109,8 @@ pub struct Route<M> {
     full_until: Option<Time>,
     /// There was no link with the host; believed until then.
     cut_until: Option<Time>,
+    /// The process was on its way to another node; believed until then.
+    moving_until: Option<Time>,
     /// Questions since the last progress.
     tries: u32,
     contradictions: u8,
@@ -138,6 +142,7 @@ impl<M: Parcel> Route<M> {
             progress_at: now,
             full_until: None,
             cut_until: None,
+            moving_until: None,
             tries: 0,
             contradictions: 0,
             refused: false,
@@ -201,6 +206,9 @@ impl<M: Parcel> Route<M> {
         if self.cut_until.is_some_and(|until| now < until) {
             return Sent::Refused { message, code: ErrorCode::NodeLost };
         }
+        if message.errand() == Errand::FailFast && self.moving_until.is_some_and(|until| now < until) {
+            return Sent::Refused { message, code: ErrorCode::Moving };
+        }
         self.full_until = None;
         let RouteState::Bound { host } = self.state else {
             self.waiting.push(message);
@@ -252,7 +260,7 @@ impl<M: Parcel> Route<M> {
             self.leave_epoch(out);
             self.binding = Some(Binding::new(at.gate, here));
         }
-        (self.full_until, self.cut_until) = (None, None);
+        (self.full_until, self.cut_until, self.moving_until) = (None, None, None);
         self.decided_from(at.host);
         self.state = RouteState::Bound { host: at.host };
         self.send_again(at.host, 0, out);
@@ -368,6 +376,24 @@ impl<M: Parcel> Route<M> {
         self.unconfirmed.returned(seq);
         if self.state == (RouteState::Bound { host }) {
             self.resolve_later(now, out);
+        }
+    }
+
+    /// A copy of this number was not admitted, since the process is on its way. If no other copy is out, what fails fast
+    /// ends; its number is sent again in its place, as those behind it would wait for it.
+    pub(super) fn on_moving(&mut self, now: Time, epoch: u64, seq: u64, out: &mut PortOutput<M>) {
+        if !self.is_epoch(epoch) {
+            return;
+        }
+        self.moving_until = Some(now + MOVING_PATIENCE);
+        self.unconfirmed.returned(seq);
+        if let Some(mut message) = self.unconfirmed.withdraw(seq) {
+            if self.mutants.has(Mutant::FailedAndSent)
+                && let Ok(copy) = message.copy()
+            {
+                self.unconfirmed.put_back(seq, copy);
+            }
+            out.end(message, ErrorCode::Moving, Executed::No);
         }
     }
 
@@ -526,6 +552,7 @@ impl<M: Parcel> Route<M> {
 
     /// Something was decided; `first`: also the lowest number that was not.
     fn progress(&mut self, here: &Here<'_>, first: bool) {
+        self.moving_until = None;
         self.tries = 0;
         self.contradictions = 0;
         if first {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::packet::Parcel;
+use super::packet::{Errand, Parcel};
 
 #[derive(Debug)]
 struct Sent<M> {
@@ -96,6 +96,26 @@ impl<M: Parcel> Unconfirmed<M> {
         self.sent.iter_mut().for_each(|sent| sent.copies = sent.copies.saturating_sub(1));
     }
 
+    /// Takes back a message that fails fast, if no copy of it is out; its number is still to be used up.
+    pub(super) fn withdraw(&mut self, seq: u64) -> Option<M> {
+        let index = self.find(seq)?;
+        let Sent { message, copies: 0, .. } = &mut self.sent[index] else { return None };
+        if message.errand() != Errand::FailFast {
+            return None;
+        }
+        let void = message.void();
+        self.bytes = self.bytes + void.bytes() - message.bytes();
+        Some(std::mem::replace(message, void))
+    }
+
+    /// Only for a planted bug: what was taken back is sent all the same.
+    pub(super) fn put_back(&mut self, seq: u64, message: M) {
+        if let Some(index) = self.find(seq) {
+            self.bytes = self.bytes + message.bytes() - self.sent[index].message.bytes();
+            self.sent[index].message = message;
+        }
+    }
+
     /// Another copy of each from this number on, to be sent now.
     pub(super) fn copies_from(&mut self, seq: u64) -> impl Iterator<Item = (u64, M)> + '_ {
         self.sent.iter_mut().filter(move |sent| sent.seq >= seq).filter_map(|sent| {
@@ -127,7 +147,8 @@ impl<M: Parcel> Unconfirmed<M> {
     pub(super) fn abandon(&mut self) -> Abandoned<M> {
         self.bytes = 0;
         let never = self.sent.iter().position(|sent| sent.copies == 0).unwrap_or(self.sent.len());
-        let never = self.sent.split_off(never).into_iter().map(|sent| sent.message).collect();
+        let never = self.sent.split_off(never).into_iter().map(|sent| sent.message);
+        let never = never.filter(|message| message.errand() != Errand::Void).collect();
         Abandoned { unknown: self.sent.drain(..).map(|sent| sent.message).collect(), never }
     }
 

@@ -21,6 +21,7 @@ use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::{MOVES_IN_MAX, MOVES_OUT_MAX, MOVES_OWNED_MAX};
 use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, Plea, RequestId, SlotId, Time, Token};
+use crate::view::MemberInfo;
 
 /// Before the second try to move a name; doubled each time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -53,6 +54,8 @@ pub(super) struct Moves {
     failed: BTreeSet<Name>,
     /// Names that are looked at once their last write is on every replica.
     unwritten: BTreeSet<Name>,
+    /// Names that somebody moved: they stay until another view places them, or their node drains.
+    by_hand: BTreeSet<Name>,
     /// Names with an open attempt: from where, to where.
     open: BTreeMap<Name, (Incarnation, Incarnation)>,
 }
@@ -174,6 +177,9 @@ impl Directory {
     /// Where a process that runs is to run instead.
     fn belongs_elsewhere(&self, slot: SlotId, record: &Record) -> Option<Incarnation> {
         let drains = self.view()?.member(record.host)?.draining;
+        if !drains && self.moves.by_hand.contains(&record.name) {
+            return None;
+        }
         match self.settings.rebalance {
             Rebalance::OnJoinAndLeave => {}
             // Whoever drains a node has told its processes to move.
@@ -343,14 +349,18 @@ impl Directory {
         slot: SlotId,
         request: RequestId,
         name: Name,
-        to: NodeName,
+        to: Option<NodeName>,
         now: Time,
     ) {
         let Some(record) = self.record_now(&name, now) else {
             return self.answer(request, name, Answer::NotFound);
         };
-        let target =
-            self.view().and_then(|view| view.members.iter().find(|member| member.name == to)).cloned();
+        let belongs = self.belongs_to(slot, &record).filter(|_| to.is_none());
+        let is_meant = |member: &&MemberInfo| match &to {
+            Some(to) => member.name == *to,
+            None => Some(member.incarnation) == belongs,
+        };
+        let target = self.view().and_then(|view| view.members.iter().find(is_meant)).cloned();
         let hinder = match (&target, record.state) {
             (_, RecordState::Quarantined) => return self.answer(request, name, Answer::Quarantined),
             (None, _) => Some(Hindrance::Lost),
@@ -371,6 +381,7 @@ impl Directory {
                 if !self.has_room_to_wait(slot, &name, &Ask::Move { to: to.clone() }) {
                     return self.answer(request, name, Answer::Overloaded);
                 }
+                self.moves.by_hand.insert(name.clone());
                 self.begin_move(slot, record, target, now);
             }
             _ => {}

@@ -47,9 +47,9 @@ pub enum Ask {
     /// Move it to the member of this name; answered when it runs there.
     #[n(6)]
     Move {
-        /// The member.
+        /// The member; none: where the view places it.
         #[n(0)]
-        to: NodeName,
+        to: Option<NodeName>,
     },
 }
 

@@ -303,6 +303,8 @@ enum SignalKind {
     Room,
     #[n(5)]
     Admitted,
+    #[n(6)]
+    Moving,
 }
 
 impl SignalBody {
@@ -314,6 +316,7 @@ impl SignalBody {
             Signal::NotHere { epoch, seq } => (SignalKind::NotHere, epoch, seq, None),
             Signal::Room { epoch } => (SignalKind::Room, epoch, 0, None),
             Signal::Admitted { epoch, seq } => (SignalKind::Admitted, epoch, seq, None),
+            Signal::Moving { epoch, seq } => (SignalKind::Moving, epoch, seq, None),
         };
         Self { what, epoch, seq, code }
     }
@@ -331,6 +334,7 @@ impl SignalBody {
             SignalKind::NotHere => Signal::NotHere { epoch, seq },
             SignalKind::Room => Signal::Room { epoch },
             SignalKind::Admitted => Signal::Admitted { epoch, seq },
+            SignalKind::Moving => Signal::Moving { epoch, seq },
         })
     }
 }
@@ -416,6 +420,7 @@ mod tests {
     use super::super::message::MessageHead;
     use super::*;
     use crate::base::{Name, Rng, Token};
+    use crate::delivery::Errand;
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -435,6 +440,7 @@ mod tests {
                 sender: Token::NONE,
                 view: 80,
                 codec: 1,
+                errand: Errand::Deliver,
             },
             payload: payload.into(),
         })

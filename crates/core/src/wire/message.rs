@@ -1,6 +1,7 @@
 //! The body of a `Message` frame: a message for one name, on its way to the host.
 //!
-//! An array of twelve fields in CBOR, as numbered below; a newer node may add fields behind them, which are skipped. A
+//! An array of twelve fields in CBOR, as numbered below, and a thirteenth for an errand that is not the usual one; a
+//! newer node may add fields behind them, which are skipped. A
 //! node under load does little else than write and read this, so it is done by hand: all numbers are written as one
 //! piece, and the three texts, which are most often those of the message before, are compared and not checked.
 
@@ -8,15 +9,16 @@ use minicbor::decode::{Decoder, Error};
 
 use super::Names;
 use crate::base::{Kind, Name, ShortBytes, Token};
+use crate::delivery::Errand;
 
-/// Fields of a body.
+/// Fields of every body.
 const FIELDS: u64 = 12;
 /// Bytes of the head of a CBOR value, at most.
 const HEAD_BYTES_MAX: usize = 9;
 /// Bytes that the numbers and the head of the payload take, at most.
 const NUMBERS_BYTES_MAX: usize = 9 * HEAD_BYTES_MAX;
 /// Bytes of a body beside its texts and its payload, at most.
-const REST_BYTES_MAX: usize = NUMBERS_BYTES_MAX + 4 * HEAD_BYTES_MAX;
+const REST_BYTES_MAX: usize = NUMBERS_BYTES_MAX + 5 * HEAD_BYTES_MAX;
 
 const UNSIGNED: u8 = 0 << 5;
 const BYTES: u8 = 2 << 5;
@@ -44,6 +46,8 @@ pub struct MessageHead {
     pub view: u64,
     /// How the payload is encoded.
     pub codec: u8,
+    /// Field 12, if it is not [`Errand::Deliver`]: what it is sent for.
+    pub errand: Errand,
 }
 
 /// A message as it is written.
@@ -127,9 +131,14 @@ impl MessageBody<'_> {
     /// Appends it. It may be longer than [`BODY_BYTES_MAX`](super::frame::BODY_BYTES_MAX); such a body must not be
     /// sent.
     pub fn put(&self, buffer: &mut Vec<u8>) {
-        let MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec } = self.head;
+        let MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec, errand } = self.head;
+        let errand = match errand {
+            Errand::Deliver => None,
+            Errand::FailFast => Some(1),
+            Errand::Void => Some(2),
+        };
         buffer.reserve(self.bytes_max());
-        buffer.push(ARRAY | FIELDS as u8);
+        buffer.push(ARRAY | (FIELDS as u8 + u8::from(errand.is_some())));
         for text in [self.name, self.kind, self.message] {
             put_text(buffer, text);
         }
@@ -145,6 +154,7 @@ impl MessageBody<'_> {
         numbers.head(BYTES, self.payload.len() as u64);
         buffer.extend_from_slice(&numbers.bytes[..numbers.len]);
         buffer.extend_from_slice(self.payload);
+        buffer.extend(errand);
     }
 }
 
@@ -171,7 +181,7 @@ impl Message {
     pub(super) fn read(d: &mut Decoder<'_>, names: &mut Names) -> Result<Self, Error> {
         let fields = d.array()?.filter(|fields| *fields >= FIELDS);
         let fields = fields.ok_or_else(|| Error::message("not the fields of a message"))?;
-        let message = Self {
+        let mut message = Self {
             name: read_name(d, names)?,
             kind: read_name(d, names)?,
             message: read_name(d, names)?,
@@ -184,10 +194,19 @@ impl Message {
                 sender: Token::from_u64(d.u64()?),
                 view: d.u64()?,
                 codec: d.u8()?,
+                errand: Errand::Deliver,
             },
             payload: ShortBytes::from(d.bytes()?),
         };
-        for _ in FIELDS..fields {
+        if fields > FIELDS {
+            message.head.errand = match d.u8()? {
+                0 => Errand::Deliver,
+                1 => Errand::FailFast,
+                2 => Errand::Void,
+                _ => return Err(Error::message("no errand has this number")),
+            };
+        }
+        for _ in FIELDS + 1..fields {
             d.skip()?;
         }
         Ok(message)
@@ -249,7 +268,8 @@ mod tests {
             let optional = (at % 2 == 0).then_some(number);
             let (call, remaining_ms, codec) = (optional, optional, number.min(255) as u8);
             let (epoch, seq, view) = (number, number, number);
-            let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec };
+            let errand = Errand::Deliver;
+            let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec, errand };
             let message = message(head);
             let written = bytes(&message);
             let (numbers, texts) = ((gate, epoch, seq, call, remaining_ms), (sender, view, codec));
@@ -272,25 +292,36 @@ mod tests {
         let name = |text| Name::new(text).unwrap();
         let (gate, sender, codec) = (Token::from_u64(300), Token::NONE, 1);
         let (call, remaining_ms) = (Some(1 << 40), None);
-        let head = MessageHead { gate, epoch: 7, seq: 70_000, call, remaining_ms, sender, view: 24, codec };
         let payload = ShortBytes::from(&b"\x81\xa1n\x01"[..]);
-        let message =
-            Message { name: name("basket:42"), kind: name("basket"), message: name("add"), head, payload };
-        let expected = b"\x8c\x69basket:42\x66basket\x63add\x19\x01\x2c\x07\x1a\x00\x01\x11\x70\
+        let expected = b"\x69basket:42\x66basket\x63add\x19\x01\x2c\x07\x1a\x00\x01\x11\x70\
             \x1b\x00\x00\x01\x00\x00\x00\x00\x00\xf6\x00\x18\x18\x01\x44\x81\xa1n\x01";
-        assert_eq!(bytes(&message), expected);
+        let errands: [(_, u8, &[u8]); 3] =
+            [(Errand::Deliver, 0x8c, &[]), (Errand::FailFast, 0x8d, &[1]), (Errand::Void, 0x8d, &[2])];
+        for (errand, first, last) in errands {
+            let (epoch, seq, view) = (7, 70_000, 24);
+            let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec, errand };
+            let (basket, kind, add) = (name("basket:42"), name("basket"), name("add"));
+            let message = Message { name: basket, kind, message: add, head, payload: payload.clone() };
+            let written = bytes(&message);
+            assert_eq!(written, [&[first], &expected[..], last].concat());
+            assert_eq!(read(&written).unwrap(), (message, written.len()));
+        }
     }
 
     #[test]
     fn fields_of_a_newer_node_are_skipped_and_a_missing_one_is_an_error() {
         let (gate, sender) = (Token::NONE, Token::NONE);
         let (call, remaining_ms) = (None, Some(9));
-        let head = MessageHead { gate, epoch: 1, seq: 2, call, remaining_ms, sender, view: 3, codec: 1 };
+        let (epoch, seq, view, codec, errand) = (1, 2, 3, 1, Errand::Deliver);
+        let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec, errand };
         let message = message(head);
         let mut newer = bytes(&message);
-        newer[0] = 0x8e;
-        newer.extend_from_slice(&[0x82, 1, 2, 0xf6]);
+        newer[0] = 0x8f;
+        newer.extend_from_slice(&[0, 0x82, 1, 2, 0xf6]);
         assert_eq!(read(&newer).unwrap(), (message.clone(), newer.len()));
+        newer[0] = 0x8d;
+        *newer.iter_mut().rev().nth(4).unwrap() = 3;
+        assert!(read(&newer).is_err(), "an errand that this node does not know");
         let mut older = bytes(&message);
         older[0] = 0x8b;
         assert!(read(&older).is_err());

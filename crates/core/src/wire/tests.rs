@@ -18,7 +18,7 @@ use crate::base::limits::{FRAME_BYTES_MAX, TURN_MESSAGES_MAX};
 use crate::base::{
     Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, ShortBytes, SlotId, Token,
 };
-use crate::delivery::Signal;
+use crate::delivery::{Errand, Signal};
 use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Placement, Record, RecordState, SlotWrite};
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
@@ -125,6 +125,7 @@ fn frames() -> Vec<MessageFrame> {
             sender: Token::from_u64(1 << 60),
             view: 1_000_000_000,
             codec: 1,
+            errand: Errand::Deliver,
         },
         payload: vec![0x81, 0xa1, 0x6e, 0x01].into(),
     };
@@ -137,6 +138,7 @@ fn frames() -> Vec<MessageFrame> {
     vec![
         MessageFrame::Message(message),
         MessageFrame::Signal(Signal::Refused { epoch: 3, seq: 70_000, code: ErrorCode::Overloaded }),
+        MessageFrame::Signal(Signal::Moving { epoch: 3, seq: 70_000 }),
         MessageFrame::Reply(Reply { call: 9, outcome: failed }),
         MessageFrame::Reply(Reply {
             call: 9,

@@ -48,7 +48,7 @@ fn a_name_runs_where_its_labels_are_and_nowhere_else() {
     }
     let nowhere = net.ask("a", "basket:40", start_in("z"));
     assert!(matches!(nowhere, Answer::NoHost(_)), "{nowhere:?}");
-    let away = net.ask("a", "basket:0", Ask::Move { to: Name::new("c").unwrap() });
+    let away = net.ask("a", "basket:0", Ask::Move { to: Some(Name::new("c").unwrap()) });
     assert_eq!(away, Answer::Hindered(whimbrel_core::base::Hindrance::Unfit));
 }
 

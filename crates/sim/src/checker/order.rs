@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use super::{Facts, Violation, ms, violated};
-use crate::history::History;
 
 const NAME: &str = "order";
 

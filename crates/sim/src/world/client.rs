@@ -103,7 +103,7 @@ impl World {
             OpKind::Locate => Ask::Locate,
             OpKind::Stop => Ask::Stop,
             OpKind::Release => Ask::Release,
-            OpKind::Move { to } => Ask::Move { to: self.machines[usize::from(to)].config.name.clone() },
+            OpKind::Move { to } => Ask::Move { to: Some(self.machines[usize::from(to)].config.name.clone()) },
         };
         self.request(host, want.name, ask, want.deadline, Asker::Op(op));
     }

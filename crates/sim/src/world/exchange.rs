@@ -2,7 +2,7 @@
 
 use whimbrel_core::base::{ErrorCode, Executed, Incarnation, Time};
 use whimbrel_core::delivery::{
-    CallId, Ended, Expires, Here, Lane, Packet, Port, PortOutput, Room, Sent, Signal, Whereabouts,
+    CallId, Ended, Errand, Expires, Here, Lane, Packet, Port, PortOutput, Room, Sent, Signal, Whereabouts,
 };
 use whimbrel_core::directory::Answer;
 use whimbrel_core::wire::{Body, Control};
@@ -26,6 +26,7 @@ pub(crate) struct Message {
     pub(super) until: Micros,
     /// The same on the clock of the node that holds it.
     pub(super) deadline: Option<Time>,
+    pub(super) errand: Errand,
 }
 
 impl Expires for Message {
@@ -35,6 +36,14 @@ impl Expires for Message {
 
     fn bytes(&self) -> usize {
         size_of::<Self>()
+    }
+
+    fn errand(&self) -> Errand {
+        self.errand
+    }
+
+    fn void(&self) -> Self {
+        Self { reply: None, deadline: None, errand: Errand::Void, ..self.clone() }
     }
 }
 
@@ -161,6 +170,7 @@ impl World {
             Signal::Refused { .. } => self.stats.mark("packet_refused"),
             Signal::Missing { .. } => self.stats.mark("packet_missing"),
             Signal::NotHere { .. } => self.stats.mark("packet_not_here"),
+            Signal::Moving { .. } => self.stats.mark("packet_while_moving"),
             Signal::Room { .. } => self.stats.mark("mailbox_has_room"),
         }
     }
@@ -237,7 +247,8 @@ impl World {
             self.schedule_calls(host);
         }
         let deadline = is_call.then_some(deadline);
-        let message = Message { op, quit, reply, until, deadline };
+        let errand = if is_call && self.fails_fast(op) { Errand::FailFast } else { Errand::Deliver };
+        let message = Message { op, quit, reply, until, deadline, errand };
         self.stats.events += 1;
         let Some(entry) = self.entry(host, name) else { return };
         let sent = entry.port.send(message, time);
@@ -247,6 +258,11 @@ impl World {
         self.on_sent(host, op, name, sent);
         self.schedule_port(host, name);
         self.gauge_port(host, name);
+    }
+
+    /// Some clients would rather not wait for a process on its way, until all is well again and answers are owed.
+    fn fails_fast(&self, op: u32) -> bool {
+        self.plan.move_permille > 0 && self.history.healed == NEVER && op.is_multiple_of(3)
     }
 
     fn on_sent(&mut self, host: u16, op: u32, name: u32, sent: Sent<Message>) {

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 use whimbrel_core::base::{
     Bytes, Decision, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token,
 };
-use whimbrel_core::delivery::{CallId, GateTable, Inbox, InboxImage, MailboxLimits};
+use whimbrel_core::delivery::{CallId, Errand, GateTable, Inbox, InboxImage, MailboxLimits};
 use whimbrel_core::directory::Record;
 use whimbrel_core::handoff::Passage;
 use whimbrel_core::node::Input;
@@ -331,6 +331,7 @@ impl Message {
     fn of_unread(unread: &Carried, machine: &super::shell::Machine) -> Self {
         let reply = unread.reply.map(|(caller, call)| (caller, CallId::from_u64(call)));
         let deadline = unread.has_deadline.then(|| machine.time(unread.until));
-        Self { op: unread.op, quit: unread.quit, reply, until: unread.until, deadline }
+        let errand = Errand::Deliver;
+        Self { op: unread.op, quit: unread.quit, reply, until: unread.until, deadline, errand }
     }
 }

@@ -82,7 +82,11 @@ impl Cluster {
     /// # Errors
     /// [`MoveError`]. Whatever it is, the process runs, at one of the two nodes.
     pub async fn move_to(&self, name: &str, node: &str) -> Result<(), MoveError> {
-        let to = NodeName::new(node).map_err(RequestError::from)?;
+        self.ask_to_move(name, Some(NodeName::new(node).map_err(RequestError::from)?)).await
+    }
+
+    /// Has a process moved to this member, or to where it belongs.
+    pub(crate) async fn ask_to_move(&self, name: &str, to: Option<NodeName>) -> Result<(), MoveError> {
         match self.ask_within(name, Ask::Move { to }, MOVE_MAX).await? {
             Answer::Done => Ok(()),
             Answer::Hindered(why) => Err(MoveError::Hindered { why }),

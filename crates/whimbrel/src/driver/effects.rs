@@ -94,7 +94,7 @@ impl Running {
                 return exchange.install(passage, image, self.parts.cluster.clone());
             }
             Effect::Release { name, attempt, decision, copied } => {
-                exchange.release(&name, attempt, decision, copied)
+                exchange.release(&name, attempt, decision, copied);
             }
             Effect::Depart { name, attempt, to } => exchange.depart(&name, Move { attempt, to }),
             Effect::Uninstall { name, attempt, decision } => exchange.uninstall(&name, attempt, decision),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use whimbrel_core::base::{ErrorCode, Executed, Incarnation, ShortBytes, Time};
 use whimbrel_core::delivery::{CallId, Lane};
 use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
@@ -68,6 +69,18 @@ impl Exchange {
                 }
             }
             Caller::At(node) => self.answer_there(node, to.call, M::WIRE.encode_reply(&reply)),
+        }
+    }
+
+    /// The same, of a message that is not known by its type.
+    pub(crate) fn answer_named<R: Serialize + Send + 'static>(&self, to: ReplyTo, reply: R) {
+        match to.at {
+            Caller::Here => {
+                if let Some(waiter) = self.take_call(to.call) {
+                    waiter.reply(&mut Some(reply));
+                }
+            }
+            Caller::At(node) => self.answer_there(node, to.call, codec::encode_short(&reply)),
         }
     }
 

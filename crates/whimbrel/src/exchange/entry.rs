@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, Time, Token};
 use whimbrel_core::delivery::{
-    CallId, Ended, Expires, Here, Inbox, Lane, Packet, Port, PortOutput, Room, Sent, Signal,
+    CallId, Ended, Errand, Expires, Here, Inbox, Lane, Packet, Port, PortOutput, Room, Sent, Signal,
 };
 use whimbrel_core::wire::message::MessageHead;
 
@@ -117,6 +117,7 @@ impl Entry {
         mut work: Box<dyn Work>,
         waiter: Arc<dyn Waiter>,
         deadline: Duration,
+        errand: Errand,
     ) -> Result<CallId, CallError> {
         let Current { id: caller, token: sender, deadline: inherited, .. } = current();
         let now = clock::time();
@@ -126,7 +127,7 @@ impl Entry {
         }
         let id = self.exchange.open_call(self.shard(), waiter, due + GRACE)?;
         let reply = Some(ReplyTo { at: Caller::Here, call: id });
-        *work.head_mut() = Head { reply, deadline: Some(due), sender };
+        *work.head_mut() = Head { reply, deadline: Some(due), sender, errand };
         match self.send(Envelope::Work(work), caller, Some(now)) {
             Ok(()) => Ok(id),
             Err(failure) => {
@@ -275,6 +276,7 @@ impl Entry {
             sender: content.head.sender,
             view: self.exchange.view_counter(),
             codec: content.codec,
+            errand: content.head.errand,
         };
         // The limit of a payload leaves room for everything around it.
         let message = OutMessage { name: self.name.clone(), head, content };
@@ -395,6 +397,22 @@ impl Entry {
         let left = self.settle(&mut state, &mut out);
         drop(state);
         self.finish(left);
+    }
+
+    /// The process stops for good: nothing comes in any more. Returns what waits, for the caller to end.
+    pub(crate) fn close_for_good(self: &Arc<Self>) -> Vec<Envelope> {
+        let mut out = PortOutput::default();
+        let mut state = self.lock();
+        // What is sealed may be handled elsewhere: who sealed it decides.
+        if state.port.inbox().is_none_or(Inbox::is_sealed) {
+            return Vec::new();
+        }
+        state.port.close(ErrorCode::Stopped, &mut out);
+        let mut left = self.settle(&mut state, &mut out);
+        drop(state);
+        let unread = std::mem::take(&mut left.ended);
+        self.finish(left);
+        unread.into_iter().map(|ended| ended.message).collect()
     }
 
     /// Lets the process look for orders.

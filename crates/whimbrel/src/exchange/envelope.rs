@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use whimbrel_core::base::limits::FRAME_BYTES_MAX;
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Name, ShortBytes, Time, Token};
-use whimbrel_core::delivery::{Expires, Parcel};
+use whimbrel_core::delivery::{Errand, Expires, Parcel};
 
 use super::budget::Share;
 use super::sending::Sending;
@@ -25,12 +25,13 @@ pub(crate) struct Head {
     pub(crate) deadline: Option<Time>,
     /// The sending instance.
     pub(crate) sender: Token,
+    pub(crate) errand: Errand,
 }
 
 impl Head {
     /// Of a message that nobody waits for.
     pub(crate) const fn cast(sender: Token) -> Self {
-        Self { reply: None, deadline: None, sender }
+        Self { reply: None, deadline: None, sender, errand: Errand::Deliver }
     }
 }
 
@@ -179,6 +180,21 @@ impl Expires for Envelope {
             Envelope::Encoded(encoded) => encoded.bytes(),
         };
         size_of::<Self>() + body
+    }
+
+    fn errand(&self) -> Errand {
+        self.head().errand
+    }
+
+    fn void(&self) -> Self {
+        let head = Head { errand: Errand::Void, ..Head::cast(self.head().sender) };
+        let (kind, message) = match self {
+            Envelope::Work(work) => (Label::Here(work.kind()), Label::Here(work.name())),
+            Envelope::Encoded(encoded) => (encoded.kind.clone(), encoded.message.clone()),
+        };
+        let (codec, payload) = (codec::OPAQUE, ShortBytes::default());
+        let void = Encoded { head, kind, message, codec, payload, share: None, sending: None };
+        Envelope::Encoded(Arc::new(void))
     }
 }
 

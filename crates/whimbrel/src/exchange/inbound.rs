@@ -142,7 +142,7 @@ impl<'a> Arrivals<'a> {
     fn add(&mut self, message: Message) {
         self.any = true;
         let Message { name, kind, message, head, payload } = message;
-        let MessageHead { gate, epoch, seq, call, remaining_ms, sender, codec, view: _ } = head;
+        let MessageHead { gate, epoch, seq, call, remaining_ms, sender, codec, errand, view: _ } = head;
         if self.to.as_ref().is_none_or(|entry| *entry.name() != name) {
             self.enter();
             self.to = self.exchange.known(name.as_str()).filter(|_| self.member);
@@ -152,7 +152,7 @@ impl<'a> Arrivals<'a> {
         }
         let reply = call.map(|call| ReplyTo { at: Caller::At(self.from), call: CallId::from_u64(call) });
         let deadline = remaining_ms.map(|ms| self.here.now + Duration::from_millis(ms));
-        let head = Head { reply, deadline, sender };
+        let head = Head { reply, deadline, sender, errand };
         let (kind, message) = (Label::There(kind), Label::There(message));
         let mut encoded = Encoded { head, kind, message, codec, payload, share: None, sending: None };
         encoded.share = self.exchange.arrived.take(encoded.bytes());
@@ -270,6 +270,7 @@ fn epoch_of(signal: Signal) -> u64 {
         | Signal::Refused { epoch, .. }
         | Signal::Missing { epoch, .. }
         | Signal::NotHere { epoch, .. }
+        | Signal::Moving { epoch, .. }
         | Signal::Room { epoch } => epoch,
     }
 }

@@ -93,6 +93,7 @@ impl Exchange {
         }
         let entry = self.entry(&record.name);
         let instance = self.new_instance(kind.name(), record.token);
+        instance.set_policy(record.policy);
         let mut out = PortOutput::default();
         let mut state = entry.lock();
         match (launch, state.port.inbox_mut()) {

@@ -203,6 +203,10 @@ impl Exchange {
         &self.sendings
     }
 
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     /// Connects it to other nodes; once, before anything is sent.
     pub(crate) fn set_transport(&self, transport: Transport) {
         let first = self.transport.set(transport);

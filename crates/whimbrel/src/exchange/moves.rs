@@ -30,6 +30,8 @@ use crate::process::{Arriving, Hosting, Instance, Launching, Move, Stage, guard}
 pub(crate) struct Captured {
     pub(crate) image: Bytes,
     pub(crate) calls: Vec<ReplyTo>,
+    /// Calls that it has handled, and is to answer there.
+    pub(crate) owed: Vec<ReplyTo>,
 }
 
 /// A process that another node brings.
@@ -125,7 +127,8 @@ impl Exchange {
         let mut out = PortOutput::default();
         let mut state = entry.lock();
         let instance = state.instance.clone();
-        let Some(stage) = instance.and_then(|instance| instance.withdraw(attempt)) else { return };
+        let withdrawn = instance.and_then(|instance| instance.withdraw(attempt));
+        let Some((stage, owed)) = withdrawn else { return };
         if decision == Decision::Superseded {
             state.port.disown_unread(&mut out);
         } else if copied {
@@ -134,7 +137,7 @@ impl Exchange {
         if stage == Stage::Captured {
             let unread = state.port.inbox().into_iter().flat_map(Inbox::unread);
             let calls: Vec<_> = unread.filter_map(|message| message.head().reply).collect();
-            calls.into_iter().for_each(|call| self.call_moves(call, self.me()));
+            calls.into_iter().chain(owed).for_each(|call| self.call_moves(call, self.me()));
         }
         state.port.unseal(&mut out);
         out.wake = true;
@@ -190,12 +193,12 @@ impl Exchange {
         entry: &Arc<Entry>,
         instance: &Instance,
         order: Move,
-        Captured { image, calls }: Captured,
+        Captured { image, calls, owed }: Captured,
     ) -> bool {
-        let wanted = instance.captured(order.attempt);
+        let wanted = instance.captured(order.attempt, owed.clone());
         if wanted {
             // Before anything of it leaves: the loss of this node must not end them then.
-            calls.into_iter().for_each(|call| self.call_moves(call, order.to));
+            calls.into_iter().chain(owed).for_each(|call| self.call_moves(call, order.to));
             let (name, attempt) = (entry.name().clone(), order.attempt);
             self.report(Input::Captured { name, attempt, image: Ok(image) }).await;
         }
@@ -344,6 +347,7 @@ impl Exchange {
         state.args = None;
         let known = self.kinds.get(record.kind.as_str()).map(|kind| kind.kind());
         state.kind = Some(known.unwrap_or(&record.kind).clone());
+        instance.set_policy(record.policy);
         instance.set_serving();
         let left = entry.settle(&mut state, &mut out);
         drop(state);

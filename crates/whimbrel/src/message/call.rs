@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use whimbrel_core::base::{Executed, ShortBytes};
-use whimbrel_core::delivery::CallId;
+use whimbrel_core::delivery::{CallId, Errand};
 
 use super::{Handler, Message, Typed, Work};
 use crate::error::{CallError, CastError};
@@ -23,7 +23,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 pub fn call<P: Handler<M>, M: Message>(to: &ProcessRef<P>, message: M) -> Call<M> {
     let entry = ProcessRef::entry(to).clone();
     let state = State::New(entry, Typed::<P, M>::unsent(message));
-    Call { state, deadline: DEADLINE, message: PhantomData }
+    Call { state, deadline: DEADLINE, errand: Errand::Deliver, message: PhantomData }
 }
 
 /// Tells a process. The message is sent when this returns Ok; it never waits.
@@ -46,6 +46,7 @@ pub fn cast<P: Handler<M>, M: Message>(to: &ProcessRef<P>, message: M) -> Result
 pub struct Call<M: Message> {
     state: State<M::Reply>,
     deadline: Duration,
+    errand: Errand,
     message: PhantomData<fn() -> M>,
 }
 
@@ -59,6 +60,15 @@ impl<M: Message> Call<M> {
     /// How long to wait for the reply.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Ends the call with [`CallError::Moving`], not executed, when it finds the process on its way to another node;
+    /// otherwise it waits until the process runs there.
+    ///
+    /// A call that the process has taken into its mailbox before it left goes along, and is answered there.
+    pub fn fail_fast_while_moving(mut self) -> Self {
+        self.errand = Errand::FailFast;
         self
     }
 }
@@ -78,7 +88,7 @@ impl<M: Message> Future for Call<M> {
                 return Poll::Pending;
             };
             let slot = Arc::new(Slot::waiting(task.waker().clone()));
-            match entry.call(work, slot.clone(), self.deadline) {
+            match entry.call(work, slot.clone(), self.deadline, self.errand) {
                 Ok(id) => self.state = State::Waiting { entry, id, slot },
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -10,6 +10,7 @@
 //! the receiving process, since they are user code and may be slow or panic.
 
 pub(crate) mod call;
+pub(crate) mod escort;
 pub(crate) mod reply;
 mod wire;
 pub(crate) mod work;

@@ -28,16 +28,32 @@ pub(crate) trait Work: Send {
     fn kind(&self) -> &'static str;
     /// The type of process that it is for.
     fn process_type(&self) -> TypeId;
+    /// Its own type.
+    fn message_type(&self) -> TypeId;
     /// Whether it can leave the node.
     fn travels(&self) -> bool;
     /// The message as bytes: user code.
     fn encode(&self) -> Result<ShortBytes, String>;
+    /// The message itself: an `Option<M>` is filled if it is an `M`.
+    fn give(self: Box<Self>, to: &mut dyn Any);
     /// Starts handling it. `cx` is the `Context` of `process`; none when `process` is of another type.
     fn start<'a>(
         self: Box<Self>,
         process: &'a mut (dyn Any + Send),
         cx: &'a mut (dyn Any + Send),
     ) -> Option<Handling<'a>>;
+}
+
+impl dyn Work {
+    /// The message, if it is this one for this type of process.
+    pub(crate) fn take<P: Handler<M>, M: Message>(self: Box<Self>) -> Result<M, Box<Self>> {
+        if self.process_type() != TypeId::of::<P>() || self.message_type() != TypeId::of::<M>() {
+            return Err(self);
+        }
+        let mut place = None;
+        self.give(&mut place);
+        Ok(place.expect("its type was compared"))
+    }
 }
 
 /// A message and the type of the process it is for.
@@ -114,12 +130,22 @@ impl<P: Handler<M>, M: Message> Work for Typed<P, M> {
         TypeId::of::<P>()
     }
 
+    fn message_type(&self) -> TypeId {
+        TypeId::of::<M>()
+    }
+
     fn travels(&self) -> bool {
         M::WIRE.travels()
     }
 
     fn encode(&self) -> Result<ShortBytes, String> {
         M::WIRE.encode(&self.message)
+    }
+
+    fn give(self: Box<Self>, to: &mut dyn Any) {
+        if let Some(place) = to.downcast_mut::<Option<M>>() {
+            *place = Some(self.message);
+        }
     }
 
     fn start<'a>(

@@ -21,6 +21,7 @@ use super::{Process, run::open};
 use crate::clock;
 use crate::exchange::{Encoded, Envelope, MoveStage};
 use crate::message::Work;
+use crate::message::escort::{Escort, Owing};
 
 /// Makes the process and waits for the owner's word; none if it is not to be.
 pub(super) async fn arrive<P: Process>(
@@ -33,8 +34,11 @@ pub(super) async fn arrive<P: Process>(
     let Arriving { passage, image, mailbox, go } = arriving;
     let (name, attempt) = (passage.name, passage.attempt);
     let made_at = clock::time();
+    // Until it runs, the life at the source owes them.
+    let owing = Arc::<Owing>::default();
+    owing.silence();
     let made = match read(&mut cx, &skills, image.as_slice(), exchange.me()) {
-        Ok(Read { state, inbox }) => match make(state, args, &mut cx).await {
+        Ok(Read { state, inbox }) => match make(state, args, &owing, &mut cx).await {
             Ok(process) => Ok((process, inbox)),
             Err(reason) => Err(reason.to_string()),
         },
@@ -55,6 +59,10 @@ pub(super) async fn arrive<P: Process>(
             return None;
         }
     };
+    // Most owe nothing, and have nothing to remember of it.
+    if Arc::strong_count(&owing) > 1 {
+        cx.own().owing = owing;
+    }
     exchange.installed(&cx.entry, attempt, inbox).await;
     if go.await.is_err() {
         // It was given up: this task is about to be aborted.
@@ -62,6 +70,7 @@ pub(super) async fn arrive<P: Process>(
         end_tasks(&mut cx).await;
         return None;
     }
+    cx.take_replies();
     if let Some(name) = cx.name() {
         exchange.tell_step(name, attempt, MoveStage::Runs);
     }
@@ -137,11 +146,13 @@ fn restore<P: Process>(
 async fn make<P: Process>(
     state: Option<State>,
     args: ReadArgs<P>,
+    owing: &Arc<Owing>,
     cx: &mut Context<P>,
 ) -> Result<P, ExitReason> {
     let Some(state) = state else { return run::init::<P>(args()?, cx).await };
     let current = cx.current(None);
+    let escort = Escort::In { exchange: cx.entry.exchange().clone(), owing: owing.clone() };
     // `resume` is not always an async block: the call itself is user code too.
-    let future = guard::run(move || current.run(|| Box::pin(P::resume(state, cx))))?;
-    Guarded::new(current, future).await?.map_err(ExitReason::capped)
+    let future = guard::run(|| current.run(|| escort.run(|| Box::pin(P::resume(state, cx)))))?;
+    Guarded::new(current, Box::pin(escort.with(future))).await?.map_err(ExitReason::capped)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use whimbrel_core::base::{ExitReason, Incarnation, Name, Time, Token};
+use tokio::task::{AbortHandle, JoinSet};
+use whimbrel_core::base::{BadName, ExitReason, Incarnation, Name, NodeName, Time, Token};
 
 use super::current::Current;
 use super::instance::Instance;
@@ -16,6 +16,7 @@ use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
 use crate::exchange::{Encoded, Entry, Envelope, Failure};
+use crate::message::escort::Owing;
 use crate::message::reply::{Owed, Reply, ReplyTo};
 use crate::message::{Handler, Message, Typed, Work};
 
@@ -45,9 +46,11 @@ pub(super) struct Own {
     /// Messages to itself.
     pub(super) notes: VecDeque<Box<dyn Work>>,
     /// As often referred to as replies are owed, and once more.
-    replies: Arc<()>,
+    pub(super) owing: Arc<Owing>,
     pub(super) tasks: Option<JoinSet<()>>,
     pub(super) blocking: Option<JoinSet<()>>,
+    /// Its own request to be moved.
+    asks_to_move: Option<AbortHandle>,
 }
 
 impl<P: Process> Context<P> {
@@ -186,6 +189,39 @@ impl<P: Process> Context<P> {
         self.stop.get_or_insert_with(|| Box::new(reason.capped()));
     }
 
+    /// Asks to be moved to the node where the placement of its kind puts it. Returns at once: it can not move before the
+    /// message in hand has been handled.
+    ///
+    /// What comes of it is told as an event (`Moved`, `MoveCalledOff`) by the node that owns the name; the log here tells
+    /// why it stays. While one such request is open, others bring nothing; nor does one of a process without a name.
+    pub fn request_move(&mut self) {
+        self.ask_to_move(None);
+    }
+
+    /// As [`Context::request_move`], to the member of this name.
+    ///
+    /// # Errors
+    /// The text is not the name of a node.
+    pub fn request_move_to(&mut self, node: &str) -> Result<(), BadName> {
+        self.ask_to_move(Some(NodeName::new(node)?));
+        Ok(())
+    }
+
+    fn ask_to_move(&mut self, to: Option<NodeName>) {
+        let Some(name) = self.name().cloned() else { return };
+        if self.own().asks_to_move.as_ref().is_some_and(|open| !open.is_finished()) {
+            return;
+        }
+        let cluster = self.cluster.clone();
+        // Not one of its own tasks: before it moves those end.
+        let asking = self.entry.exchange().tasks().spawn_until_stopped("request move", async move {
+            if let Err(error) = cluster.ask_to_move(name.as_str(), to).await {
+                tracing::info!(?name, %error, "a process that asked to be moved stays");
+            }
+        });
+        self.own().asks_to_move = Some(asking);
+    }
+
     /// Takes over the answer of the call in hand, of the message `M`, to give it later; what the handler returns is
     /// then dropped. In a cast, or for another message, nobody waits for it.
     pub fn reply_later<M: Message>(&mut self) -> Reply<M::Reply>
@@ -193,8 +229,8 @@ impl<P: Process> Context<P> {
         P: Handler<M>,
     {
         let owed = if self.in_hand == M::NAME { self.take_caller() } else { None };
-        let counted = owed.is_some().then(|| self.own().replies.clone());
-        Reply::new::<M>(owed, counted)
+        let owing = owed.is_some().then(|| self.own().owing.clone());
+        Reply::new::<M>(owed, owing)
     }
 
     /// As whom the process runs while it works on a message with this deadline.
@@ -211,9 +247,23 @@ impl<P: Process> Context<P> {
         }
     }
 
-    /// Whether it owes answers that it took over with `reply_later`.
-    pub(super) fn owes_replies(&self) -> bool {
-        self.own.as_ref().is_some_and(|own| Arc::strong_count(&own.replies) > 1)
+    /// How many answers it owes that it took over with `reply_later`.
+    pub(super) fn owed_replies(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| Arc::strong_count(&own.owing) - 1)
+    }
+
+    /// Another life of it gives them.
+    pub(super) fn leave_replies(&self) {
+        if let Some(own) = &self.own {
+            own.owing.silence();
+        }
+    }
+
+    /// It gives them itself.
+    pub(super) fn take_replies(&self) {
+        if let Some(own) = &self.own {
+            own.owing.speak();
+        }
     }
 
     pub(super) fn own(&mut self) -> &mut Own {

@@ -18,7 +18,7 @@ fn to_ms(time: Duration) -> u64 {
 impl Encoded {
     /// As it stands in an image that is made on the node `me`.
     pub(crate) fn image(&self, me: Incarnation, now: Time) -> MessageImage<'_> {
-        let Head { reply, deadline, sender } = self.head;
+        let Head { reply, deadline, sender, errand: _ } = self.head;
         let call = reply.map(|ReplyTo { at, call }| CallImage {
             caller: match at {
                 Caller::Here => me,
@@ -38,7 +38,8 @@ impl Encoded {
             call: CallId::from_u64(call),
         });
         let remaining = image.call.and_then(|call| call.remaining_ms).map(Duration::from_millis);
-        let head = Head { reply, deadline: remaining.map(|left| now + left), sender: image.sender };
+        let deadline = remaining.map(|left| now + left);
+        let head = Head { reply, deadline, ..Head::cast(image.sender) };
         Ok(Self {
             head,
             kind: Label::There(Name::new(image.kind)?),

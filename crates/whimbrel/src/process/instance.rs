@@ -1,13 +1,20 @@
 //! What the rest of the node knows about a running instance.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::AbortHandle;
 use whimbrel_core::base::{ExitReason, Incarnation, Token};
+use whimbrel_core::directory::RestartPolicy;
 
 use super::current::InstanceId;
 use crate::exchange::{Entry, lock};
+use crate::message::reply::ReplyTo;
+
+/// When an instance is started again, in one byte: there may be very many of them.
+const NEVER: u8 = 0;
+const UNLESS_NORMAL: u8 = 1;
+const ALWAYS: u8 = 2;
 
 /// What an instance was told from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,7 @@ pub(crate) struct Instance {
     serving: AtomicBool,
     /// Read and written while `inner` is locked.
     ended: AtomicBool,
+    restarts: AtomicU8,
     inner: Mutex<Inner>,
 }
 
@@ -63,6 +71,8 @@ struct Inner {
 struct Rare {
     stop: Option<ExitReason>,
     moving: Option<(Move, Stage)>,
+    /// Callers that were told that their answers come from where it moves.
+    owed: Vec<ReplyTo>,
     /// Entries of names that were registered for it, beside its own.
     names: Vec<Arc<Entry>>,
 }
@@ -76,6 +86,7 @@ impl Instance {
             version: AtomicU32::new(0),
             serving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            restarts: AtomicU8::new(NEVER),
             inner: Mutex::default(),
         })
     }
@@ -98,6 +109,26 @@ impl Instance {
 
     pub(crate) fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
+    }
+
+    /// When its owner starts it again; one that has no owner is not.
+    pub(crate) fn set_policy(&self, policy: RestartPolicy) {
+        let restarts = match policy {
+            RestartPolicy::Permanent => ALWAYS,
+            RestartPolicy::Transient => UNLESS_NORMAL,
+            RestartPolicy::Temporary => NEVER,
+        };
+        self.restarts.store(restarts, Ordering::Relaxed);
+    }
+
+    /// Whether no other life takes over its mailbox if it ends for this reason.
+    pub(crate) fn ends_with(&self, reason: &ExitReason) -> bool {
+        self.stops()
+            || match self.restarts.load(Ordering::Relaxed) {
+                NEVER => true,
+                UNLESS_NORMAL => reason.is_normal(),
+                _ => false,
+            }
     }
 
     /// Changes whenever an order or a name was added or removed.
@@ -152,24 +183,29 @@ impl Instance {
     }
 
     /// Its image is handed out; false when nobody wants it any more.
-    pub(crate) fn captured(&self, attempt: Token) -> bool {
+    pub(crate) fn captured(&self, attempt: Token, owed: Vec<ReplyTo>) -> bool {
         let mut inner = lock(&self.inner);
         match inner.rare.as_deref_mut() {
-            Some(Rare { stop: None, moving: Some((order, stage @ Stage::Ordered)), .. })
+            Some(Rare { stop: None, moving: Some((order, stage @ Stage::Ordered)), owed: known, .. })
                 if order.attempt == attempt =>
             {
                 *stage = Stage::Captured;
+                *known = owed;
                 true
             }
             _ => false,
         }
     }
 
-    /// Nothing comes of this attempt. Says how far it was; none if it was not under way.
-    pub(crate) fn withdraw(&self, attempt: Token) -> Option<Stage> {
+    /// Nothing comes of this attempt. Says how far it was, and whom it owes answers that were to come from there; none if it
+    /// was not under way.
+    pub(crate) fn withdraw(&self, attempt: Token) -> Option<(Stage, Vec<ReplyTo>)> {
         let mut before = None;
-        self.change(|rare| before = rare.moving.take_if(|(order, _)| order.attempt == attempt));
-        before.map(|(_, stage)| stage)
+        self.change(|rare| {
+            let moving = rare.moving.take_if(|(order, _)| order.attempt == attempt);
+            before = moving.map(|(_, stage)| (stage, std::mem::take(&mut rare.owed)));
+        });
+        before
     }
 
     /// It runs elsewhere. The caller wakes its task.

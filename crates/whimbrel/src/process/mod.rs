@@ -29,6 +29,7 @@ mod kind;
 mod quiet;
 mod run;
 mod timers;
+mod unhandled;
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -40,6 +41,7 @@ pub use context::Context;
 pub use handoff::{Handoff, State};
 pub use kind::KindOptions;
 pub use timers::TimerId;
+pub use unhandled::Unhandled;
 
 pub(crate) use instance::{Instance, Move, Stage};
 pub(crate) use kind::{
@@ -114,8 +116,32 @@ pub trait Process: Send + Sized + 'static {
         async move { state.into_process() }
     }
 
+    /// A message that waits when the process stops for good: it was told to, or stopped itself and is not started again.
+    /// Called for each, in order, before [`Process::terminate`]; not after a panic, before a restart, or on a move. All of
+    /// it together has 5 s.
+    ///
+    /// What it does not take ends at once: a call with `Stopped`, not executed, a cast as a dead letter.
+    ///
+    /// ```ignore
+    /// async fn unhandled(&mut self, message: Unhandled<Self>, _cx: &mut Context<Self>) {
+    ///     if let Ok((CounterAdd { n }, reply)) = message.take() {
+    ///         reply.send(self.value + n);
+    ///     }
+    /// }
+    /// ```
+    fn unhandled(
+        &mut self,
+        _message: Unhandled<Self>,
+        _cx: &mut Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// The last thing that an instance does, when it was told to stop, stopped itself, or runs on another node; not
     /// after a panic. It has 5 s.
+    ///
+    /// With the reason `Moved` it goes on elsewhere, perhaps at this moment: give back what belongs to this node and leave
+    /// alone what belongs to the name. What it sends now has no order with what it sends there.
     fn terminate(
         &mut self,
         _reason: &ExitReason,

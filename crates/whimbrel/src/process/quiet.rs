@@ -28,6 +28,7 @@ use super::{Instance, Process};
 use crate::clock;
 use crate::codec;
 use crate::exchange::{Captured, Encoded, Entry, MoveStage};
+use crate::message::escort::Escort;
 use crate::message::work::Handling;
 
 /// How long tasks that the process owns may go on before they are aborted.
@@ -66,8 +67,13 @@ async fn come_to_rest<P: Process>(alive: &mut Alive<P>) {
         Err(Off::Superseded) => {}
         Err(Off::Hindered(why)) => entry.exchange().not_captured(&entry, order, why).await,
         Ok(image) => {
+            // What it owes is owed by two lives from now on, and this one does nothing.
+            alive.cx.leave_replies();
             if entry.exchange().captured(&entry, &instance, order, image).await {
                 decided(&entry, &instance, order).await;
+            }
+            if instance.ordered() != Some(Order::Depart) {
+                alive.cx.take_replies();
             }
         }
     }
@@ -101,11 +107,17 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
     if !cx.entry.seal(&cx.instance, order.attempt) {
         return Err(Off::Superseded);
     }
-    let handoff = process.handoff(cx).await;
+    let escort = Escort::out(cx.entry.exchange().me());
+    let handoff = escort.with(process.handoff(cx)).await;
     if cx.stop.is_some() || is_off(&cx.instance, order) {
         return Err(Off::Superseded);
     }
-    let state = state(process, handoff, form, cx)?;
+    let state = escort.run(|| state(process, handoff, form, cx))?;
+    let owed = escort.written();
+    if owed.len() < cx.owed_replies() {
+        // Of those that are not in the state nobody would hear there.
+        return Err(Hindrance::Stays.into());
+    }
     let state =
         state.as_ref().map(|(codec, bytes)| StateImage { version: P::STATE_VERSION, codec: *codec, bytes });
     let unencodable = |detail: String, cx: &Context<P>| {
@@ -126,14 +138,15 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
         return Err(Hindrance::TooLarge.into());
     }
     let calls = messages.iter().filter_map(|message| message.head.reply).collect();
-    Ok(Captured { image: Bytes::from(bytes), calls })
+    Ok(Captured { image: Bytes::from(bytes), calls, owed })
 }
 
-/// Waits for what is beside the process: its tasks, then what blocks, then what it has sent. It may owe no answers.
+/// Waits for what is beside the process: its tasks, then what blocks, then what it has sent. What its tasks owe they give
+/// first.
 async fn quiet<P: Process>(cx: &mut Context<P>, order: Move) -> Result<(), Off> {
     let begun = Instant::now();
     if !ended_by(cx, order, begun + TASKS_MAX, Beside::Tasks).await? {
-        if cx.owes_replies() {
+        if cx.owed_replies() > 0 {
             // A task may be about to give them; to abort it would answer with an error.
             return Err(Hindrance::Stays.into());
         }
@@ -144,9 +157,6 @@ async fn quiet<P: Process>(cx: &mut Context<P>, order: Move) -> Result<(), Off> 
     }
     if !ended_by(cx, order, begun + BLOCKING_MAX, Beside::Blocking).await? {
         return Err(Hindrance::Slow.into());
-    }
-    if cx.owes_replies() {
-        return Err(Hindrance::Stays.into());
     }
     if ended_by(cx, order, begun + BLOCKING_MAX, Beside::Messages).await? {
         Ok(())

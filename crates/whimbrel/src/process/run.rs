@@ -17,7 +17,7 @@ use super::guard::{self, Guarded};
 use super::handoff::Skills;
 use super::instance::Order;
 use super::kind::Arriving;
-use super::{Launching, Process, arrival, quiet};
+use super::{Launching, Process, arrival, quiet, unhandled};
 use crate::clock;
 use crate::exchange::{Encoded, Entry, Envelope, Failure, Head};
 use crate::message::{Handling, MessageList, Work};
@@ -147,14 +147,15 @@ enum Over {
 }
 
 async fn end<P: Process>(alive: Alive<P>, over: Over) {
-    let Alive { process, mut cx, .. } = alive;
+    let Alive { mut process, mut cx, .. } = alive;
     let reason = match over {
-        Over::Stops(reason) => terminate(process, &mut cx, reason).await,
-        Over::Crashed(reason) => {
-            let _second = guard::run(|| cx.current(None).run(|| drop(process)));
-            reason
-        }
+        Over::Stops(reason) => match unhandled::offer(&mut process, &mut cx, &reason).await {
+            Ok(()) => terminate(process, &mut cx, reason).await,
+            Err(panic) => crash(process, &cx, panic),
+        },
+        Over::Crashed(reason) => crash(process, &cx, reason),
         Over::Departs => {
+            cx.leave_replies();
             let _told = terminate(process, &mut cx, ExitReason::Moved).await;
             end_tasks(&mut cx).await;
             return cx.entry.exchange().clone().departed(&cx.entry, &cx.instance).await;
@@ -162,6 +163,11 @@ async fn end<P: Process>(alive: Alive<P>, over: Over) {
     };
     end_tasks(&mut cx).await;
     cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, reason).await;
+}
+
+fn crash<P: Process>(process: P, cx: &Context<P>, reason: ExitReason) -> ExitReason {
+    let _second = guard::run(|| cx.current(None).run(|| drop(process)));
+    reason
 }
 
 pub(super) async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Result<P, ExitReason> {

@@ -213,6 +213,10 @@ mod tests {
         fn process_type(&self) -> TypeId {
             TypeId::of::<()>()
         }
+        fn message_type(&self) -> TypeId {
+            TypeId::of::<()>()
+        }
+        fn give(self: Box<Self>, _: &mut dyn Any) {}
         fn travels(&self) -> bool {
             false
         }

@@ -16,3 +16,4 @@ mod moves;
 mod nodes;
 mod placed;
 mod registered;
+mod unhandled;

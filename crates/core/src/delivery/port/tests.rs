@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::delivery::MailboxLimits;
-use crate::delivery::packet::Epochs;
+use crate::delivery::packet::{Epochs, Errand, Expires as _};
 use crate::delivery::tests::{Note, STOPPED, here, incarnation, note, token, told, view};
 
 fn at(host: u64, life: u64, gate: u64) -> Whereabouts {
@@ -289,6 +289,10 @@ fn a_message_that_can_not_leave_the_node_ends_with_its_code() {
         fn bytes(&self) -> usize {
             1
         }
+
+        fn void(&self) -> Self {
+            Bound
+        }
     }
     impl Parcel for Bound {
         fn copy(&mut self) -> Result<Self, ErrorCode> {
@@ -327,4 +331,111 @@ fn only_the_host_that_a_message_was_sent_to_decides_what_became_of_it() {
     assert!(port.is_idle());
     assert_eq!(send(&mut port, 3..=3), "1.3 to 2");
     assert!(!port.is_idle());
+}
+
+/// One that would rather fail than wait for a process on its way.
+fn hasty(id: u64) -> Note {
+    Note { errand: Errand::FailFast, ..note(id) }
+}
+
+#[test]
+fn what_fails_fast_ends_while_the_process_is_on_its_way_and_its_number_is_used_up() {
+    let (mut client, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
+    let (mut source, mut silent) = (port(), PortOutput::default());
+    source.install(&here(&epochs, 0), inbox(5, 9), &mut silent);
+    client.on_located(&here(&epochs, 0), at(2, 5, 5), &mut out);
+    let mut send_one = |client: &mut Port<Note>, source: &mut Port<Note>, note: Note, ms: u64| match client
+        .send(note, Time::from_micros(ms * 1_000))
+    {
+        Sent::Transmit { packet, .. } => {
+            let mut there = PortOutput::default();
+            source.on_packet(&here(&epochs, ms), incarnation(1), packet, &mut there);
+            for (_, signal) in there.signals {
+                client.on_signal(&here(&epochs, ms), incarnation(2), signal, &mut out);
+            }
+            told(&mut out)
+        }
+        Sent::Refused { code, .. } => code.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(send_one(&mut client, &mut source, hasty(1), 0), "", "admitted: it goes along");
+    source.seal();
+    assert_eq!(send_one(&mut client, &mut source, hasty(2), 0), "end 2 moving no");
+    assert_eq!(
+        send_one(&mut client, &mut source, hasty(3), 1),
+        "moving",
+        "believed for a while, without a look"
+    );
+    assert_eq!(send_one(&mut client, &mut source, note(4), 1), "", "others wait");
+    assert_eq!(send_one(&mut client, &mut source, hasty(5), 51), "end 5 moving no");
+    let image = source.inbox_mut().unwrap().image().unwrap();
+    source.uninstall(&here(&epochs, 0), &mut silent);
+    let signals: Vec<_> = silent.signals.drain(..).map(|(_, signal)| signal).collect();
+    assert_eq!(signals, [Signal::NotHere { epoch: 1, seq: 3 }]);
+    client.on_signal(&here(&epochs, 60), incarnation(2), signals[0], &mut out);
+    assert_eq!(told(&mut out), "locate");
+    let mut target = port();
+    let arrived = Inbox::of_image(token(5), token(6), image, MailboxLimits::default(), Mutants::default());
+    target.install(&here(&epochs, 0), arrived.unwrap(), &mut silent);
+    client.on_located(&here(&epochs, 60), at(2, 6, 5), &mut out);
+    let sent: Vec<_> = out.transmit.iter().map(|(_, packet)| (packet.seq, packet.message.errand)).collect();
+    assert_eq!(sent, [(2, Errand::Void), (3, Errand::Deliver), (4, Errand::Void)]);
+    exchange(&mut client, &mut target, &mut out);
+    assert_eq!(handled(&mut target), [1, 4]);
+    assert!(client.is_idle() && out.is_empty(), "nobody is told twice");
+}
+
+#[test]
+fn what_fails_fast_waits_while_another_copy_of_it_is_out() {
+    let (mut client, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
+    client.on_located(&here(&epochs, 0), at(2, 5, 5), &mut out);
+    assert!(matches!(client.send(hasty(1), Time::ZERO), Sent::Transmit { .. }));
+    client.on_host_lost(&here(&epochs, 0), incarnation(2), &mut out);
+    client.on_located(&here(&epochs, 0), at(2, 5, 5), &mut out);
+    out.clear();
+    // The first copy may have been admitted, and its confirmation lost with the session.
+    let moving = Signal::Moving { epoch: 1, seq: 1 };
+    client.on_signal(&here(&epochs, 0), incarnation(2), moving, &mut out);
+    assert_eq!(told(&mut out), "");
+    client.on_signal(&here(&epochs, 0), incarnation(2), Signal::Confirm { epoch: 1, seq: 1 }, &mut out);
+    assert!(client.is_idle() && out.is_empty());
+}
+
+#[test]
+fn what_fails_fast_ends_at_once_beside_a_process_that_is_on_its_way() {
+    let (mut port, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
+    port.install(&here(&epochs, 0), inbox(5, 9), &mut out);
+    assert_eq!(port.send(hasty(1), Time::ZERO), Sent::Queued);
+    port.seal();
+    assert_eq!(port.send(hasty(2), Time::ZERO), Sent::Refused { message: hasty(2), code: ErrorCode::Moving });
+    port.unseal(&mut out);
+    assert_eq!(port.send(hasty(3), Time::ZERO), Sent::Queued);
+    assert_eq!(handled(&mut port), [1, 3]);
+}
+
+#[test]
+fn what_was_taken_back_takes_no_room_and_is_told_to_nobody() {
+    let (mut target, epochs, mut out) = (port(), Epochs::new(), PortOutput::default());
+    target.install(&here(&epochs, 0), inbox(5, 1), &mut out);
+    out.clear();
+    let packet = |seq, message| Packet { gate: token(5), epoch: 1, seq, message };
+    let void = note(0).void();
+    for (seq, message) in [(1, note(1)), (2, void.clone()), (4, void.clone()), (3, void.clone()), (2, void)] {
+        target.on_packet(&here(&epochs, 0), incarnation(1), packet(seq, message), &mut out);
+    }
+    let last = out.signals.last().cloned();
+    assert!(!out.signals.iter().any(|(_, signal)| matches!(signal, Signal::Refused { .. })), "{last:?}");
+    assert_eq!((handled(&mut target), target.inbox().unwrap().counts().refused), (vec![1], 0));
+    // Its process has ended: refused as anything else, and nothing is told of it.
+    let mut client = port();
+    client.on_located(&here(&epochs, 0), at(2, 5, 5), &mut out);
+    assert!(matches!(client.send(hasty(1), Time::ZERO), Sent::Transmit { .. }));
+    out.clear();
+    for signal in
+        [Signal::Moving { epoch: 1, seq: 1 }, Signal::Refused { epoch: 1, seq: 1, code: ErrorCode::Stopped }]
+    {
+        client.on_signal(&here(&epochs, 0), incarnation(2), signal, &mut out);
+    }
+    assert_eq!(told(&mut out), "end 1 moving no");
+    assert!(client.is_idle());
 }

@@ -6,7 +6,7 @@ mod world;
 
 use std::sync::Arc;
 
-use super::packet::{Ended, Epochs, Expires, Here, PortOutput, Room};
+use super::packet::{Ended, Epochs, Errand, Expires, Here, PortOutput, Room};
 use crate::base::{ErrorCode, Executed, Incarnation, Name, Time, Token};
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -16,6 +16,7 @@ pub(crate) struct Note {
     pub(crate) id: u64,
     pub(crate) deadline: Option<Time>,
     pub(crate) bytes: usize,
+    pub(crate) errand: Errand,
 }
 
 impl Expires for Note {
@@ -26,10 +27,18 @@ impl Expires for Note {
     fn bytes(&self) -> usize {
         self.bytes
     }
+
+    fn errand(&self) -> Errand {
+        self.errand
+    }
+
+    fn void(&self) -> Self {
+        Self { bytes: 0, errand: Errand::Void, ..self.clone() }
+    }
 }
 
 pub(crate) fn note(id: u64) -> Note {
-    Note { id, deadline: None, bytes: 1 }
+    Note { id, deadline: None, bytes: 1, errand: Errand::Deliver }
 }
 
 pub(crate) fn incarnation(nonce: u64) -> Incarnation {

@@ -14,6 +14,7 @@ use whimbrel::{
     Process, StaticList, Token, ViewId, handlers,
 };
 use whimbrel_core::base::RequestId;
+use whimbrel_core::delivery::Errand;
 use whimbrel_core::directory::{self, Ask, RestartPolicy};
 use whimbrel_core::membership;
 use whimbrel_core::placement::{Replicas, SLOTS, slot_of};
@@ -138,6 +139,7 @@ async fn what_a_process_does_not_understand_is_answered_to_its_sender_and_the_co
                 sender: Token::from_u64(u64::MAX),
                 view: u64::MAX,
                 codec,
+                errand: Errand::Deliver,
             },
             payload: payload.into(),
         };
@@ -179,9 +181,9 @@ async fn a_reply_from_elsewhere_ends_no_call_and_numbers_out_of_order_admit_noth
         [(located.gate, u64::MAX), (located.gate, 2), (Token::from_u64(u64::MAX), 1), (Token::NONE, 0)]
     {
         let (kind, message) = (Name::new("counter").unwrap(), Name::new("add").unwrap());
-        let (epoch, view, sender, codec) = (u64::MAX, 0, Token::NONE, 1);
+        let (epoch, view, sender, codec, errand) = (u64::MAX, 0, Token::NONE, 1, Errand::Deliver);
         let (call, remaining_ms, name) = (None, None, name.clone());
-        let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec };
+        let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec, errand };
         let payload = vec![0x81, 0xa1, b'n', 0x01].into();
         let frame = Message { name, kind, message, head, payload };
         peer.say(&MessageFrame::Message(frame)).await;

@@ -16,13 +16,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// One client for each of the names on each of the nodes.
+    /// One client for each of the names on each of the nodes; a name may be there more than once.
     pub(crate) fn begin(nodes: &[Cluster], names: &[String]) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = Vec::new();
         for node in nodes {
-            for name in names {
-                let client = format!("{} of {name}", node.node_name());
+            for (at, name) in names.iter().enumerate() {
+                let client = format!("{} of {name}, {at}", node.node_name());
                 let process = node.process::<Traveller>(name).unwrap();
                 let task = run(client.clone(), process, stop.clone(), answered.clone());
                 clients.push((client, name.clone(), tokio::spawn(task)));

@@ -1,8 +1,13 @@
 //! Processes that move between nodes.
 
+mod cut;
 pub(crate) mod doors;
+mod fail_fast;
 pub(crate) mod load;
+mod owed;
+mod proxy;
 pub(crate) mod traveller;
+mod wanderer;
 
 use std::collections::BTreeSet;
 use std::future::Future as _;

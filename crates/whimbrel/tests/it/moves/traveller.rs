@@ -27,6 +27,8 @@ pub(crate) enum How {
     PanicThere,
     /// `resume` waits at the door `resume`.
     WaitThere,
+    /// `handoff` waits at the door `handoff`.
+    WaitHere,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,9 +73,14 @@ impl Process for Traveller {
         Ok(Self { how: trip.how, seen, ballast: vec![7; trip.ballast], ticker: None, sent: 0 })
     }
 
-    async fn handoff(&mut self, _cx: &mut Context<Self>) -> Handoff {
+    async fn handoff(&mut self, cx: &mut Context<Self>) -> Handoff {
         match self.how {
             How::Auto | How::PanicThere | How::WaitThere => Handoff::Auto,
+            How::WaitHere => {
+                doors::open(cx.cluster(), "handoff reached");
+                doors::pass(cx.cluster(), "handoff").await;
+                Handoff::Auto
+            }
             How::Stay => Handoff::Stay,
             How::Restart => Handoff::Restart,
             How::Panic => panic!("told to panic in handoff"),
