@@ -87,7 +87,8 @@ fn check_place(facts: &Facts<'_>, life: &Life, found: &mut Vec<Violation>) {
     let Some((_, incarnation, since)) = incarnations.rfind(|(.., at)| *at <= life.launched) else {
         return;
     };
-    let Some(view) = view_at(facts, life.host, life.launched) else { return };
+    // What a node does in the turn in which it hears of the view was begun before.
+    let Some(view) = view_at(facts, life.host, life.launched.saturating_sub(1)) else { return };
     let drains = view.member(*incarnation).is_some_and(|member| member.draining);
     if drains && *since <= life.launched {
         let (name, at) = (facts.history.name(life.name), ms(life.launched));
