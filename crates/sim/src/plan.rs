@@ -382,7 +382,7 @@ impl Plan {
         self.traps = rng.below(2) == 0;
         if rng.below(3) == 0 {
             // Images of the simulator are small: so they have parts.
-            self.limits.image_chunk = 3;
+            self.limits.image_chunk = 8;
         }
         self.draw_placed();
         self.draw_drains();
