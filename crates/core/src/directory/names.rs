@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::message::{Change, Message};
 use super::placing::Placement;
-use super::record::{Record, RecordState, RestartPolicy, gate_of};
+use super::record::{Record, RecordState, RestartPolicy, Tombstone, gate_of};
 use super::reports::STOPS_MAX;
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;
@@ -24,7 +24,7 @@ use super::writes::After;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::ANSWERS_MAX;
 use crate::base::{
-    ErrorCode, ExitReason, Few, Hindrance, Incarnation, Mutant, Name, RequestId, SlotId, Time,
+    ErrorCode, Executed, ExitReason, Few, Hindrance, Incarnation, Mutant, Name, RequestId, SlotId, Time,
 };
 
 /// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
@@ -110,6 +110,9 @@ impl Directory {
 
     fn on_start(&mut self, slot: SlotId, request: RequestId, name: Name, ask: Ask, now: Time) {
         let Some(record) = self.record(&name) else { return self.start(slot, request, name, ask, now) };
+        if record.requests_before.contains(&request) {
+            return self.answer(request, name, Answer::Deadline(Executed::Unknown));
+        }
         let located = record.located();
         let own = record.request == request;
         match record.state {
@@ -162,10 +165,14 @@ impl Directory {
             let answer = tombstone.outcome.answer(self.copies_demanded());
             return self.answer(request, name, answer);
         }
+        if tombstone.is_some_and(|tombstone| tombstone.stopped_by.contains(&request)) {
+            // It started a life before that one.
+            return self.answer(request, name, Answer::Deadline(Executed::Unknown));
+        }
         if !self.has_room_to_wait(slot, &name, &ask) {
             return self.answer(request, name, Answer::Overloaded);
         }
-        let stopped_before = tombstone.map(|tombstone| tombstone.stopped_by.clone()).unwrap_or_default();
+        let requests_before = tombstone.map(Tombstone::requests).unwrap_or_default();
         let (kind, args, policy, placement, registered) = match ask {
             Ask::Start { kind, args, policy, placement } => (kind, args, policy, placement, false),
             Ask::Register { kind } => {
@@ -191,7 +198,7 @@ impl Directory {
             policy,
             placement,
             state,
-            stopped_before: stopped_before.into(),
+            requests_before: requests_before.into(),
             has_run: registered,
             ..Record::first(name.clone(), kind, host, token, request)
         });
@@ -231,7 +238,7 @@ impl Directory {
             let own = tombstone.is_some_and(|tombstone| tombstone.stopped_by.contains(&request));
             return self.answer(request, name, if own { Answer::Done } else { Answer::NotFound });
         };
-        if record.stopped_before.contains(&request) {
+        if record.requests_before.contains(&request) {
             return self.answer(request, name, Answer::Done);
         }
         if !self.has_room_to_wait(slot, &name, &Ask::Stop) {

@@ -113,10 +113,10 @@ pub struct Record {
     /// Milliseconds until the next restart, at the time of this write; only while it is backing off.
     #[n(11)]
     pub back_off_ms: u32,
-    /// The stops that ended the lives before, when this name was started again: a late copy of one of them is
-    /// answered, and does not stop this life.
+    /// Requests that ended or began the lives before, when this name was started again: a late copy of one of them is
+    /// answered, and does not stop this life or count as a start of it.
     #[n(12)]
-    pub stopped_before: Few<RequestId>,
+    pub requests_before: Few<RequestId>,
     /// The stops of this life, while it is stopping.
     #[n(13)]
     pub stopping_by: Few<RequestId>,
@@ -163,7 +163,7 @@ pub struct Tombstone {
     /// The last life.
     #[n(0)]
     pub token: Token,
-    /// The stops that ended it, then those that ended the lives before; the last four.
+    /// The stops that ended it, then requests about the lives before; the last four.
     #[n(1)]
     pub stopped_by: Vec<RequestId>,
     /// The request that had started it.
@@ -172,6 +172,13 @@ pub struct Tombstone {
     /// What that request was answered, or would have been.
     #[n(3)]
     pub outcome: StartOutcome,
+}
+
+impl Tombstone {
+    /// What a next record is to know of: who began this life and who ended it.
+    pub(super) fn requests(&self) -> Vec<RequestId> {
+        std::iter::once(self.started_by).chain(self.stopped_by.iter().copied()).collect()
+    }
 }
 
 /// How a start ended whose name is free again.
@@ -246,7 +253,7 @@ impl Record {
             state: RecordState::Starting,
             restart_ages_ms: Few::default(),
             back_off_ms: 0,
-            stopped_before: Few::default(),
+            requests_before: Few::default(),
             stopping_by: Few::default(),
             has_run: false,
             age_ms: 0,

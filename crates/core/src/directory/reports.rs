@@ -177,7 +177,7 @@ impl Directory {
         after.extend(stops);
         let known = record.stopping_by.iter().filter(|stop| !stopped_by.contains(stop)).copied();
         // A stop whose answer was lost is asked again, perhaps only when the next life has ended too.
-        let before = record.stopped_before.iter().copied();
+        let before = record.requests_before.iter().copied();
         stopped_by = known.chain(stopped_by.iter().copied()).chain(before).take(STOPS_MAX).collect();
         let started_by = record.request;
         let outcome = if record.has_run { StartOutcome::Ran(record.located()) } else { unless_ran };

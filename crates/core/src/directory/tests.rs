@@ -108,7 +108,7 @@ fn a_retry_of_a_stop_is_recognised_when_the_next_start_has_failed() {
     let args = Bytes::default();
     let stop = RequestId { caller: OTHER, number: 7 };
     let fresh = Record { has_run: false, state: RecordState::Starting, ..record(1, &args) };
-    let fresh = Record { stopped_before: vec![stop].into(), ..fresh };
+    let fresh = Record { requests_before: vec![stop].into(), ..fresh };
     let slot = directory.slot_of(&fresh.name);
     directory.write(slot, Change::Put(fresh.clone().into()), Vec::new(), Time::ZERO);
     directory.remove(slot, &fresh, ExitReason::Error("no".into()), Vec::new(), Time::ZERO);

@@ -182,7 +182,7 @@ fn check_record(record: &Record) -> Warrant {
     let lists = [
         record.restart_ages_ms.len(),
         record.node_deaths_ms.len(),
-        record.stopped_before.len(),
+        record.requests_before.len(),
         record.stopping_by.len(),
     ];
     demand(record.placement.is_sound(), SIZE)?;

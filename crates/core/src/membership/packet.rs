@@ -2,7 +2,8 @@
 //!
 //! foca hears only what is addressed to its present generation. Two nodes that renew at the same time, each because the
 //! other took it for dead, would never learn of each other's: so whatever comes over a session is for this node, as it
-//! is now. Only the word that it is dead means the generation that it names.
+//! is now. Only the word that it is dead means the generation that it names; of another one it is a sign of life of its
+//! sender, like any other packet.
 //!
 //! foca believes whoever speaks to it. Here stands what it must not be told: a packet whose sender is not the node that
 //! the session belongs to; news of nodes that are no members (they would be kept and probed); a generation of a third
@@ -34,7 +35,11 @@ pub(super) fn admitted(
     if header.src.nonce != from {
         return None;
     }
-    if header.dst.nonce == me.nonce && header.message != foca::Message::TurnUndead {
+    if header.dst.nonce == me.nonce && header.dst != me {
+        if header.message == foca::Message::TurnUndead {
+            // Of an earlier generation, so no news; but who says it lives, and in which generation.
+            header.message = foca::Message::Gossip;
+        }
         header.dst = me;
     }
     let mut news = Vec::new();
@@ -108,13 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_for_an_earlier_generation_of_this_node_is_for_this_one_except_the_word_that_it_is_dead() {
+    fn what_was_for_an_earlier_generation_of_this_node_is_for_this_one_and_never_the_word_that_it_is_dead() {
         let old = |message| {
             let header = Header { src: key(2, 0), src_incarnation: 3, dst: key(1, 2), message };
             encoded(&header, None).unwrap()
         };
         assert_eq!(admitted(&old(Message::Ping(7)), 2, ME, known), Some(packet(key(2, 0), None)));
-        let dead = old(Message::TurnUndead);
+        let alive = Header { src: key(2, 0), src_incarnation: 3, dst: ME, message: Message::Gossip };
+        assert_eq!(admitted(&old(Message::TurnUndead), 2, ME, known), encoded(&alive, None));
+        let dead = Header { message: Message::TurnUndead, ..alive };
+        let dead = encoded(&dead, None).unwrap();
         assert_eq!(admitted(&dead, 2, ME, known), Some(dead));
     }
 

@@ -156,7 +156,7 @@ fn record() -> Record {
         state: RecordState::Running,
         restart_ages_ms: vec![1, 70_000].into(),
         back_off_ms: 5,
-        stopped_before: vec![RequestId { caller: life(3), number: 2 }].into(),
+        requests_before: vec![RequestId { caller: life(3), number: 2 }].into(),
         has_run: true,
         age_ms: 7,
         node_deaths_ms: vec![3].into(),

@@ -335,7 +335,7 @@ fn arguments_texts_and_lists_that_no_copy_could_carry_are_refused() {
             running: true,
         },
         Message::Offer {
-            record: Record { stopped_before: vec![request; 9_000].into(), ..record }.into(),
+            record: Record { requests_before: vec![request; 9_000].into(), ..record }.into(),
             running: false,
         },
         Message::Report { name: named(&name), token: Token::from_u64(9), news: News::Exited(long) },

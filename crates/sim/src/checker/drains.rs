@@ -43,6 +43,11 @@ fn check_end(facts: &Facts<'_>, drain: &Drain, found: &mut Vec<Violation>) {
 fn check_left(facts: &Facts<'_>, drain: &Drain, found: &mut Vec<Violation>) {
     let history = facts.history;
     let Some(over) = drain.over.filter(|over| *over < drain.at + drain.within) else { return };
+    // Told to leave in the middle of it, a node leaves.
+    let cut_short = |(host, at): &(u16, Micros)| *host == drain.host && (drain.at..=over).contains(at);
+    if history.leaves.iter().any(cut_short) {
+        return;
+    }
     for (name, why) in &drain.stayed {
         let others = || view_at(facts, drain.host, over).is_some_and(|view| has_others(view, drain.host));
         let pinned = history.placed.contains(name);
