@@ -6,6 +6,7 @@
 
 mod advertise;
 mod builder;
+mod checks;
 mod client;
 mod drain;
 mod names;
