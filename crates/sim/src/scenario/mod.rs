@@ -10,8 +10,8 @@
 //! name a ranks n1 n3           a name whose slot's owner is n1, then n3, in the view of all machines
 //! twin n3 of n2                machine n3's node has the name of n2's
 //! boot n1 at 300ms             founders that are not named boot at 0
-//! at 3s start a from n2 as s1  also: call, cast, locate, stop, release; `local`, `pinned n2`, `transient`, `temporary`,
-//!                              `deadline 1s` may follow
+//! at 3s start a from n2 as s1  also: call, cast, locate, stop, release, move; `local`, `pinned n2`, `transient`,
+//!                              `temporary`, `deadline 1s`, for a move `to n2`, may follow
 //! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
 //!                              drain n1 (and leave), drain n1 within 2s, drain n1 and stay,
 //!                              cut n1 n2, cut n1 > n2, split n1 | n2 n3, mend, slow n1 > n2 500ms, crash a, fail a 2,

@@ -191,7 +191,7 @@ impl Scenario {
 
     fn operation(&mut self, verb: &str, name: &str, host: &str, rest: &[&str]) -> Result<Step, String> {
         let (name, host) = (self.name(name), self.host(host)?);
-        let mut policy = RestartPolicy::Permanent;
+        let (mut policy, mut to) = (RestartPolicy::Permanent, None);
         let (mut label, mut placement, mut deadline) = (String::new(), Placement::Hash, 5 * SECOND);
         let mut rest = rest;
         while !rest.is_empty() {
@@ -202,6 +202,10 @@ impl Scenario {
                 }
                 ["deadline", text, rest @ ..] => {
                     deadline = time(text)?;
+                    rest
+                }
+                ["to", node, rest @ ..] => {
+                    to = Some(self.host(node)?);
                     rest
                 }
                 ["local", rest @ ..] => {
@@ -231,6 +235,7 @@ impl Scenario {
             "locate" => OpKind::Locate,
             "stop" => OpKind::Stop,
             "release" => OpKind::Release,
+            "move" => OpKind::Move { to: to.ok_or("a move goes to a node")? },
             _ => return Err(format!("unknown operation {verb:?}")),
         };
         Ok(Step::Operate { kind, name, host, label, placement, deadline })
