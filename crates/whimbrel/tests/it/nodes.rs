@@ -252,7 +252,6 @@ async fn settings_that_can_not_be_are_refused_with_their_key() {
         (new().replicas(0), "replicas"),
         (new().replicas(4), "replicas"),
         (new().slots(0), "slots"),
-        (new().weight(0), "weight"),
         (new().weight(1_001), "weight"),
         (new().secret("fifteen bytes.."), "secret"),
         (new().secret_file("no-such-file"), "secret_file"),

@@ -47,7 +47,8 @@ async fn a_node_has_as_many_processes_of_a_kind_as_it_may_and_the_rest_waits_for
         let kind = KindOptions::default().max_per_node(2);
         let seeds = StaticList::new(seeds.iter().map(|seed| seed.address().to_owned()));
         let builder = Cluster::builder("test").node_name(node).listen("127.0.0.1:0").discovery(seeds);
-        builder.kind::<Counter>(kind)
+        // Where all are full, a node that leaves can give its processes to nobody.
+        builder.drain_within(std::time::Duration::from_millis(500)).kind::<Counter>(kind)
     };
     let first = small("first", &[]).join().await.unwrap();
     let second = small("second", &[&first]).join().await.unwrap();

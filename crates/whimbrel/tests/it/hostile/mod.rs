@@ -55,6 +55,8 @@ async fn join(name: &str, seeds: &[&Cluster]) -> Cluster {
         .weight(1_000)
         // A peer made by hand answers no probe; it is not to be left out for that.
         .detection(Duration::from_secs(60))
+        // Nor does it take processes.
+        .drain_within(Duration::from_secs(1))
         .kind::<Counter>(KindOptions::default())
         .kind::<Silent>(KindOptions::default())
         .join()

@@ -24,7 +24,7 @@ const SAID: [&str; 12] = [
     "Chunk",
     "Taken",
     "Installed",
-    "Commit",
+    "Plea",
     "Write",
     "Written",
     "Decided",
