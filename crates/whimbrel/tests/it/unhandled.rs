@@ -155,7 +155,9 @@ async fn process_that_is_told_to_stop_answers_who_waits_on_every_node() {
     });
     assert_eq!(stopped, Ok(()));
     all_is_told(&nodes, queue, ExitReason::Shutdown).await;
-    assert_eq!(nodes[0].process::<Till>("till").unwrap().ask().await, Err(CallError::NotFound));
+    // Its host may not have heard yet that the name is free.
+    let late = nodes[0].process::<Till>("till").unwrap().ask().await;
+    assert!(matches!(late, Err(CallError::NotFound | CallError::Stopped { .. })), "{late:?}");
     leave_all(nodes).await;
 }
 
