@@ -401,9 +401,15 @@ async fn target_that_is_lost_in_the_middle_leaves_the_process_at_the_source() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn large_state_travels_while_other_names_are_called() {
-    let nodes = travellers(2).await;
-    let large = Trip { how: How::Auto, ballast: 8 * 1024 * 1024 };
+async fn large_state_travels_while_other_names_are_called_and_heartbeats_arrive() {
+    // Half of the usual time after which a silent node is taken for dead.
+    let soon = Duration::from_secs(1);
+    let first = traveller_node("node-0", &[], Rebalance::Off).detection(soon).join().await.unwrap();
+    let second = traveller_node("node-1", &[&first], Rebalance::Off).detection(soon).join().await.unwrap();
+    first.wait_for_members(2, LONG).await.unwrap();
+    let mut events = first.events();
+    let nodes = vec![first, second];
+    let large = Trip { how: How::Auto, ballast: 32 * 1024 * 1024 };
     nodes[0].start::<Traveller>("large", large).await.unwrap();
     nodes[0].start::<Traveller>("small", trip(How::Auto)).await.unwrap();
     let load = Load::begin(&nodes, &["small".to_owned()]);
@@ -412,7 +418,10 @@ async fn large_state_travels_while_other_names_are_called() {
     nodes[0].move_to("large", elsewhere(&nodes, "large").await).await.unwrap();
     assert!(load.answered.load(std::sync::atomic::Ordering::Relaxed) > before);
     let process = nodes[0].process::<Traveller>("large").unwrap();
-    assert_eq!(process.ballast().await, Ok(7 * 8 * 1024 * 1024));
+    assert_eq!(process.ballast().await, Ok(7 * 32 * 1024 * 1024));
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
+        assert!(!matches!(event, Event::MemberDown(..) | Event::Expelled), "{event:?}");
+    }
     load.end(&nodes[0]).await;
     leave_all(nodes).await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel::{
-    Cluster, Context, ExitReason, Handoff, KindOptions, Process, ProcessRef, Rebalance, State, StaticList,
-    TimerId, handlers,
+    Builder, Cluster, Context, ExitReason, Handoff, KindOptions, Process, ProcessRef, Rebalance, State,
+    StaticList, TimerId, handlers,
 };
 
 use super::doors::{self, Doors, DoorsRef as _};
@@ -219,6 +219,10 @@ impl Drop for OpenOnDrop {
 
 /// A node that hosts travellers.
 pub(crate) async fn join(node: &str, seeds: &[&Cluster], rebalance: Rebalance) -> Cluster {
+    traveller_node(node, seeds, rebalance).join().await.unwrap()
+}
+
+pub(crate) fn traveller_node(node: &str, seeds: &[&Cluster], rebalance: Rebalance) -> Builder {
     Cluster::builder("test")
         .node_name(node)
         .listen("127.0.0.1:0")
@@ -228,9 +232,6 @@ pub(crate) async fn join(node: &str, seeds: &[&Cluster], rebalance: Rebalance) -
         .rebalance(rebalance)
         // Some tests leave with processes that never come to rest.
         .drain_within(Duration::from_secs(2))
-        .join()
-        .await
-        .unwrap()
 }
 
 pub(crate) async fn travellers(count: usize) -> Vec<Cluster> {
