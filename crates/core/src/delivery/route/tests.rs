@@ -326,8 +326,8 @@ fn no_after_dispatch_is_a_planted_bug() {
     let mut out = PortOutput::default();
     let mut route = route("Bound", &epochs);
     route.mutants = Mutants::planted(Mutant::NoAfterDispatch);
-    route.on_located(&here(&epochs, 0), at(3, 12, 12), &mut out);
-    assert_eq!(told(&mut out), "end 1 node_lost no; end 2 node_lost no");
+    route.on_host_lost(Time::ZERO, incarnation(2), &mut out);
+    assert_eq!(told(&mut out), "end 1 node_lost no; end 2 node_lost no; locate");
 }
 
 #[test]

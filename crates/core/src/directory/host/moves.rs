@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Hosted, Phase, seconds};
-use crate::base::{Hindrance, Incarnation, Kind, Mutant, Name, Plea, Time, Token};
-use crate::directory::message::Message;
+use crate::base::{ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, Plea, Time, Token};
+use crate::directory::message::{Message, News};
 use crate::directory::record::{Record, RecordState};
 use crate::directory::request::Launch;
 use crate::directory::{Directory, Output};
@@ -59,7 +59,13 @@ impl Directory {
         };
         let Some(hosted) = self.hosted_life(&name, token).filter(runs) else {
             let (gate, plea) = (record.gate, Plea::CallOff(Hindrance::Ended));
-            return self.send(from, Message::Plea { name, gate, attempt, plea });
+            self.send(from, Message::Plea { name: name.clone(), gate, attempt, plea });
+            if self.hosted_as(&name).is_none() {
+                // The record is older than its end.
+                let news = News::Gone(ExitReason::NodeLost);
+                self.send(from, Message::Report { name, token, news });
+            }
+            return;
         };
         hosted.record = Arc::clone(&record);
         hosted.since_s = seconds(now);
