@@ -4,7 +4,7 @@
 //! there after the capture; a life moves to one place. In runs in which no node freezes or is cut, and none goes but after
 //! it was drained, no message ends with an error that only a lost node gives (P3).
 //! Loosened: of messages from nodes that stay; where nodes leave, of names that did not begin anew, since what is on its way
-//! to the life before can not be asked of a host that is gone.
+//! to the life before can not be asked of a host that is gone; nor, for longer than 1 s, of one that is too busy to answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,8 @@ use whimbrel_core::base::ErrorCode;
 use super::{Facts, Violation, ms, violated};
 
 const NAME: &str = "handoff";
+/// So long a sender waits for the word of a host that lives.
+const SETTLE: u64 = 1_000_000;
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     check_state(facts, found);
@@ -65,7 +67,11 @@ fn check_errors(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let until = op.deadline.max(op.dead_letter.map_or(0, |(at, ..)| at));
         let goes = |(host, at): &(u16, u64)| *host == op.host && *at >= op.invoked && *at <= until;
         let leaves = facts.history.leaves.iter().any(goes);
-        let may_have_left = !facts.history.leaves.is_empty() && begins_anew(facts, op.name, until);
+        let ended =
+            op.completed.iter().map(|(at, _)| *at).chain(op.dead_letter.iter().map(|(at, ..)| *at)).max();
+        let waited = ended.is_some_and(|ended| ended >= op.invoked + SETTLE);
+        let may_have_left =
+            (waited || !facts.history.leaves.is_empty()) && begins_anew(facts, op.name, until);
         if let Some((code, executed)) = op.failed().into_iter().chain(letter).find(lost)
             && !leaves
             && !may_have_left
