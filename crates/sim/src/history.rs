@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use whimbrel_core::base::limits::Usage;
 use whimbrel_core::base::{ErrorCode, Executed, Hindrance, Incarnation, Name, RequestId, Token};
-use whimbrel_core::directory::RestartPolicy;
+use whimbrel_core::directory::{Record, RestartPolicy};
 use whimbrel_core::view::{Labels, View, ViewId};
 
 /// Virtual microseconds since the start of the run.
@@ -277,6 +277,27 @@ impl Op {
 }
 
 impl Life {
+    /// A life that begins, as its record says.
+    pub(crate) fn begun(name: u32, record: &Record, host: u16, now: Micros) -> Self {
+        Self {
+            name,
+            token: record.token,
+            retoken: None,
+            gate: record.gate,
+            host,
+            policy: record.policy,
+            request: record.request,
+            in_place: false,
+            moved_from: None,
+            launched: now,
+            running: None,
+            sealed: None,
+            ended: None,
+            state: 0,
+            state_at_start: 0,
+        }
+    }
+
     /// Its last token.
     pub(crate) fn token_now(&self) -> Token {
         self.retoken.unwrap_or(self.token)

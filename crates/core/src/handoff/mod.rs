@@ -134,9 +134,7 @@ pub enum Output {
 struct Outbound {
     order: Order,
     state: Source,
-    /// When this state is over, whatever happens.
-    until: Option<Time>,
-    repeat_at: Time,
+    times: Times,
     /// It is to end when the move has, unless it has moved.
     ends: Option<ExitReason>,
 }
@@ -146,8 +144,28 @@ struct Outbound {
 struct Inbound {
     passage: Passage,
     state: Target,
+    times: Times,
+}
+
+/// When something is due of a process on its way.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// When its state is over, whatever happens.
     until: Option<Time>,
     repeat_at: Time,
+}
+
+impl Times {
+    fn next(self) -> Time {
+        self.until.map_or(self.repeat_at, |until| until.min(self.repeat_at))
+    }
+
+    /// After a step: a new state, or progress in this one, has all its patience before it.
+    fn after(self, changed: bool, is_progress: bool, patience: Option<Duration>, now: Time) -> Self {
+        let until = if changed || is_progress { patience.map(|patience| now + patience) } else { self.until };
+        let repeat_at = if changed || self.repeat_at <= now { now + REPEAT } else { self.repeat_at };
+        Self { until, repeat_at }
+    }
 }
 
 /// All moves from and to one node.
@@ -191,9 +209,8 @@ impl Handoff {
 
     /// When `handle_wake` is due.
     pub fn next_deadline(&self) -> Option<Time> {
-        let outbound = self.outbound.values().flat_map(|o| [o.until, Some(o.repeat_at)]);
-        let inbound = self.inbound.values().flat_map(|i| [i.until, Some(i.repeat_at)]);
-        outbound.chain(inbound).flatten().min()
+        let outbound = self.outbound.values().map(|outbound| outbound.times.next());
+        outbound.chain(self.inbound.values().map(|inbound| inbound.times.next())).min()
     }
 
     /// Whether this life is on its way out: nothing but the end of the move may end it.
@@ -253,8 +270,7 @@ impl Handoff {
         let outbound = Outbound {
             order,
             state: Source::Reserving,
-            until: Some(now + RESERVE_MAX),
-            repeat_at: now,
+            times: Times { until: Some(now + RESERVE_MAX), repeat_at: now },
             ends: None,
         };
         self.outbound.insert(name.clone(), outbound);
@@ -447,16 +463,16 @@ impl Handoff {
 
     /// Time has passed.
     pub fn handle_wake(&mut self, now: Time) {
-        let out = self.outbound.values().map(|o| (o.order.name.clone(), o.until, o.repeat_at));
-        for (name, until, repeat_at) in out.collect::<Vec<_>>() {
+        let out = self.outbound.values().map(|o| (o.order.name.clone(), o.times));
+        for (name, Times { until, repeat_at }) in out.collect::<Vec<_>>() {
             if until.is_some_and(|until| until <= now) {
                 self.source_event(&name, SourceEvent::TooLate, now);
             } else if repeat_at <= now {
                 self.source_event(&name, SourceEvent::Repeat, now);
             }
         }
-        let inbound = self.inbound.values().map(|i| (i.passage.clone(), i.until, i.repeat_at));
-        for (passage, until, repeat_at) in inbound.collect::<Vec<_>>() {
+        let inbound = self.inbound.values().map(|i| (i.passage.clone(), i.times));
+        for (passage, Times { until, repeat_at }) in inbound.collect::<Vec<_>>() {
             if until.is_some_and(|until| until <= now) {
                 self.target_event(&passage.name, passage.attempt, TargetEvent::TooLate, now);
             } else if repeat_at <= now {
@@ -488,11 +504,8 @@ impl Handoff {
             }
             return;
         }
-        let until = Some(now + INSTALL_MAX);
-        self.inbound.insert(
-            name.clone(),
-            Inbound { passage, state: Target::Reserved, until, repeat_at: now + REPEAT },
-        );
+        let times = Times { until: Some(now + INSTALL_MAX), repeat_at: now + REPEAT };
+        self.inbound.insert(name.clone(), Inbound { passage, state: Target::Reserved, times });
         self.target_event(&name, attempt, TargetEvent::Reserve, now);
     }
 
@@ -514,7 +527,7 @@ impl Handoff {
 
     /// Drives one process on its way out.
     fn source_event(&mut self, name: &Name, event: SourceEvent, now: Time) {
-        let Some(Outbound { order, state, until, repeat_at, ends }) = self.outbound.remove(name) else {
+        let Some(Outbound { order, state, times, ends }) = self.outbound.remove(name) else {
             return;
         };
         let before = state.kind();
@@ -524,13 +537,8 @@ impl Handoff {
             self.source_effect(&order, before, &ends, effect);
         }
         let Some(state) = next else { return self.begin_next(now) };
-        let changed = before != state.kind();
-        let until = match state.patience() {
-            _ if !changed && !is_progress => until,
-            patience => patience.map(|patience| now + patience),
-        };
-        let repeat_at = if changed || repeat_at <= now { now + REPEAT } else { repeat_at };
-        self.outbound.insert(name.clone(), Outbound { order, state, until, repeat_at, ends });
+        let times = times.after(before != state.kind(), is_progress, state.patience(), now);
+        self.outbound.insert(name.clone(), Outbound { order, state, times, ends });
     }
 
     /// One process less is on its way out.
@@ -571,7 +579,7 @@ impl Handoff {
         if self.inbound.get(name).is_none_or(|inbound| inbound.passage.attempt != attempt) {
             return;
         }
-        let Some(Inbound { passage, state, until, repeat_at }) = self.inbound.remove(name) else { return };
+        let Some(Inbound { passage, state, times }) = self.inbound.remove(name) else { return };
         let before = state.kind();
         let is_progress = matches!(event, TargetEvent::Chunk { .. });
         let (next, effects) = state.on(event, &passage);
@@ -579,13 +587,8 @@ impl Handoff {
             self.target_effect(&passage, effect);
         }
         let Some(state) = next else { return };
-        let changed = before != state.kind();
-        let until = match state.patience() {
-            _ if !changed && !is_progress => until,
-            patience => patience.map(|patience| now + patience),
-        };
-        let repeat_at = if changed || repeat_at <= now { now + REPEAT } else { repeat_at };
-        self.inbound.insert(name.clone(), Inbound { passage, state, until, repeat_at });
+        let times = times.after(before != state.kind(), is_progress, state.patience(), now);
+        self.inbound.insert(name.clone(), Inbound { passage, state, times });
     }
 
     fn target_effect(&mut self, passage: &Passage, effect: TargetEffect) {

@@ -68,23 +68,7 @@ impl World {
         let name = self.name_id(&record.name);
         let life = self.history.lives.len() as u32;
         let in_place = matches!(launch, Launch::InPlace { .. });
-        self.history.lives.push(Life {
-            name,
-            token: record.token,
-            retoken: None,
-            gate: record.gate,
-            host,
-            policy: record.policy,
-            request: record.request,
-            in_place,
-            moved_from: None,
-            launched: self.now,
-            running: None,
-            sealed: None,
-            ended: None,
-            state: 0,
-            state_at_start: 0,
-        });
+        self.history.lives.push(Life { in_place, ..Life::begun(name, record, host, self.now) });
         self.tell(host, 9, record.token.as_u64(), || format!("launch {} {:?}", record.name, record.token));
         self.prepare_inbox(host, name, record, launch);
         let fails = self.init_fails(name);

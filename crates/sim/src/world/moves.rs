@@ -266,21 +266,11 @@ impl World {
         let life = self.history.lives.len() as u32;
         let now = self.now;
         self.history.lives.push(Life {
-            name,
-            token: record.token,
-            retoken: None,
-            gate: record.gate,
-            host,
-            policy: record.policy,
-            request: record.request,
-            in_place: false,
             moved_from: Some(from),
-            launched: now,
             running: Some(now),
-            sealed: None,
-            ended: None,
             state,
             state_at_start: state,
+            ..Life::begun(name, record, host, now)
         });
         self.stats.mark("move_arrived");
         self.tell(host, 19, record.token.as_u64(), || format!("{} arrives {:?}", record.name, record.token));
