@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use whimbrel_core::base::{BadName, ErrorCode, Executed, ExitReason, Hindrance};
+use whimbrel_core::base::limits::SNAPSHOT_BYTES_MAX;
+use whimbrel_core::base::{BadName, Bytes, ErrorCode, Executed, ExitReason, Hindrance};
 use whimbrel_core::delivery::route::MOVING_PATIENCE;
 
 use crate::process::ProcessRef;
@@ -416,6 +417,55 @@ pub enum RegisterError {
     /// Anything else that a question about a name can end with.
     #[error(transparent)]
     Request(#[from] RequestError),
+}
+
+/// Why a process is not watched. Nothing is left of the attempt: it may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MonitorError {
+    /// The process, this node or the watched name has as many monitors as it may; retry later.
+    #[error("too many monitors")]
+    Overloaded,
+    /// The owner of the name has not answered in time; retry.
+    #[error("no answer by the deadline")]
+    Deadline,
+    /// The text is not a name.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// This node was closed.
+    #[error("this node is closed")]
+    Stopped,
+}
+
+impl MonitorError {
+    /// The code that logs and commands print.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            MonitorError::Overloaded => ErrorCode::Overloaded,
+            MonitorError::Deadline => ErrorCode::Deadline,
+            MonitorError::BadName(_) => ErrorCode::BadName,
+            MonitorError::Stopped => ErrorCode::Stopped,
+        }
+    }
+
+    /// Always [`Executed::No`].
+    pub fn executed(&self) -> Executed {
+        Executed::No
+    }
+}
+
+/// A state that is too large to be shown. Not executed: the one before stays, and a retry is refused too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes, this one has {bytes}")]
+pub struct SnapshotTooLarge {
+    /// Its length.
+    pub bytes: usize,
+}
+
+impl SnapshotTooLarge {
+    pub(crate) fn check(state: Vec<u8>) -> Result<Bytes, Self> {
+        let bytes = state.len();
+        if bytes <= SNAPSHOT_BYTES_MAX { Ok(Bytes::from(state)) } else { Err(Self { bytes }) }
+    }
 }
 
 /// Why a node did not join.

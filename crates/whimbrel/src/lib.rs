@@ -58,16 +58,20 @@ mod codec;
 mod clock;
 mod tasks;
 
-pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, TimerId, Unhandled};
+pub use process::{
+    Context, Handoff, KindOptions, MonitorId, Monitoring, Process, ProcessRef, State, TimerId, Unhandled,
+};
 
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
 pub use cluster::{
-    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
+    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Monitor, MonitorBuilder, Registered,
+    Start, Starting,
 };
 
 pub use error::{
-    CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,
+    CallError, CastError, JoinError, LocateError, MonitorError, MoveError, RegisterError, RequestError,
+    SnapshotTooLarge, StartError,
 };
 pub use events::{DeadLetterStream, Events};
 pub use exchange::{DeadLetter, MoveStage, MoveStep};
@@ -86,7 +90,7 @@ pub use whimbrel_core::base::{
     NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
+    Down, Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
     RestartPolicy,
 };
 pub use whimbrel_core::node::{Event, Stayed};

@@ -4,6 +4,8 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use super::limits::TEXT_BYTES_MAX;
+
 /// Whether the message of a failed operation was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
@@ -162,23 +164,39 @@ impl ExitReason {
         matches!(self, ExitReason::Normal | ExitReason::Shutdown | ExitReason::Moved)
     }
 
-    /// The text cut to the limit of what travels, at a character's border.
+    /// The text cut to the limit of what travels, at a character's border, with a mark where it is cut.
     pub fn capped(self) -> Self {
+        self.map_text(capped)
+    }
+
+    /// Without its text, which may tell what is nobody's business.
+    pub fn withheld(self) -> Self {
+        self.map_text(|_| WITHHELD.to_owned())
+    }
+
+    fn map_text(self, map: impl FnOnce(String) -> String) -> Self {
         match self {
-            ExitReason::Error(text) => ExitReason::Error(cap(text)),
-            ExitReason::Panic(text) => ExitReason::Panic(cap(text)),
+            ExitReason::Error(text) => ExitReason::Error(map(text)),
+            ExitReason::Panic(text) => ExitReason::Panic(map(text)),
             other => other,
         }
     }
 }
 
-fn cap(mut text: String) -> String {
-    let mut end = super::limits::TEXT_BYTES_MAX;
-    if text.len() > end {
+/// Stands for a text that does not leave its node.
+pub const WITHHELD: &str = "(withheld)";
+/// Ends a text that was longer.
+const CUT: &str = "…";
+
+/// A text cut to the limit of what travels, as [`ExitReason::capped`] cuts it.
+pub fn capped(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX - CUT.len();
         while !text.is_char_boundary(end) {
             end -= 1;
         }
         text.truncate(end);
+        text.push_str(CUT);
     }
     text
 }
@@ -204,7 +222,6 @@ impl fmt::Display for ExitReason {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::base::limits::TEXT_BYTES_MAX;
 
     /// The one list, in the order of the numbers on the wire.
     const CODES: &str = "not_found stopped overloaded deadline node_lost no_quorum moving codec wrong_kind no_host \
@@ -249,11 +266,19 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let short = "x".repeat(TEXT_BYTES_MAX);
         assert_eq!(ExitReason::Panic(short.clone()).capped(), ExitReason::Panic(short));
-        // 3 bytes each: the limit falls into the middle of one.
+        // 3 bytes each, as the mark has: the limit falls into the middle of one.
         let ExitReason::Error(text) = ExitReason::Error("語".repeat(1_000)).capped() else {
             panic!("still an error")
         };
-        assert_eq!(text, "語".repeat(TEXT_BYTES_MAX / 3));
+        assert_eq!(text, "語".repeat(TEXT_BYTES_MAX / 3 - 1) + "…");
+        assert!(text.len() <= TEXT_BYTES_MAX);
         assert_eq!(ExitReason::Killed.capped(), ExitReason::Killed);
+    }
+
+    #[test]
+    fn a_withheld_reason_says_what_sort_it_was_and_no_more() {
+        assert_eq!(ExitReason::Panic("secret".into()).withheld(), ExitReason::Panic(WITHHELD.into()));
+        assert_eq!(ExitReason::Error("secret".into()).withheld(), ExitReason::Error(WITHHELD.into()));
+        assert_eq!(ExitReason::NodeLost.withheld(), ExitReason::NodeLost);
     }
 }

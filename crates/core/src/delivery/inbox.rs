@@ -307,6 +307,23 @@ impl<M: Expires> Inbox<M> {
         Err(InboxRefused { message, code })
     }
 
+    /// What the process has asked to be told, in the order of its messages. It is not counted among those that may wait:
+    /// whoever tells it limits how much can be asked for.
+    ///
+    /// # Errors
+    /// It is on its way to another node, or has ended; the message comes back, not executed.
+    pub fn tell(&mut self, message: M) -> Result<(), InboxRefused<M>> {
+        let code = match self.gate.state() {
+            GateState::Open | GateState::Suspended => {
+                self.mailbox.push(message);
+                return Ok(());
+            }
+            GateState::Sealed => ErrorCode::Moving,
+            GateState::Closed(code) => code,
+        };
+        Err(InboxRefused { message, code })
+    }
+
     /// A message of the process to itself, handled before the whole mailbox and after earlier ones of this sort.
     ///
     /// # Errors

@@ -115,6 +115,18 @@ impl<M: Parcel> Port<M> {
         }
     }
 
+    /// What the process has asked to be told, in the order of its messages and beyond the limit of its mailbox.
+    ///
+    /// # Errors
+    /// `Moving` when it is on its way to another node, or is not here: what is sent to its name finds it. Otherwise it has
+    /// ended. The message comes back, not executed.
+    pub fn tell(&mut self, message: M) -> Result<(), InboxRefused<M>> {
+        match &mut self.inbox {
+            Some(inbox) => inbox.tell(message),
+            None => Err(InboxRefused { message, code: ErrorCode::Moving }),
+        }
+    }
+
     /// Undoes the last [`Port::send`], whose packet the link had no room for. None if that was not the last.
     pub fn take_back(&mut self, epoch: u64, seq: u64) -> Option<M> {
         self.route.as_mut().and_then(|route| route.take_back(epoch, seq))

@@ -9,8 +9,9 @@
 use minicbor::{Decode, Decoder, Encode};
 use thiserror::Error;
 
-use crate::base::{Incarnation, Token};
+use crate::base::{Incarnation, Name, Token};
 use crate::delivery::GateTable;
+use crate::directory::Until;
 
 /// The form that this version writes and reads.
 const VERSION: u16 = 1;
@@ -40,6 +41,9 @@ pub struct Image<'b> {
     /// The number of the last timer that it made.
     #[n(6)]
     pub last_timer: u64,
+    /// Its monitors that have not ended.
+    #[cbor(n(7), skip_if = "Vec::is_empty", decode_with = "rows")]
+    pub watches: Vec<WatchImage>,
 }
 
 /// The state of a process.
@@ -110,6 +114,29 @@ pub struct TimerImage<'b> {
     pub period_ms: Option<u64>,
 }
 
+/// A monitor that a process has set.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct WatchImage {
+    /// Its number in the whole cluster.
+    #[n(0)]
+    pub id: u64,
+    /// Who is watched.
+    #[n(1)]
+    pub name: Name,
+    /// Only this life of it.
+    #[n(2)]
+    pub of: Option<Token>,
+    /// Which end.
+    #[n(3)]
+    pub until: Until,
+    /// Planned moves are told too.
+    #[n(4)]
+    pub moves: bool,
+    /// It is half of a link.
+    #[n(5)]
+    pub is_link: bool,
+}
+
 /// Why bytes are not an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
@@ -125,10 +152,10 @@ pub enum ImageError {
 }
 
 impl<'b> Image<'b> {
-    /// An image without messages and timers.
+    /// An image without messages, timers and monitors.
     pub fn new(state: Option<StateImage<'b>>, table: GateTable) -> Self {
-        let (notices, messages, timers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { version: VERSION, state, table, notices, messages, timers, last_timer: 0 }
+        let (notices, messages, timers, watches) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { version: VERSION, state, table, notices, messages, timers, last_timer: 0, watches }
     }
 
     /// As bytes. They may be more than an image may have; such an image must not be sent.
@@ -221,6 +248,23 @@ mod tests {
         assert_eq!(Image::from_bytes(&bytes).unwrap(), image());
     }
 
+    fn watching() -> Image<'static> {
+        let name = Name::new("worker").unwrap();
+        let of = Some(Token::from_u64(3));
+        let watch = WatchImage { id: 9, name, of, until: Until::Name, moves: true, is_link: false };
+        Image { watches: vec![watch], ..image() }
+    }
+
+    #[test]
+    fn monitors_stand_behind_what_older_images_hold() {
+        let bytes = watching().to_bytes();
+        assert_eq!(Image::from_bytes(&bytes).unwrap(), watching());
+        let older = image().to_bytes();
+        // One more field of the whole, and then the field.
+        assert_eq!((bytes[0], &bytes[1..older.len()]), (older[0] + 1, &older[1..]));
+        assert_eq!(hex(&bytes[older.len()..]), "81860966776f726b65720301f5f4");
+    }
+
     #[test]
     fn one_without_a_state_survives_the_wire() {
         let bytes = Image::new(None, table()).to_bytes();
@@ -241,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_length_is_believed_only_as_far_as_bytes_are_there() {
-        let bytes = image().to_bytes();
+        let bytes = watching().to_bytes();
         let heads: [&[u8]; 5] = [
             &[0x5b, 0x10, 0, 0, 0, 0, 0, 0, 0],
             &[0x7b, 0x10, 0, 0, 0, 0, 0, 0, 0],
@@ -260,7 +304,7 @@ mod tests {
     #[test]
     fn random_changes_never_panic_and_what_is_read_can_be_written_again() {
         let mut rng = Rng::new(11);
-        let sample = image().to_bytes();
+        let sample = watching().to_bytes();
         let mut read = 0;
         for _ in 0..40_000 {
             let mut bytes = sample.clone();

@@ -28,7 +28,7 @@ use crate::discovery::{Discovery, Here, Sources};
 use crate::driver::{COMMANDS_MAX, Command, Driver, TRANSPORT_EVENTS_MAX};
 use crate::error::JoinError;
 use crate::events::BEHIND_MAX;
-use crate::exchange::{Budget, DeadLetter, Exchange, Hooks, MoveStep};
+use crate::exchange::{Budget, DeadLetter, Exchange, ExitTexts, Hooks, MoveStep};
 use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, local, moving, restarting};
 use crate::secret::Secret;
@@ -224,6 +224,14 @@ macro_rules! common_options {
             /// takes, the move takes longer.
             pub fn on_move_step(mut self, hook: Arc<dyn Fn(&MoveStep) + Send + Sync>) -> Self {
                 self.common.hooks.step = Some(hook);
+                self
+            }
+
+            /// Whether the texts of errors and panics leave the process that failed: default true. With false monitors,
+            /// callers and the record learn what sort of end it was and `(withheld)`; the text stands in the log of this
+            /// node. It is at most 1,024 bytes in any case.
+            pub fn share_exit_texts(mut self, share: bool) -> Self {
+                self.common.hooks.exit_texts = if share { ExitTexts::Shared } else { ExitTexts::Withheld };
                 self
             }
 

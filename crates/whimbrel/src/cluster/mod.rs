@@ -9,6 +9,7 @@ mod builder;
 mod checks;
 mod client;
 mod drain;
+mod monitor;
 mod names;
 mod policy;
 mod rebalance;
@@ -26,6 +27,7 @@ use whimbrel_core::view::View;
 pub use builder::{Builder, LocalBuilder};
 pub use client::Client;
 pub use drain::DrainReport;
+pub use monitor::{Monitor, MonitorBuilder};
 pub use names::Registered;
 pub use start::{GetOrStart, Start, Starting};
 

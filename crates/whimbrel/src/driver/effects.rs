@@ -75,7 +75,9 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
-            Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
+            Effect::Monitored { id, result } => exchange.on_monitored(id, result),
+            Effect::Down { id, down } => exchange.on_down(id, *down),
+            Effect::Attached { .. } => {}
             Effect::OrderKnown => answer_all(&mut self.orderers, &()),
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
             Effect::Left => answer_all(&mut self.leavers, &()),

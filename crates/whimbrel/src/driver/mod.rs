@@ -153,8 +153,11 @@ impl Running {
         }
         for _ in 0..TURN_MAX {
             let Some(arrived) = command.take().or_else(|| self.parts.commands.try_recv().ok()) else { break };
+            // What a process has said before it says this.
+            self.feed_inputs();
             self.on_command(arrived);
         }
+        self.feed_inputs();
         for entry in self.parts.exchange.take_questions() {
             let number = self.wait_for(Waiting::Entry(entry.clone()));
             self.request(number, entry.name().clone(), Ask::Locate, LOCATE_MAX);
@@ -167,6 +170,12 @@ impl Running {
 
     fn feed(&mut self, input: Input) {
         self.parts.node.handle(self.now, input);
+    }
+
+    fn feed_inputs(&mut self) {
+        for input in self.parts.exchange.take_inputs() {
+            self.feed(input);
+        }
     }
 
     fn next_number(&mut self) -> u64 {

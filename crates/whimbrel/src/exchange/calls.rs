@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use whimbrel_core::base::error::capped;
 use whimbrel_core::base::{ErrorCode, Executed, Incarnation, ShortBytes, Time};
 use whimbrel_core::delivery::{CallId, Lane};
 use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
@@ -107,9 +108,8 @@ impl Exchange {
                 }
             }
             Caller::At(node) => {
-                let Failure { code, executed, mut detail, reason } = failure;
-                truncate(&mut detail);
-                let detail = (!detail.is_empty()).then_some(detail);
+                let Failure { code, executed, detail, reason } = failure;
+                let detail = (!detail.is_empty()).then(|| capped(detail));
                 self.send_outcome(node, to.call, Outcome::Failed { code, executed, detail, reason });
             }
         }
@@ -212,23 +212,10 @@ impl Exchange {
 }
 
 fn reply_failure(detail: String) -> Outcome {
-    let mut detail = detail;
-    truncate(&mut detail);
     Outcome::Failed {
         code: ErrorCode::Codec,
         executed: Executed::Unknown,
-        detail: Some(detail),
+        detail: Some(capped(detail)),
         reason: None,
-    }
-}
-
-/// Cuts a text to what travels.
-fn truncate(text: &mut String) {
-    let mut end = whimbrel_core::base::limits::TEXT_BYTES_MAX;
-    if text.len() > end {
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
     }
 }

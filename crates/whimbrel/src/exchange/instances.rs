@@ -193,6 +193,10 @@ impl Exchange {
 
     /// An instance has ended and its tasks with it. Tells everybody who has to know, once.
     pub(crate) async fn ended(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: ExitReason) {
+        if instance.has_ended() {
+            return;
+        }
+        self.pass_on_last(entry, instance);
         let Some(names) = instance.end() else {
             return;
         };

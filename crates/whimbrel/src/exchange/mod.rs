@@ -25,8 +25,10 @@ mod envelope;
 mod inbound;
 mod instances;
 mod locked;
+mod monitors;
 mod moves;
 mod sending;
+mod snapshots;
 mod steps;
 mod sweep;
 mod table;
@@ -44,7 +46,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, mpsc};
 use whimbrel_core::base::ErrorCode;
 use whimbrel_core::base::hash::mix;
-use whimbrel_core::base::{Incarnation, Mutants, Name, Time, Token};
+use whimbrel_core::base::{ExitReason, Incarnation, Mutants, Name, Time, Token};
 use whimbrel_core::delivery::{Calls, Epochs, GateState, Here, Lane, Leavers, Room};
 use whimbrel_core::directory::{Answer, Located};
 use whimbrel_core::view::View;
@@ -55,7 +57,9 @@ pub(crate) use dead_letters::{DeadLetters, Hook};
 pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::STOP_MAX;
+pub(crate) use monitors::{Slot, Told, Watch};
 pub(crate) use moves::Captured;
+pub(crate) use snapshots::Shown;
 pub(crate) use steps::StepHook;
 pub use steps::{MoveStage, MoveStep};
 
@@ -77,9 +81,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What users want to be called for.
+/// Whether texts of errors and panics leave their process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ExitTexts {
+    #[default]
+    Shared,
+    Withheld,
+}
+
+/// What users want to be called for, and what others may be told.
 #[derive(Default)]
 pub(crate) struct Hooks {
+    pub(crate) exit_texts: ExitTexts,
     pub(crate) dead_letter: Option<Hook>,
     pub(crate) step: Option<StepHook>,
 }
@@ -109,10 +122,12 @@ pub(crate) struct Exchange {
     next_look: AtomicU64,
     woken: Notify,
     instances: instances::Instances,
+    monitors: monitors::Monitors,
     kinds: KindTable,
     control: mpsc::Sender<Command>,
     dead_letters: DeadLetters,
     steps: steps::Steps,
+    exit_texts: ExitTexts,
     tasks: Tasks,
     mutants: Mutants,
     closed: AtomicBool,
@@ -150,10 +165,12 @@ impl Exchange {
             next_look: AtomicU64::new(u64::MAX),
             woken: Notify::new(),
             instances: instances::Instances::default(),
+            monitors: monitors::Monitors::default(),
             kinds,
             control,
             dead_letters: DeadLetters::new(hooks.dead_letter),
             steps: steps::Steps(hooks.step),
+            exit_texts: hooks.exit_texts,
             tasks,
             mutants,
             closed: AtomicBool::new(false),
@@ -192,6 +209,14 @@ impl Exchange {
     /// A process of this node is so far in its move. Runs user code: call it outside of locks.
     pub(crate) fn tell_step(&self, name: &Name, attempt: Token, stage: MoveStage) {
         self.steps.tell(name, attempt, stage);
+    }
+
+    /// Why a process ended, as others may know it.
+    pub(crate) fn outward(&self, reason: ExitReason) -> ExitReason {
+        match self.exit_texts {
+            ExitTexts::Shared => reason,
+            ExitTexts::Withheld => reason.withheld(),
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -357,6 +382,7 @@ impl Exchange {
             });
         }
         self.end_arrivals();
+        self.end_monitors();
         // What was queued has ended as not executed; of the rest nothing is known.
         self.end_all_calls();
         self.abort_all();

@@ -50,6 +50,18 @@ impl<M: Message> Wire<M> {
         self.functions.is_some()
     }
 
+    /// Of a message of Whimbrel's own, which is not serde.
+    pub(crate) const fn of(
+        encode: fn(&M) -> Result<ShortBytes, String>,
+        decode: fn(&[u8]) -> Result<M, String>,
+    ) -> Self
+    where
+        M: Message<Reply = ()>,
+    {
+        let (encode_reply, decode_reply) = (codec::encode_short::<()>, codec::decode::<()>);
+        Self { functions: Some(Functions { encode, decode, encode_reply, decode_reply }) }
+    }
+
     pub(crate) fn encode(&self, message: &M) -> Result<ShortBytes, String> {
         (self.functions()?.encode)(message)
     }

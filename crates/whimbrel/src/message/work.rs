@@ -90,7 +90,7 @@ impl<P: Handler<M>, M: Message> Typed<P, M> {
                 return Some(Self::handling(message, process, cx));
             }
             Ok(Err(detail)) => detail,
-            Err(panic) => panic.to_string(),
+            Err(panic) => cx.outward(panic).to_string(),
         };
         cx.refuse(encoded, Failure::new(ErrorCode::Codec, Executed::No).detailed(&detail));
         None

@@ -76,6 +76,9 @@ pub(super) async fn arrive<P: Process>(
     }
     if let Some(own) = &mut cx.own {
         own.timers.postpone(clock::time().since(made_at));
+        if let Some(watches) = &mut own.watches {
+            watches.ask();
+        }
     }
     Some(Alive::new(process, cx, skills))
 }
@@ -99,6 +102,9 @@ fn read<P: Process>(
     for note in messages_of(&image.notices, me, now).map_err(bad_name)? {
         let work = work(skills, &note)?;
         cx.own().notes.push_back(work);
+    }
+    for watch in image.watches {
+        cx.watches().restore(watch).map_err(str::to_owned)?;
     }
     for timer in &image.timers {
         restore(cx, skills, timer, image.last_timer, now)?;

@@ -12,6 +12,7 @@ use whimbrel_core::base::{BadName, ExitReason, Incarnation, Name, NodeName, Time
 use super::current::Current;
 use super::instance::Instance;
 use super::timers::{Tick, Ticks, TimerId, Timers};
+use super::watches::Watches;
 use super::{Process, ProcessRef};
 use crate::Cluster;
 use crate::clock;
@@ -49,6 +50,7 @@ pub(super) struct Own {
     pub(super) owing: Arc<Owing>,
     pub(super) tasks: Option<JoinSet<()>>,
     pub(super) blocking: Option<JoinSet<()>>,
+    pub(super) watches: Option<Box<Watches>>,
     /// Its own request to be moved.
     asks_to_move: Option<AbortHandle>,
 }
@@ -250,6 +252,20 @@ impl<P: Process> Context<P> {
     /// How many answers it owes that it took over with `reply_later`.
     pub(super) fn owed_replies(&self) -> usize {
         self.own.as_ref().map_or(0, |own| Arc::strong_count(&own.owing) - 1)
+    }
+
+    /// Why it failed, as others may know it.
+    pub(crate) fn outward(&self, reason: ExitReason) -> ExitReason {
+        self.entry.exchange().outward(reason)
+    }
+
+    /// Why it ended, as others may know it; what they may not is told here.
+    pub(super) fn ended(&self, reason: ExitReason) -> ExitReason {
+        let outward = self.outward(reason.clone());
+        if outward != reason {
+            tracing::warn!(name = ?self.entry.name(), %reason, "a process failed");
+        }
+        outward
     }
 
     /// Another life of it gives them.

@@ -17,7 +17,8 @@ pub(crate) fn run<T>(code: impl FnOnce() -> T) -> Result<T, ExitReason> {
 
 /// A future of user code, which runs as `current`; a panic while it is polled or dropped ends it with a reason.
 ///
-/// The state that the future works on is never looked at again after a panic, so it can not be seen half changed.
+/// The state that the future works on is not looked at again after a panic, when it may be half changed; but for what it
+/// tells of itself by [`Process::snapshot`](super::Process::snapshot).
 pub(crate) struct Guarded<F> {
     future: Option<F>,
     current: Current,

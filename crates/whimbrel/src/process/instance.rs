@@ -8,7 +8,7 @@ use whimbrel_core::base::{ExitReason, Incarnation, Token};
 use whimbrel_core::directory::RestartPolicy;
 
 use super::current::InstanceId;
-use crate::exchange::{Entry, lock};
+use crate::exchange::{Entry, Shown, lock};
 use crate::message::reply::ReplyTo;
 
 /// When an instance is started again, in one byte: there may be very many of them.
@@ -75,6 +75,7 @@ struct Rare {
     owed: Vec<ReplyTo>,
     /// Entries of names that were registered for it, beside its own.
     names: Vec<Arc<Entry>>,
+    shown: Shown,
 }
 
 impl Instance {
@@ -239,6 +240,11 @@ impl Instance {
 
     pub(crate) fn names(&self) -> Vec<Arc<Entry>> {
         lock(&self.inner).rare.as_ref().map(|rare| rare.names.clone()).unwrap_or_default()
+    }
+
+    /// Works on the states that it shows.
+    pub(crate) fn show<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
+        change(&mut lock(&self.inner).rare.get_or_insert_default().shown)
     }
 
     pub(crate) fn set_abort(&self, abort: AbortHandle) {

@@ -26,22 +26,28 @@ mod handoff;
 mod image;
 mod instance;
 mod kind;
+pub(crate) mod notice;
 mod quiet;
 mod run;
 mod timers;
 mod unhandled;
+mod watches;
+mod watching;
 
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use whimbrel_core::base::{ExitReason, Name};
+use whimbrel_core::directory::Down;
 
 pub use context::Context;
 pub use handoff::{Handoff, State};
 pub use kind::KindOptions;
 pub use timers::TimerId;
 pub use unhandled::Unhandled;
+pub use watches::MonitorId;
+pub use watching::Monitoring;
 
 pub(crate) use instance::{Instance, Move, Stage};
 pub(crate) use kind::{
@@ -84,6 +90,9 @@ pub trait Process: Send + Sized + 'static {
     const KIND: &'static str;
     /// Version of the state, for processes that move or are stored.
     const STATE_VERSION: u32 = 0;
+    /// Whether [`Process::down`] is told of the end of a linked process, instead of this one being stopped by it; see
+    /// [`Context::link`].
+    const TRAPS_EXITS: bool = false;
     /// What `init` is given, at the first start and at every restart. Kept in the record: at most 64 KiB when
     /// encoded, visible to operators.
     type Args: Send + 'static;
@@ -150,7 +159,22 @@ pub trait Process: Send + Sized + 'static {
         async {}
     }
 
-    /// What monitors are told about the state when it ends.
+    /// A process that this one watches has ended, or has moved if that was asked for; see [`Context::monitor`]. With
+    /// [`Process::TRAPS_EXITS`] also one that it is linked to.
+    ///
+    /// It stands in the mailbox like a message, behind those that came before.
+    fn down(
+        &mut self,
+        _down: Down,
+        _id: MonitorId,
+        _cx: &mut Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// What monitors are told of the state when it ends by an error or a panic, at most 4,096 bytes; without it the last
+    /// that [`Context::publish_snapshot`] has shown. After a panic the state may be half changed. A panic of this is no
+    /// second end.
     fn snapshot(&self) -> Option<Vec<u8>> {
         None
     }

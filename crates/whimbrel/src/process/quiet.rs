@@ -133,10 +133,13 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
     image.messages = messages.iter().map(|message| message.image(me, now)).collect();
     image.timers = timers.iter().map(|timer| timer.image(me, now)).collect();
     image.last_timer = last_timer;
+    image.watches =
+        cx.own.as_ref().and_then(|own| own.watches.as_ref()).map(|all| all.image()).unwrap_or_default();
     let bytes = image.to_bytes();
     if bytes.len() > IMAGE_BYTES_MAX || messages.len() as u64 > IMAGE_MESSAGES_MAX {
         return Err(Hindrance::TooLarge.into());
     }
+    cx.entry.exchange().pass_on_last(&cx.entry, &cx.instance);
     let calls = messages.iter().filter_map(|message| message.head.reply).collect();
     Ok(Captured { image: Bytes::from(bytes), calls, owed })
 }

@@ -17,8 +17,9 @@ use super::guard::{self, Guarded};
 use super::handoff::Skills;
 use super::instance::Order;
 use super::kind::Arriving;
-use super::{Launching, Process, arrival, quiet, unhandled};
+use super::{Launching, Process, arrival, notice, quiet, unhandled};
 use crate::clock;
+use crate::error::SnapshotTooLarge;
 use crate::exchange::{Encoded, Entry, Envelope, Failure, Head};
 use crate::message::{Handling, MessageList, Work};
 use crate::tasks::Tasks;
@@ -117,6 +118,7 @@ async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
         Ok(args) => init::<P>(args, &mut cx).await,
         Err(reason) => Err(reason),
     };
+    let made = made.map_err(|reason| cx.ended(reason));
     let born = |outcome| {
         if let Some(born) = born {
             // A spawner that gave up waiting does not need the answer.
@@ -150,22 +152,44 @@ async fn end<P: Process>(alive: Alive<P>, over: Over) {
     let Alive { mut process, mut cx, .. } = alive;
     let reason = match over {
         Over::Stops(reason) => match unhandled::offer(&mut process, &mut cx, &reason).await {
-            Ok(()) => terminate(process, &mut cx, reason).await,
+            Ok(()) => {
+                show_last(&process, &cx, &reason);
+                terminate(process, &mut cx, reason).await
+            }
             Err(panic) => crash(process, &cx, panic),
         },
         Over::Crashed(reason) => crash(process, &cx, reason),
         Over::Departs => {
             cx.leave_replies();
+            if let Some(watches) = cx.own.as_mut().and_then(|own| own.watches.as_mut()) {
+                watches.leave();
+            }
             let _told = terminate(process, &mut cx, ExitReason::Moved).await;
             end_tasks(&mut cx).await;
             return cx.entry.exchange().clone().departed(&cx.entry, &cx.instance).await;
         }
     };
     end_tasks(&mut cx).await;
+    let reason = cx.ended(reason);
     cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, reason).await;
 }
 
+/// Asks a process that fails for its last state. A panic is not looked at: the first one is the one to be told.
+fn show_last<P: Process>(process: &P, cx: &Context<P>, reason: &ExitReason) {
+    if !matches!(reason, ExitReason::Error(_) | ExitReason::Panic(_)) {
+        return;
+    }
+    let Ok(Some(state)) = guard::run(|| cx.current(None).run(|| process.snapshot())) else { return };
+    match SnapshotTooLarge::check(state) {
+        Ok(state) => cx.instance.show(|shown| shown.end_with(state)),
+        Err(error) => {
+            tracing::warn!(name = ?cx.entry.name(), %error, "the last state of a process is not told")
+        }
+    }
+}
+
 fn crash<P: Process>(process: P, cx: &Context<P>, reason: ExitReason) -> ExitReason {
+    show_last(&process, cx, &reason);
     let _second = guard::run(|| cx.current(None).run(|| drop(process)));
     reason
 }
@@ -277,7 +301,7 @@ fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarde
 /// Whether a message of another node is for this kind, and what makes it of its bytes.
 fn check<P: Process, F>(encoded: &Encoded, form: Option<F>) -> Result<F, Failure> {
     let Encoded { kind, codec, .. } = encoded;
-    if kind.as_str() != P::KIND {
+    if kind.as_str() != P::KIND && !notice::is_named_so(kind.as_str(), encoded.message.as_str()) {
         return Err(Failure::new(ErrorCode::WrongKind, Executed::No).detailed(P::KIND));
     }
     let form = form.ok_or_else(|| Failure::new(ErrorCode::UnknownMessage, Executed::No))?;
@@ -308,6 +332,7 @@ fn start<'a, P: Process>(
     work: Box<dyn Work>,
     deadline: Option<Time>,
 ) -> Option<Guarded<Handling<'a>>> {
+    let work = if notice::is_for_anyone(&*work) { notice::for_kind::<P>(work) } else { work };
     cx.in_hand = work.name();
     let current = cx.current(deadline);
     if work.process_type() != TypeId::of::<P>() {
@@ -326,7 +351,7 @@ fn start<'a, P: Process>(
 /// The handler failed: whoever waits for it is told.
 fn crashed<P: Process>(cx: &mut Context<P>, reason: ExitReason) -> ExitReason {
     if let Some(caller) = cx.take_caller() {
-        caller.fail(Failure::new(ErrorCode::Crashed, Executed::Unknown).because(reason.clone()));
+        caller.fail(Failure::new(ErrorCode::Crashed, Executed::Unknown).because(cx.outward(reason.clone())));
     }
     reason
 }

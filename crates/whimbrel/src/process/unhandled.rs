@@ -12,6 +12,7 @@ use whimbrel_core::base::{ErrorCode, Executed, ExitReason};
 use super::Process;
 use super::context::Context;
 use super::guard::{self, Guarded};
+use super::notice::is_notice;
 use super::run::TERMINATE_MAX;
 use crate::clock;
 use crate::codec;
@@ -114,13 +115,17 @@ pub(super) async fn offer<P: Process>(
     let until = Instant::now() + TERMINATE_MAX;
     let mut entries = cx.instance.names();
     entries.push(cx.entry.clone());
+    let outward = cx.outward(reason.clone());
     let closed = entries.into_iter().flat_map(|entry| {
-        let unread = entry.close_for_good();
-        unread.into_iter().map(move |envelope| Unhandled::new(envelope, entry.clone(), reason.clone()))
+        let (unread, outward) = (entry.close_for_good(), outward.clone());
+        unread.into_iter().map(move |envelope| Unhandled::new(envelope, entry.clone(), outward.clone()))
     });
     // All mailboxes are closed before the first message is shown.
     let closed: Vec<Unhandled<P>> = closed.collect();
     for unhandled in closed {
+        if unhandled.rest.as_ref().is_some_and(|rest| is_notice(&rest.envelope)) {
+            continue;
+        }
         let deadline = unhandled.rest.as_ref().and_then(|rest| rest.envelope.call_deadline());
         let current = cx.current(deadline);
         if deadline.is_some_and(|deadline| clock::time() >= deadline) || Instant::now() >= until {

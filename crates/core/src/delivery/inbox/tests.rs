@@ -33,6 +33,21 @@ fn messages_to_oneself_are_handled_first_and_in_order() {
 }
 
 #[test]
+fn what_a_process_asked_for_finds_room_in_a_full_mailbox_and_keeps_its_place() {
+    let mut inbox = inbox(1);
+    inbox.push_local(note(1)).unwrap();
+    assert_eq!(inbox.push_local(note(2)).unwrap_err().code, ErrorCode::Overloaded);
+    inbox.tell(note(3)).unwrap();
+    inbox.tell(note(4)).unwrap();
+    inbox.seal();
+    assert_eq!(inbox.tell(note(5)).unwrap_err().code, ErrorCode::Moving);
+    inbox.unseal(&mut Vec::new());
+    assert_eq!(ids(&mut inbox), [1, 3, 4]);
+    inbox.close(STOPPED, &mut Vec::new());
+    assert_eq!(inbox.tell(note(6)).unwrap_err().code, STOPPED);
+}
+
+#[test]
 fn packets_out_of_order_are_handled_in_order() {
     let mut inbox = inbox(8);
     let (admissions, signals) = give(&mut inbox, &[2, 3, 1, 2]);
