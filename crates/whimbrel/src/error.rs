@@ -3,8 +3,11 @@
 //! Every error tells whether the message or request was executed: [`Executed::No`] is safe to retry,
 //! [`Executed::Unknown`] means that it may have run, or may still.
 
+mod attached;
+
 use std::time::Duration;
 
+pub use attached::MetadataError;
 use thiserror::Error;
 use whimbrel_core::base::{BadName, ErrorCode, Executed, ExitReason, Hindrance};
 use whimbrel_core::delivery::route::MOVING_PATIENCE;
@@ -342,6 +345,17 @@ impl RequestError {
             RequestError::Stopped => Executed::Unknown,
             _ => Executed::No,
         }
+    }
+
+    /// Whether the same may go better when it is tried again.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            RequestError::Deadline { .. }
+                | RequestError::Overloaded
+                | RequestError::NodeLost
+                | RequestError::Incomplete
+        )
     }
 }
 

@@ -67,7 +67,7 @@ pub use cluster::{
 };
 
 pub use error::{
-    CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,
+    CallError, CastError, JoinError, LocateError, MetadataError, MoveError, RegisterError, RequestError, StartError,
 };
 pub use events::{DeadLetterStream, Events};
 pub use exchange::{DeadLetter, MoveStage, MoveStep};
@@ -82,11 +82,11 @@ pub use secret::{Secret, SecretError};
 /// The limits that are part of the protocol, and the defaults of those that can be set.
 pub use whimbrel_core::base::limits;
 pub use whimbrel_core::base::{
-    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name,
-    NodeName, Token,
+    Address, BadMetadata, BadName, Bytes, ErrorCode, Executed, ExitReason, Group, Hindrance, Incarnation, Kind,
+    Metadata, Mutants, Name, NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
+    Filter, Inspected, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
     RestartPolicy,
 };
 pub use whimbrel_core::node::{Event, Stayed};

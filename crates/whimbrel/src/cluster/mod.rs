@@ -9,6 +9,7 @@ mod builder;
 mod checks;
 mod client;
 mod drain;
+mod metadata;
 mod names;
 mod policy;
 mod rebalance;

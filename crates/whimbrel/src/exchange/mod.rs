@@ -26,6 +26,7 @@ mod inbound;
 mod instances;
 mod locked;
 mod moves;
+mod publish;
 mod sending;
 mod steps;
 mod sweep;
@@ -56,6 +57,7 @@ pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::STOP_MAX;
 pub(crate) use moves::Captured;
+pub(crate) use publish::Publication;
 pub(crate) use steps::StepHook;
 pub use steps::{MoveStage, MoveStep};
 
@@ -63,7 +65,7 @@ use crate::driver::Command;
 use crate::message::call::Waiter;
 use crate::process::KindTable;
 use crate::tasks::Tasks;
-use crate::transport::{OutFrame, SendError, Transport};
+use crate::transport::{OutFrame, SendError, Transport, Writing};
 
 /// Shards of the table of open calls.
 const CALL_SHARDS: usize = 16;
@@ -214,7 +216,17 @@ impl Exchange {
     }
 
     pub(crate) fn send_frame(&self, to: Incarnation, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
-        self.transport.get().ok_or(SendError::NoSession)?.send(to, lane, frame)
+        self.queue_frame(to, lane, frame, Writing::Now)
+    }
+
+    fn queue_frame(
+        &self,
+        to: Incarnation,
+        lane: Lane,
+        frame: OutFrame,
+        writing: Writing,
+    ) -> Result<(), SendError> {
+        self.transport.get().ok_or(SendError::NoSession)?.send_with(to, lane, frame, writing)
     }
 
     fn end_session(&self, peer: Incarnation) {
