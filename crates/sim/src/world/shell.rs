@@ -290,6 +290,7 @@ impl World {
             self.tell(host, 3, 0, || format!("-> {effect:?}"));
         }
         match effect {
+            Effect::Group { .. } | Effect::Groups { .. } => {}
             Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::Reincarnate(incarnation) => self.reincarnate(host, incarnation),
             Effect::Connect(address) => self.connect(host, &address),
