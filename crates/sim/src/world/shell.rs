@@ -540,6 +540,8 @@ fn tag_of(input: &Input) -> u64 {
         Input::ViewDecided(_) => 8,
         Input::Request { number, .. } => 9 ^ (number << 8),
         Input::List { .. } => 10,
+        Input::Group { number, .. } => 27 ^ (number << 8),
+        Input::Groups { number, .. } => 28 ^ (number << 8),
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Snapshot { token, .. } => 24 ^ (token.as_u64() << 8),
