@@ -75,6 +75,18 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
+            Effect::Group { number, reading } => {
+                if let Some(asker) = self.readings.remove(&number) {
+                    // Whoever asked may have given up.
+                    let _gone = asker.send(reading);
+                }
+            }
+            Effect::Groups { number, reading } => {
+                if let Some(asker) = self.scope_readings.remove(&number) {
+                    // Whoever asked may have given up.
+                    let _gone = asker.send(reading);
+                }
+            }
             Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::OrderKnown => answer_all(&mut self.orderers, &()),
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
