@@ -7,7 +7,7 @@ mod attached;
 
 use std::time::Duration;
 
-pub use attached::MetadataError;
+pub use attached::{GroupError, MetadataError};
 use thiserror::Error;
 use whimbrel_core::base::{BadName, ErrorCode, Executed, ExitReason, Hindrance};
 use whimbrel_core::delivery::route::MOVING_PATIENCE;

@@ -63,11 +63,12 @@ pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, Tim
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
 pub use cluster::{
-    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
+    Builder, CallAll, Client, Cluster, DrainReport, GetOrStart, GroupRef, LocalBuilder, Registered, Start,
+    Starting,
 };
 
 pub use error::{
-    CallError, CastError, JoinError, LocateError, MetadataError, MoveError, RegisterError, RequestError, StartError,
+    CallError, CastError, GroupError, JoinError, LocateError, MetadataError, MoveError, RegisterError, RequestError, StartError,
 };
 pub use events::{DeadLetterStream, Events};
 pub use exchange::{DeadLetter, MoveStage, MoveStep};
@@ -89,6 +90,7 @@ pub use whimbrel_core::directory::{
     Filter, Inspected, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
     RestartPolicy,
 };
+pub use whimbrel_core::groups::GroupMember;
 pub use whimbrel_core::node::{Event, Stayed};
 pub use whimbrel_core::placement::{Candidate, PlacementPolicy, PlacementRequest};
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};

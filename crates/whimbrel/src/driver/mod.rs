@@ -56,7 +56,6 @@ pub(crate) enum Command {
     /// A listing: its rows, and whether every member answered.
     List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
     /// Who is in a group; if nothing has changed since a known version, only that.
-    #[expect(dead_code, reason = "the API of groups is built on it")]
     Group {
         group: Group,
         known: Option<GroupVersion>,
@@ -64,7 +63,6 @@ pub(crate) enum Command {
         asker: oneshot::Sender<GroupReading>,
     },
     /// The groups of a scope.
-    #[expect(dead_code, reason = "the API of groups is built on it")]
     Groups { scope: Name, deadline: Duration, asker: oneshot::Sender<ScopeReading> },
     /// Pause rebalancing in the whole cluster, or let it go on.
     Rebalance { paused: bool, done: oneshot::Sender<()> },

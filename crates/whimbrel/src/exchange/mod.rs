@@ -57,7 +57,6 @@ pub(crate) use entry::{Entry, Naming};
 pub(crate) use envelope::{Encoded, Envelope, Failure, Head, Label};
 pub(crate) use instances::STOP_MAX;
 pub(crate) use moves::Captured;
-pub(crate) use publish::Publication;
 pub(crate) use steps::StepHook;
 pub use steps::{MoveStage, MoveStep};
 
