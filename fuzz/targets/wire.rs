@@ -8,7 +8,8 @@ use whimbrel_core::wire::{Control, Image, Names};
 use whimbrel_core::wire::frame::{self, FrameKind, MessageFrame};
 use whimbrel_core::wire::hello::{Greeting, UNPROVEN_BYTES_MAX};
 
-const MESSAGES: [FrameKind; 3] = [FrameKind::Message, FrameKind::Signal, FrameKind::Reply];
+const MESSAGES: [FrameKind; 4] =
+    [FrameKind::Message, FrameKind::Publish, FrameKind::Signal, FrameKind::Reply];
 const GREETINGS: [FrameKind; 4] =
     [FrameKind::Hello, FrameKind::Proof, FrameKind::Welcome, FrameKind::Refusal];
 

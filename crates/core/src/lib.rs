@@ -5,8 +5,8 @@
 //! simulator (`whimbrel-sim`) drive exactly the same types.
 //!
 //! Layers, each importing only those before it:
-//! [`base`] -> [`view`] -> {[`membership`], [`placement`]} -> {[`directory`], [`handoff`], [`delivery`]} -> [`wire`] ->
-//! [`node`]. Siblings never import each other; only [`node`] routes one part's output to another's input.
+//! [`base`] -> [`view`] -> {[`membership`], [`placement`]} -> {[`directory`], [`groups`], [`handoff`],
+//! [`delivery`]} -> [`wire`] -> [`node`]. Siblings never import each other; only [`node`] routes one part's output to another's input.
 //! The messages and their flow are in `docs/protocol.md`.
 
 pub mod base;
@@ -14,6 +14,7 @@ pub mod view;
 pub mod membership;
 pub mod placement;
 pub mod directory;
+pub mod groups;
 pub mod handoff;
 pub mod delivery;
 pub mod wire;

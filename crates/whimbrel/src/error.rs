@@ -3,8 +3,11 @@
 //! Every error tells whether the message or request was executed: [`Executed::No`] is safe to retry,
 //! [`Executed::Unknown`] means that it may have run, or may still.
 
+mod attached;
+
 use std::time::Duration;
 
+pub use attached::{GroupError, MetadataError};
 use thiserror::Error;
 use whimbrel_core::base::limits::SNAPSHOT_BYTES_MAX;
 use whimbrel_core::base::{BadName, Bytes, ErrorCode, Executed, ExitReason, Hindrance};
@@ -343,6 +346,17 @@ impl RequestError {
             RequestError::Stopped => Executed::Unknown,
             _ => Executed::No,
         }
+    }
+
+    /// Whether the same may go better when it is tried again.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            RequestError::Deadline { .. }
+                | RequestError::Overloaded
+                | RequestError::NodeLost
+                | RequestError::Incomplete
+        )
     }
 }
 

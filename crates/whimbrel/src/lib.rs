@@ -65,13 +65,13 @@ pub use process::{
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
 pub use cluster::{
-    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Monitor, MonitorBuilder, Registered,
-    Start, Starting,
+    Builder, CallAll, Client, Cluster, DrainReport, GetOrStart, GroupRef, LocalBuilder, Monitor,
+    MonitorBuilder, Registered, Start, Starting,
 };
 
 pub use error::{
-    CallError, CastError, JoinError, LocateError, MonitorError, MoveError, RegisterError, RequestError,
-    SnapshotTooLarge, StartError,
+    CallError, CastError, GroupError, JoinError, LocateError, MetadataError, MonitorError, MoveError,
+    RegisterError, RequestError, SnapshotTooLarge, StartError,
 };
 pub use events::{DeadLetterStream, Events};
 pub use exchange::{DeadLetter, MoveStage, MoveStep};
@@ -86,13 +86,14 @@ pub use secret::{Secret, SecretError};
 /// The limits that are part of the protocol, and the defaults of those that can be set.
 pub use whimbrel_core::base::limits;
 pub use whimbrel_core::base::{
-    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name,
-    NodeName, Token,
+    Address, BadMetadata, BadName, Bytes, ErrorCode, Executed, ExitReason, Group, Hindrance, Incarnation,
+    Kind, Metadata, Mutants, Name, NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Down, Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
-    RestartPolicy,
+    Down, Filter, Inspected, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport,
+    RecordState, RestartIntensity, RestartPolicy,
 };
+pub use whimbrel_core::groups::GroupMember;
 pub use whimbrel_core::node::{Event, Stayed};
 pub use whimbrel_core::placement::{Candidate, PlacementPolicy, PlacementRequest};
 pub use whimbrel_core::view::{Labels, MemberInfo, View, ViewId};

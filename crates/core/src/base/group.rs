@@ -4,6 +4,7 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use super::metadata::Metadata;
 use super::name::{BadName, Name};
 
 /// A group of names. Groups of different scopes have nothing to do with each other.
@@ -31,4 +32,15 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.scope, self.name)
     }
+}
+
+/// A name in a group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Membership {
+    /// The group.
+    #[n(0)]
+    pub group: Group,
+    /// What is known of the name in it; at most [`MEMBERSHIP_BYTES_MAX`](super::limits::MEMBERSHIP_BYTES_MAX).
+    #[n(1)]
+    pub meta: Metadata,
 }

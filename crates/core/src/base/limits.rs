@@ -66,6 +66,8 @@ pub const ARRIVED_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const SESSIONS_MAX: usize = 1_024;
 /// Frames that a link keeps until the peer has acknowledged them, per lane.
 pub const LINK_FRAMES_MAX: usize = 65_536;
+/// Names, beside the first, that one frame carries a message for; those beyond get the next frame.
+pub const PUBLISH_NAMES_MAX: usize = 4_096;
 /// Bytes of messages that a link queues or keeps until the peer has acknowledged them.
 pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of control messages and signals that a link holds beside those of messages. Copies of records go in parts, so

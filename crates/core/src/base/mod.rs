@@ -21,7 +21,7 @@ pub mod token;
 pub use bytes::Bytes;
 pub use error::{ErrorCode, Executed, ExitReason};
 pub use few::Few;
-pub use group::Group;
+pub use group::{Group, Membership};
 pub use hindrance::{Decision, Hindrance, Plea};
 pub use id::{Address, Incarnation, NodeName, RequestId, SlotId};
 pub use metadata::{BadMetadata, Metadata};

@@ -163,6 +163,11 @@ impl<F> Link<F> {
         Ok(())
     }
 
+    /// The frame of this lane that would be written last, if it was never taken for writing: it may still become longer.
+    pub fn last_queued(&mut self, lane: Lane) -> Option<&mut F> {
+        self.lanes[lane.index()].back_mut()
+    }
+
     /// Takes the next frame for writing, with its number. From now on it counts as sent.
     ///
     /// None without a connection, with nothing to write, or with too much unacknowledged.

@@ -13,21 +13,10 @@ use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, Output};
 use crate::base::limits::{GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::base::{Bytes, Few, Group, Metadata, Mutant, Name, RequestId, SlotId, Time};
+use crate::base::{Bytes, Few, Group, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time};
 
 /// Changes of metadata whose retries are recognised.
 const CHANGES_MAX: usize = 4;
-
-/// A name in a group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub struct Membership {
-    /// The group.
-    #[n(0)]
-    pub group: Group,
-    /// What is known of the name in it; at most [`MEMBERSHIP_BYTES_MAX`].
-    #[n(1)]
-    pub meta: Metadata,
-}
 
 /// Metadata of a name as it was at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]

@@ -43,7 +43,8 @@ mod watching;
 mod warrant;
 mod writes;
 
-pub use attached::{Attached, Attachment, Inspected, Membership, MetaRead};
+pub use crate::base::Membership;
+pub use attached::{Attached, Attachment, Inspected, MetaRead};
 pub use copy::Mark;
 pub use host::Left;
 pub use message::{Change, Digest, Fill, FillFor, Life, Message, News, SlotWrite};

@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::Drained;
 use crate::base::limits::Limits;
 use crate::base::{
-    Address, Bytes, Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName,
+    Address, Bytes, Decision, ErrorCode, ExitReason, Group, Hindrance, Incarnation, Mutants, Name, NodeName,
     RequestId, Token,
 };
 use crate::directory::{
     Answer, Ask, Down, Filter, Launch, Listed, Rebalance, Record, RestartIntensity, Until,
 };
+use crate::groups::{GroupReading, GroupVersion, ScopeReading};
 use crate::handoff::Passage;
 use crate::view::{MemberInfo, View};
 use crate::wire::Control;
@@ -143,6 +144,26 @@ pub enum Input {
         number: u64,
         /// Which records.
         filter: Filter,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// User code asks who is in a group; answered by [`Effect::Group`], by the deadline.
+    Group {
+        /// Not used before by this incarnation, not for [`Input::Groups`] either.
+        number: u64,
+        /// The group.
+        group: Group,
+        /// The version of an earlier reading that the asker still has: if nothing has changed, no members are told.
+        known: Option<GroupVersion>,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// User code asks which groups of a scope have members; answered by [`Effect::Groups`], by the deadline.
+    Groups {
+        /// Not used before by this incarnation, not for [`Input::Group`] either.
+        number: u64,
+        /// The scope.
+        scope: Name,
         /// How long it may take.
         deadline: Duration,
     },
@@ -364,6 +385,20 @@ pub enum Effect {
         rows: Vec<Listed>,
         /// Members that did not answer, or rows cut at the limit.
         complete: bool,
+    },
+    /// Who is in a group: everybody whose join was answered before the question came in, if it is complete.
+    Group {
+        /// The question's number.
+        number: u64,
+        /// The members.
+        reading: GroupReading,
+    },
+    /// Which groups of a scope have members.
+    Groups {
+        /// The question's number.
+        number: u64,
+        /// The groups.
+        reading: ScopeReading,
     },
     /// What is attached to the record of a process of this node has changed.
     Attached {

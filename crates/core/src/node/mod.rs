@@ -10,6 +10,7 @@
 //! its own membership, not expel the others.
 
 mod drain;
+mod groups;
 mod io;
 mod moves;
 mod outbox;
@@ -253,6 +254,10 @@ impl Node {
             Input::List { number, filter, deadline } => {
                 self.directory.handle_list(number, &filter, deadline, now.time);
             }
+            Input::Group { number, group, known, deadline } => {
+                self.read_group(number, group, known, deadline);
+            }
+            Input::Groups { number, scope, deadline } => self.read_scope(number, scope, deadline),
             Input::Launched { name, token, result } => {
                 self.directory.handle_launched(&name, token, result, now.time);
             }

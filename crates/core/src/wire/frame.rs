@@ -18,6 +18,7 @@
 //! | `Ack` | u64, big endian | receiver of numbered frames -> sender | the link forgets them; also keeps an idle connection alive |
 //! | `Control` | [`super::Control`] | node -> node | input of the node |
 //! | `Message` | [`MessageBody`](super::message::MessageBody) | sending node -> host | a message for one name |
+//! | `Publish` | [`Publish`](super::publish::Publish) | sending node -> host | a message for several names |
 //! | `Signal` | [`Signal`] | host -> sending node | confirms, refuses or misses messages of one route |
 //! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call, or where it is now |
 
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 use super::message::Message;
 use super::names::Names;
+use super::publish::{self, Publish};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::{ErrorCode, Executed, ExitReason, Incarnation, ShortBytes};
 use crate::delivery::Signal;
@@ -63,17 +65,19 @@ pub enum FrameKind {
     Signal = 18,
     /// The outcome of a call. Numbered.
     Reply = 19,
+    /// A message for several names. Numbered.
+    Publish = 20,
 }
 
 impl FrameKind {
     /// Whether the link numbers frames of this kind and keeps them until they are acknowledged.
     pub const fn is_numbered(self) -> bool {
-        matches!(self, FrameKind::Control | FrameKind::Message | FrameKind::Signal | FrameKind::Reply)
+        matches!(self, FrameKind::Control) || self.is_of_messages()
     }
 
     /// Whether frames of this kind are about messages: what the exchange takes, and no input of the node.
     pub const fn is_of_messages(self) -> bool {
-        matches!(self, FrameKind::Message | FrameKind::Signal | FrameKind::Reply)
+        matches!(self, FrameKind::Message | FrameKind::Publish | FrameKind::Signal | FrameKind::Reply)
     }
 
     const fn from_byte(byte: u8) -> Option<Self> {
@@ -87,6 +91,7 @@ impl FrameKind {
             17 => FrameKind::Message,
             18 => FrameKind::Signal,
             19 => FrameKind::Reply,
+            20 => FrameKind::Publish,
             _ => return None,
         })
     }
@@ -269,6 +274,8 @@ pub enum Outcome {
 pub enum MessageFrame {
     /// A message for one name on the receiving node.
     Message(Message),
+    /// A message for several names on the receiving node.
+    Publish(Publish),
     /// A gate's answer to a route of the receiving node.
     Signal(Signal),
     /// The outcome of a call of the receiving node.
@@ -344,6 +351,7 @@ impl MessageFrame {
     pub const fn kind(&self) -> FrameKind {
         match self {
             MessageFrame::Message(_) => FrameKind::Message,
+            MessageFrame::Publish(_) => FrameKind::Publish,
             MessageFrame::Signal(_) => FrameKind::Signal,
             MessageFrame::Reply(_) => FrameKind::Reply,
         }
@@ -355,6 +363,11 @@ impl MessageFrame {
             MessageFrame::Message(message) => {
                 let mut bytes = Vec::new();
                 message.body().put(&mut bytes);
+                bytes.into()
+            }
+            MessageFrame::Publish(Publish { first, others }) => {
+                let mut bytes = Vec::new();
+                publish::put(&first.body(), others, &mut bytes);
                 bytes.into()
             }
             MessageFrame::Signal(signal) => encode_short(&SignalBody::of(signal)),
@@ -370,6 +383,9 @@ impl MessageFrame {
         match kind {
             FrameKind::Message => {
                 decode_with(kind, body, |d| Message::read(d, names)).map(MessageFrame::Message)
+            }
+            FrameKind::Publish => {
+                decode_with(kind, body, |d| Publish::read(d, names)).map(MessageFrame::Publish)
             }
             FrameKind::Signal => decode::<SignalBody>(kind, body)?
                 .signal()
@@ -418,6 +434,7 @@ fn decode_with<'b, T>(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::message::MessageHead;
+    use super::super::publish::Target;
     use super::*;
     use crate::base::{Name, Rng, Token};
     use crate::delivery::Errand;
@@ -446,6 +463,12 @@ mod tests {
         })
     }
 
+    fn publish(payload: &[u8]) -> MessageFrame {
+        let MessageFrame::Message(first) = message(None, payload) else { unreachable!() };
+        let target = |seq| Target { name: name("basket:43"), gate: Token::NONE, epoch: 3, seq };
+        MessageFrame::Publish(Publish { first, others: vec![target(1), target(2)] })
+    }
+
     fn samples() -> Vec<MessageFrame> {
         let failed = |code, executed, detail: Option<&str>, reason| {
             let outcome = Outcome::Failed { code, executed, detail: detail.map(str::to_owned), reason };
@@ -454,6 +477,7 @@ mod tests {
         vec![
             message(None, b""),
             message(Some(12), &[0xff; 300]),
+            publish(&[0xff; 30]),
             MessageFrame::Signal(Signal::Confirm { epoch: 1, seq: 2 }),
             MessageFrame::Signal(Signal::Refused { epoch: 1, seq: 2, code: ErrorCode::Overloaded }),
             MessageFrame::Signal(Signal::Missing { epoch: u64::MAX, seq: 1 }),
@@ -600,11 +624,12 @@ mod tests {
     #[test]
     fn random_bytes_never_panic() {
         let mut rng = Rng::new(2);
-        let kinds = [FrameKind::Message, FrameKind::Signal, FrameKind::Reply, FrameKind::Control];
+        let kinds =
+            [FrameKind::Message, FrameKind::Publish, FrameKind::Signal, FrameKind::Reply, FrameKind::Control];
         for _ in 0..40_000 {
             let bytes: Vec<u8> = (0..rng.below(64)).map(|_| rng.next_u64() as u8).collect();
             let _ = split(&bytes, 1 << 10);
-            let _ = MessageFrame::from_body(kinds[rng.below(4) as usize], &bytes, &mut Names::default());
+            let _ = MessageFrame::from_body(kinds[rng.below(5) as usize], &bytes, &mut Names::default());
         }
     }
 

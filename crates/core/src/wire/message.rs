@@ -14,7 +14,7 @@ use crate::delivery::Errand;
 /// Fields of every body.
 const FIELDS: u64 = 12;
 /// Bytes of the head of a CBOR value, at most.
-const HEAD_BYTES_MAX: usize = 9;
+pub(super) const HEAD_BYTES_MAX: usize = 9;
 /// Bytes that the numbers and the head of the payload take, at most.
 const NUMBERS_BYTES_MAX: usize = 9 * HEAD_BYTES_MAX;
 /// Bytes of a body beside its texts and its payload, at most.
@@ -22,7 +22,7 @@ const REST_BYTES_MAX: usize = NUMBERS_BYTES_MAX + 5 * HEAD_BYTES_MAX;
 
 const UNSIGNED: u8 = 0 << 5;
 const BYTES: u8 = 2 << 5;
-const TEXT: u8 = 3 << 5;
+pub(super) const TEXT: u8 = 3 << 5;
 const ARRAY: u8 = 4 << 5;
 const NULL: u8 = 0xf6;
 
@@ -77,12 +77,23 @@ pub struct Message {
 }
 
 /// Numbers on their way into a body.
-struct Numbers {
+pub(super) struct Numbers {
     bytes: [u8; NUMBERS_BYTES_MAX],
     len: usize,
 }
 
+impl Default for Numbers {
+    fn default() -> Self {
+        Self { bytes: [0; NUMBERS_BYTES_MAX], len: 0 }
+    }
+}
+
 impl Numbers {
+    /// What was written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
     fn push<const N: usize>(&mut self, bytes: [u8; N]) {
         // Each of the nine values has at most `HEAD_BYTES_MAX` bytes.
         self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
@@ -90,7 +101,7 @@ impl Numbers {
     }
 
     /// The head of a value of this type: its number, or how long it is.
-    fn head(&mut self, of: u8, value: u64) {
+    pub(super) fn head(&mut self, of: u8, value: u64) {
         // Lossless, each: the arm says so.
         match value {
             0..=23 => self.push([of | value as u8]),
@@ -110,7 +121,7 @@ impl Numbers {
         }
     }
 
-    fn number(&mut self, value: u64) {
+    pub(super) fn number(&mut self, value: u64) {
         self.head(UNSIGNED, value);
     }
 
@@ -142,7 +153,7 @@ impl MessageBody<'_> {
         for text in [self.name, self.kind, self.message] {
             put_text(buffer, text);
         }
-        let mut numbers = Numbers { bytes: [0; NUMBERS_BYTES_MAX], len: 0 };
+        let mut numbers = Numbers::default();
         numbers.number(gate.as_u64());
         numbers.number(epoch);
         numbers.number(seq);
@@ -152,16 +163,16 @@ impl MessageBody<'_> {
         numbers.number(view);
         numbers.number(u64::from(codec));
         numbers.head(BYTES, self.payload.len() as u64);
-        buffer.extend_from_slice(&numbers.bytes[..numbers.len]);
+        buffer.extend_from_slice(numbers.bytes());
         buffer.extend_from_slice(self.payload);
         buffer.extend(errand);
     }
 }
 
 fn put_text(buffer: &mut Vec<u8>, text: &str) {
-    let mut head = Numbers { bytes: [0; NUMBERS_BYTES_MAX], len: 0 };
+    let mut head = Numbers::default();
     head.head(TEXT, text.len() as u64);
-    buffer.extend_from_slice(&head.bytes[..head.len]);
+    buffer.extend_from_slice(head.bytes());
     buffer.extend_from_slice(text.as_bytes());
 }
 
@@ -223,7 +234,7 @@ fn read_optional(d: &mut Decoder<'_>) -> Result<Option<u64>, Error> {
     }
 }
 
-fn read_name(d: &mut Decoder<'_>, names: &mut Names) -> Result<Name, Error> {
+pub(super) fn read_name(d: &mut Decoder<'_>, names: &mut Names) -> Result<Name, Error> {
     let rest = d.input().get(d.position()..).unwrap_or_default();
     // A name has at most 255 bytes; a length in another form is left to the decoder.
     let (taken, text) = match rest {

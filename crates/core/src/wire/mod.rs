@@ -9,6 +9,7 @@ pub mod hello;
 pub mod image;
 pub mod message;
 mod names;
+pub mod publish;
 
 pub use control::{Body, Control, Turn};
 pub use image::Image;

@@ -14,6 +14,7 @@ use super::control::{Body, Control, Turn};
 use super::frame::{self, FrameKind, MessageFrame, Outcome, Reply};
 use super::hello::{CHALLENGE_BYTES, Claim, Greeting, Hello, Mode, PROOF_BYTES, Proof, Refusal, Welcome};
 use super::message::{Message, MessageHead};
+use super::publish::{Publish, Target};
 use crate::base::limits::{FRAME_BYTES_MAX, TURN_MESSAGES_MAX};
 use crate::base::{
     Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, ShortBytes, SlotId, Token,
@@ -26,13 +27,14 @@ use crate::view::{MemberInfo, View, ViewId};
 const CASES: u32 = 100_000;
 
 /// All kinds of frame with a body.
-const KINDS: [FrameKind; 8] = [
+const KINDS: [FrameKind; 9] = [
     FrameKind::Hello,
     FrameKind::Proof,
     FrameKind::Welcome,
     FrameKind::Refusal,
     FrameKind::Control,
     FrameKind::Message,
+    FrameKind::Publish,
     FrameKind::Signal,
     FrameKind::Reply,
 ];
@@ -46,7 +48,7 @@ fn runner() -> TestRunner {
 fn written_again(kind: FrameKind, body: &[u8]) -> Option<Vec<u8>> {
     match kind {
         FrameKind::Control => Some(Control::from_bytes(body).ok()?.to_bytes()),
-        FrameKind::Message | FrameKind::Signal | FrameKind::Reply => Some(
+        FrameKind::Message | FrameKind::Publish | FrameKind::Signal | FrameKind::Reply => Some(
             MessageFrame::from_body(kind, body, &mut Names::default()).ok()?.to_body().as_slice().to_vec(),
         ),
         FrameKind::Ack => Some(frame::read_ack(body).ok()?.to_be_bytes().to_vec()),
@@ -135,8 +137,12 @@ fn frames() -> Vec<MessageFrame> {
         detail: Some("why".into()),
         reason: Some(ExitReason::Panic("boom".into())),
     };
+    let mut cast = message.clone();
+    cast.head.call = None;
+    let target = Target { name: name("basket:7"), gate: Token::from_u64(9), epoch: 4, seq: 1 << 40 };
     vec![
         MessageFrame::Message(message),
+        MessageFrame::Publish(Publish { first: cast, others: vec![target.clone(), target] }),
         MessageFrame::Signal(Signal::Refused { epoch: 3, seq: 70_000, code: ErrorCode::Overloaded }),
         MessageFrame::Signal(Signal::Moving { epoch: 3, seq: 70_000 }),
         MessageFrame::Reply(Reply { call: 9, outcome: failed }),

@@ -290,6 +290,7 @@ impl World {
             self.tell(host, 3, 0, || format!("-> {effect:?}"));
         }
         match effect {
+            Effect::Group { .. } | Effect::Groups { .. } => {}
             Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::Reincarnate(incarnation) => self.reincarnate(host, incarnation),
             Effect::Connect(address) => self.connect(host, &address),
@@ -539,6 +540,8 @@ fn tag_of(input: &Input) -> u64 {
         Input::ViewDecided(_) => 8,
         Input::Request { number, .. } => 9 ^ (number << 8),
         Input::List { .. } => 10,
+        Input::Group { number, .. } => 27 ^ (number << 8),
+        Input::Groups { number, .. } => 28 ^ (number << 8),
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Snapshot { token, .. } => 24 ^ (token.as_u64() << 8),

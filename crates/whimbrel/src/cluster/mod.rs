@@ -9,9 +9,12 @@ mod builder;
 mod checks;
 mod client;
 mod drain;
+mod group;
+mod metadata;
 mod monitor;
 mod names;
 mod policy;
+mod publish;
 mod rebalance;
 mod start;
 
@@ -27,8 +30,11 @@ use whimbrel_core::view::View;
 pub use builder::{Builder, LocalBuilder};
 pub use client::Client;
 pub use drain::DrainReport;
+pub use group::GroupRef;
+pub(crate) use group::given_name;
 pub use monitor::{Monitor, MonitorBuilder};
 pub use names::Registered;
+pub use publish::CallAll;
 pub use start::{GetOrStart, Start, Starting};
 
 use crate::driver::Command;

@@ -1,5 +1,6 @@
 //! Finding, listing and ending processes by name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,6 +10,7 @@ use whimbrel_core::directory::{Answer, Ask, Filter, Listed, Located};
 use super::{Cluster, DEADLINE};
 use crate::driver::Command;
 use crate::error::{LocateError, MoveError, RegisterError, RequestError};
+use crate::exchange::Entry;
 use crate::process::{Process, ProcessRef};
 
 /// How long a move may take: the process comes to rest, its image travels, it is made anew.
@@ -113,7 +115,16 @@ impl Cluster {
         process: &ProcessRef<P>,
     ) -> Result<Registered<P>, RegisterError> {
         let entry = self.exchange().entry(&Name::new(name).map_err(RequestError::from)?);
-        let running = ProcessRef::entry(process).clone();
+        let copies = self.register_entry(&entry, ProcessRef::entry(process).clone()).await?;
+        Ok(Registered { process: ProcessRef::new(entry), copies })
+    }
+
+    /// Gives a name to a process of this node; says how many nodes hold its record.
+    pub(super) async fn register_entry(
+        &self,
+        name: &Arc<Entry>,
+        running: Arc<Entry>,
+    ) -> Result<u8, RegisterError> {
         let Some(instance) = running.lock().instance.clone() else {
             return Err(RegisterError::NotLocal);
         };
@@ -121,10 +132,10 @@ impl Cluster {
         let (asker, answer) = oneshot::channel();
         let ask = Ask::Register { kind };
         let command =
-            Command::Register { name: entry.clone(), process: running, ask, deadline: DEADLINE, asker };
+            Command::Register { name: name.clone(), process: running, ask, deadline: DEADLINE, asker };
         self.shared.control.send(command).await.map_err(|_| RequestError::Stopped)?;
         match answer.await.map_err(|_| RequestError::Stopped)? {
-            Answer::Started { copies, .. } => Ok(Registered { process: ProcessRef::new(entry), copies }),
+            Answer::Started { copies, .. } => Ok(copies),
             Answer::AlreadyRunning(_) => Err(RegisterError::AlreadyRunning),
             other => Err(refusal(other).into()),
         }
@@ -167,7 +178,7 @@ impl Cluster {
         }
     }
 
-    async fn ask(&self, name: &str, ask: Ask) -> Result<Answer, RequestError> {
+    pub(crate) async fn ask(&self, name: &str, ask: Ask) -> Result<Answer, RequestError> {
         self.ask_within(name, ask, DEADLINE).await
     }
 
@@ -180,7 +191,7 @@ impl Cluster {
 }
 
 /// What an answer that is not the hoped-for one means.
-fn refusal(answer: Answer) -> RequestError {
+pub(super) fn refusal(answer: Answer) -> RequestError {
     match answer {
         Answer::NotFound | Answer::InitFailed(_) | Answer::NoHost(_) | Answer::AtCapacity => {
             RequestError::NotFound

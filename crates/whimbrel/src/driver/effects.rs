@@ -77,6 +77,18 @@ impl Running {
             }
             Effect::Monitored { id, result } => exchange.on_monitored(id, result),
             Effect::Down { id, down } => exchange.on_down(id, *down),
+            Effect::Group { number, reading } => {
+                if let Some(asker) = self.readings.remove(&number) {
+                    // Whoever asked may have given up.
+                    let _gone = asker.send(reading);
+                }
+            }
+            Effect::Groups { number, reading } => {
+                if let Some(asker) = self.scope_readings.remove(&number) {
+                    // Whoever asked may have given up.
+                    let _gone = asker.send(reading);
+                }
+            }
             Effect::Attached { .. } => {}
             Effect::OrderKnown => answer_all(&mut self.orderers, &()),
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),

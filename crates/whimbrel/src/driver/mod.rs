@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use whimbrel_core::base::{Name, Now};
+use whimbrel_core::base::{Group, Name, Now};
 use whimbrel_core::directory::{Answer, Ask, Filter, Listed, RebalanceReport};
+use whimbrel_core::groups::{GroupReading, GroupVersion, ScopeReading};
 use whimbrel_core::node::{Drained, Event, Input, Node};
 use whimbrel_core::view::View;
 
@@ -54,6 +55,15 @@ pub(crate) enum Command {
     },
     /// A listing: its rows, and whether every member answered.
     List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
+    /// Who is in a group; if nothing has changed since a known version, only that.
+    Group {
+        group: Group,
+        known: Option<GroupVersion>,
+        deadline: Duration,
+        asker: oneshot::Sender<GroupReading>,
+    },
+    /// The groups of a scope.
+    Groups { scope: Name, deadline: Duration, asker: oneshot::Sender<ScopeReading> },
     /// Pause rebalancing in the whole cluster, or let it go on.
     Rebalance { paused: bool, done: oneshot::Sender<()> },
     /// What this node moves.
@@ -97,6 +107,8 @@ struct Running {
     last_number: u64,
     waiting: HashMap<u64, Waiting>,
     listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
+    readings: HashMap<u64, oneshot::Sender<GroupReading>>,
+    scope_readings: HashMap<u64, oneshot::Sender<ScopeReading>>,
     /// Who waits for all members to know the last order to pause rebalancing, or to go on.
     orderers: Vec<oneshot::Sender<()>>,
     /// Who waits for this node to be drained.
@@ -116,6 +128,8 @@ impl Driver {
             last_number: 0,
             waiting: HashMap::new(),
             listings: HashMap::new(),
+            readings: HashMap::new(),
+            scope_readings: HashMap::new(),
             orderers: Vec::new(),
             drainers: Vec::new(),
             leavers: Vec::new(),
@@ -226,6 +240,16 @@ impl Running {
                 let number = self.next_number();
                 self.listings.insert(number, asker);
                 self.feed(Input::List { number, filter, deadline });
+            }
+            Command::Group { group, known, deadline, asker } => {
+                let number = self.next_number();
+                self.readings.insert(number, asker);
+                self.feed(Input::Group { number, group, known, deadline });
+            }
+            Command::Groups { scope, deadline, asker } => {
+                let number = self.next_number();
+                self.scope_readings.insert(number, asker);
+                self.feed(Input::Groups { number, scope, deadline });
             }
             Command::Rebalance { paused, done } => {
                 self.orderers.retain(|waiting| !waiting.is_closed());

@@ -26,10 +26,10 @@ use crate::message::call::Waiter;
 use crate::message::reply::{Caller, ReplyTo};
 use crate::process::current::{Current, InstanceId, current};
 use crate::process::{Instance, notice};
-use crate::transport::{OutFrame, OutMessage, SendError};
+use crate::transport::{OutFrame, OutMessage, SendError, Writing};
 
 /// How long a cast may wait for its receiver to be found before it is a dead letter.
-const CAST_HELD_MAX: Duration = Duration::from_secs(30);
+pub(super) const CAST_HELD_MAX: Duration = Duration::from_secs(30);
 /// A call ends this long after its message has expired wherever it waits, which can then say "not executed".
 const GRACE: Duration = Duration::from_millis(15);
 
@@ -206,7 +206,7 @@ impl Entry {
                 state.wake();
                 Ok(())
             }
-            Sent::Transmit { to, packet } => self.transmit_first(state, to, packet, now),
+            Sent::Transmit { to, packet } => self.transmit_first(state, to, packet, now, Writing::Now),
             Sent::Held { locate } => {
                 self.watch(&mut state);
                 drop(state);
@@ -219,15 +219,16 @@ impl Entry {
         }
     }
 
-    fn transmit_first(
+    pub(super) fn transmit_first(
         self: &Arc<Self>,
         mut state: Lock<'_, EntryState>,
         to: Incarnation,
         packet: Packet<Envelope>,
         now: Time,
+        writing: Writing,
     ) -> Result<(), Failure> {
         let (epoch, seq) = (packet.epoch, packet.seq);
-        match self.transmit(&mut state, to, packet, now) {
+        match self.transmit(&mut state, to, packet, now, writing) {
             Ok(()) => {
                 self.watch(&mut state);
                 Ok(())
@@ -253,6 +254,7 @@ impl Entry {
         to: Incarnation,
         packet: Packet<Envelope>,
         now: Time,
+        writing: Writing,
     ) -> Result<(), SendError> {
         let Packet { gate, epoch, seq, message } = packet;
         let call = message.caller_here().map(|reply| reply.call);
@@ -283,7 +285,7 @@ impl Entry {
         let frame = OutFrame::message(message).map_err(|_| SendError::Full)?;
         // Before it is sent: a reply is heard only from there, and may come at once.
         let before = call.and_then(|call| self.exchange.call_is_at(call, to));
-        let sent = self.exchange.send_frame(to, Lane::Messages, frame);
+        let sent = self.exchange.queue_frame(to, Lane::Messages, frame, writing);
         if let (Err(_), Some(call)) = (sent, call) {
             self.exchange.call_is_at(call, before.unwrap_or(NOBODY));
         }
@@ -312,7 +314,7 @@ impl Entry {
             for (to, packet) in std::mem::take(&mut out.transmit) {
                 let (epoch, seq) = (packet.epoch, packet.seq);
                 let now = clock::time();
-                if self.transmit(state, to, packet, now).is_err() {
+                if self.transmit(state, to, packet, now, Writing::Now).is_err() {
                     let here = self.exchange.here(now);
                     state.port.on_unsent(&here, to, epoch, seq, &mut unsent);
                 }
@@ -421,7 +423,7 @@ impl Entry {
     }
 
     /// Has the sweeper look at this entry when its port is due, or earlier. The lock is held.
-    fn watch(self: &Arc<Self>, state: &mut EntryState) {
+    pub(super) fn watch(self: &Arc<Self>, state: &mut EntryState) {
         let Some(due) = state.port.next_deadline() else { return };
         // A look that comes too early puts this right; one that comes too late would not.
         if due < state.watched {
@@ -484,7 +486,7 @@ impl Entry {
     }
 }
 
-fn codec_failure(detail: &str) -> Failure {
+pub(super) fn codec_failure(detail: &str) -> Failure {
     Failure::new(ErrorCode::Codec, Executed::No).detailed(detail)
 }
 

@@ -14,6 +14,7 @@ use whimbrel_core::delivery::{CallId, Here, Lane, Packet, PortOutput, Room, Sign
 use whimbrel_core::node::Input;
 use whimbrel_core::wire::frame::MessageFrame;
 use whimbrel_core::wire::message::{Message, MessageHead};
+use whimbrel_core::wire::publish::{Publish, Target};
 
 use super::envelope::{Encoded, Envelope, Head, Label};
 use super::sweep::earlier;
@@ -69,6 +70,7 @@ impl Inbound for Exchange {
         for frame in frames.drain(..) {
             match frame {
                 MessageFrame::Message(message) => arrivals.add(message),
+                MessageFrame::Publish(publish) => arrivals.add_all(publish),
                 MessageFrame::Signal(signal) => {
                     arrivals.enter();
                     if let Some(entry) = self.entry_of_epoch(epoch_of(signal)) {
@@ -95,13 +97,13 @@ impl Inbound for Exchange {
     fn on_session_end(&self, peer: Incarnation, unsent: Vec<OutFrame>) {
         lock(&self.confirmations).remove(&peer);
         for frame in unsent {
-            let OutFrame::Message(message) = frame else { continue };
-            let MessageHead { call, epoch, seq, .. } = message.head;
-            if let Some(call) = call {
-                self.call_is_nowhere(CallId::from_u64(call));
-            }
-            if let Some(entry) = self.known(message.name.as_str()) {
-                entry.with_port(|port, here, out| port.on_unsent(here, peer, epoch, seq, out));
+            for (name, epoch, seq, call) in frame.messages() {
+                if let Some(call) = call {
+                    self.call_is_nowhere(CallId::from_u64(call));
+                }
+                if let Some(entry) = self.known(name.as_str()) {
+                    entry.with_port(|port, here, out| port.on_unsent(here, peer, epoch, seq, out));
+                }
             }
         }
         self.calls_lost(peer);
@@ -140,16 +142,45 @@ impl<'a> Arrivals<'a> {
     }
 
     fn add(&mut self, message: Message) {
+        let MessageHead { gate, epoch, seq, .. } = message.head;
+        let target = Target { name: message.name.clone(), gate, epoch, seq };
+        if self.finds(&target) {
+            let (room, message) = self.open(message);
+            self.admit(&target, room, message);
+        }
+    }
+
+    /// One message for several names, kept once: to the gate of each it is a message as any other.
+    fn add_all(&mut self, publish: Publish) {
+        let Publish { first, others } = publish;
+        let MessageHead { gate, epoch, seq, .. } = first.head;
+        let target = Target { name: first.name.clone(), gate, epoch, seq };
+        let (room, message) = self.open(first);
+        for target in std::iter::once(target).chain(others) {
+            if self.finds(&target) {
+                self.admit(&target, room, message.clone());
+            }
+        }
+    }
+
+    /// Whether something is here under this name; if not, the sender is told.
+    fn finds(&mut self, target: &Target) -> bool {
         self.any = true;
-        let Message { name, kind, message, head, payload } = message;
-        let MessageHead { gate, epoch, seq, call, remaining_ms, sender, codec, errand, view: _ } = head;
-        if self.to.as_ref().is_none_or(|entry| *entry.name() != name) {
+        if self.to.as_ref().is_none_or(|entry| *entry.name() != target.name) {
             self.enter();
-            self.to = self.exchange.known(name.as_str()).filter(|_| self.member);
+            self.to = self.exchange.known(target.name.as_str()).filter(|_| self.member);
         }
         if self.to.is_none() {
-            return self.exchange.signal(self.from, Signal::NotHere { epoch, seq });
+            let (epoch, seq) = (target.epoch, target.seq);
+            self.exchange.signal(self.from, Signal::NotHere { epoch, seq });
         }
+        self.to.is_some()
+    }
+
+    /// The message as mailboxes keep it, and whether this node may keep it.
+    fn open(&self, message: Message) -> (Room, Arc<Encoded>) {
+        let Message { kind, message, head, payload, .. } = message;
+        let MessageHead { call, remaining_ms, sender, codec, errand, .. } = head;
         let reply = call.map(|call| ReplyTo { at: Caller::At(self.from), call: CallId::from_u64(call) });
         let deadline = remaining_ms.map(|ms| self.here.now + Duration::from_millis(ms));
         let head = Head { reply, deadline, sender, errand };
@@ -157,7 +188,12 @@ impl<'a> Arrivals<'a> {
         let mut encoded = Encoded { head, kind, message, codec, payload, share: None, sending: None };
         encoded.share = self.exchange.arrived.take(encoded.bytes());
         let room = if encoded.share.is_some() { Room::Some } else { Room::None };
-        let message = Envelope::Encoded(Arc::new(encoded));
+        (room, Arc::new(encoded))
+    }
+
+    fn admit(&mut self, target: &Target, room: Room, message: Arc<Encoded>) {
+        let Target { gate, epoch, seq, .. } = *target;
+        let message = Envelope::Encoded(message);
         self.entering.push((room, Packet { gate, epoch, seq, message }));
         if self.entering.len() >= ENTERING_MAX {
             self.enter();

@@ -181,14 +181,28 @@ impl Exchange {
 
     /// `init` failed: the mailbox stays until the owner has decided.
     pub(crate) async fn init_failed(&self, entry: &Arc<Entry>, instance: &Arc<Instance>, reason: ExitReason) {
-        if instance.end().is_none() {
+        let Some(names) = instance.end() else {
             return;
-        }
+        };
+        let exits = self.take_names(names, &reason);
         self.forget_instance(entry, instance, &reason);
         if entry.is_named() {
             let (name, token) = (entry.name().clone(), instance.token());
-            self.report(Input::Launched { name, token, result: Err(reason) }).await;
+            self.report(Input::Launched { name, token, result: Err(reason.clone()) }).await;
         }
+        for (name, token) in exits {
+            self.report(Input::Exited { name, token, reason: reason.clone() }).await;
+        }
+    }
+
+    /// Takes the registered names from an instance that has ended.
+    fn take_names(&self, names: Vec<Arc<Entry>>, reason: &ExitReason) -> Vec<(Name, Token)> {
+        let take = |name: Arc<Entry>| {
+            let token = name.lock().token();
+            self.remove_name(&name, ErrorCode::Stopped, Some(reason));
+            (name.name().clone(), token)
+        };
+        names.into_iter().map(take).collect()
     }
 
     /// An instance has ended and its tasks with it. Tells everybody who has to know, once.
@@ -200,12 +214,7 @@ impl Exchange {
         let Some(names) = instance.end() else {
             return;
         };
-        let mut exits = Vec::new();
-        for name in names {
-            let token = name.lock().token();
-            self.remove_name(&name, ErrorCode::Stopped, Some(&reason));
-            exits.push((name.name().clone(), token));
-        }
+        let mut exits = self.take_names(names, &reason);
         self.forget_instance(entry, instance, &reason);
         if entry.is_named() {
             exits.push((entry.name().clone(), instance.token()));

@@ -27,6 +27,7 @@ mod instances;
 mod locked;
 mod monitors;
 mod moves;
+mod publish;
 mod sending;
 mod snapshots;
 mod steps;
@@ -67,7 +68,7 @@ use crate::driver::Command;
 use crate::message::call::Waiter;
 use crate::process::KindTable;
 use crate::tasks::Tasks;
-use crate::transport::{OutFrame, SendError, Transport};
+use crate::transport::{OutFrame, SendError, Transport, Writing};
 
 /// Shards of the table of open calls.
 const CALL_SHARDS: usize = 16;
@@ -239,7 +240,17 @@ impl Exchange {
     }
 
     pub(crate) fn send_frame(&self, to: Incarnation, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
-        self.transport.get().ok_or(SendError::NoSession)?.send(to, lane, frame)
+        self.queue_frame(to, lane, frame, Writing::Now)
+    }
+
+    fn queue_frame(
+        &self,
+        to: Incarnation,
+        lane: Lane,
+        frame: OutFrame,
+        writing: Writing,
+    ) -> Result<(), SendError> {
+        self.transport.get().ok_or(SendError::NoSession)?.send_with(to, lane, frame, writing)
     }
 
     fn end_session(&self, peer: Incarnation) {

@@ -20,6 +20,7 @@
 
 mod context;
 pub(crate) mod current;
+mod groups;
 pub(crate) mod guard;
 mod arrival;
 mod handoff;

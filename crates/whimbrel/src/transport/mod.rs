@@ -241,6 +241,15 @@ pub(crate) enum SendError {
     Full,
 }
 
+/// When a queued frame is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// As soon as the writer gets its turn.
+    Now,
+    /// With what follows: the sender says when.
+    Later,
+}
+
 /// The node's sessions. Cheap to clone; all clones are the same transport.
 #[derive(Clone)]
 pub(crate) struct Transport {
@@ -314,7 +323,28 @@ impl Transport {
     /// # Errors
     /// [`SendError`]; the frame was not and will not be sent.
     pub(crate) fn send(&self, to: Incarnation, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
-        self.shared.session(to).ok_or(SendError::NoSession)?.send(lane, frame)
+        self.send_with(to, lane, frame, Writing::Now)
+    }
+
+    /// As [`Transport::send`]; with [`Writing::Later`] call [`Transport::write`] afterwards.
+    ///
+    /// # Errors
+    /// As [`Transport::send`].
+    pub(crate) fn send_with(
+        &self,
+        to: Incarnation,
+        lane: Lane,
+        frame: OutFrame,
+        writing: Writing,
+    ) -> Result<(), SendError> {
+        self.shared.session(to).ok_or(SendError::NoSession)?.send(lane, frame, writing)
+    }
+
+    /// Wakes the writer for this peer.
+    pub(crate) fn write(&self, to: Incarnation) {
+        if let Some(session) = self.shared.session(to) {
+            session.work.notify_one();
+        }
     }
 
     /// Stops accepting, gives peers a moment to acknowledge what was sent, closes all connections and waits

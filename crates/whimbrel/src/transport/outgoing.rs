@@ -1,16 +1,19 @@
 //! Frames on their way out: kept until the link forgets them, written as often as it says.
 //!
 //! A message is not encoded before it is written, straight into what the socket is given: until then the link shares
-//! its content with the route. Every other frame is encoded once.
+//! its content with the route. So the same content for several names, one after the other, becomes one frame while it
+//! waits, with that content once; each name stays a message of its own. Every other frame is encoded once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
+use whimbrel_core::base::limits::PUBLISH_NAMES_MAX;
 use whimbrel_core::base::{Name, ShortBytes};
 use whimbrel_core::wire::Control;
 use whimbrel_core::wire::frame::{self, BODY_BYTES_MAX, FrameKind, MessageFrame};
 use whimbrel_core::wire::message::{MessageBody, MessageHead};
+use whimbrel_core::wire::publish::{self, PUBLISH_BYTES_MAX, Target};
 
 use crate::exchange::Encoded;
 
@@ -27,7 +30,23 @@ pub(crate) struct FrameTooLong {
 #[derive(Clone, Debug)]
 pub(crate) enum OutFrame {
     Message(OutMessage),
-    Other { kind: FrameKind, body: Arc<ShortBytes> },
+    /// The same message for other names too.
+    Publish {
+        first: OutMessage,
+        others: Arc<Others>,
+    },
+    Other {
+        kind: FrameKind,
+        body: Arc<ShortBytes>,
+    },
+}
+
+/// For whom else a message is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Others {
+    targets: Vec<Target>,
+    /// What these take in a body, at most.
+    bytes: usize,
 }
 
 /// A message for a name, as the link keeps it.
@@ -38,7 +57,16 @@ pub(crate) struct OutMessage {
     pub(crate) content: Arc<Encoded>,
 }
 
+/// Bytes by which a frame grew.
+struct AlongBytes(usize);
+
 impl OutMessage {
+    /// What it has of its own beside others that say the same.
+    fn target(&self) -> Target {
+        let MessageHead { gate, epoch, seq, .. } = self.head;
+        Target { name: self.name.clone(), gate, epoch, seq }
+    }
+
     fn body(&self) -> MessageBody<'_> {
         MessageBody {
             name: self.name.as_str(),
@@ -80,6 +108,7 @@ impl OutFrame {
     pub(super) fn kind(&self) -> FrameKind {
         match self {
             OutFrame::Message(_) => FrameKind::Message,
+            OutFrame::Publish { .. } => FrameKind::Publish,
             OutFrame::Other { kind, .. } => *kind,
         }
     }
@@ -88,8 +117,58 @@ impl OutFrame {
     fn bytes_max(&self) -> usize {
         match self {
             OutFrame::Message(message) => message.body().bytes_max(),
+            OutFrame::Publish { first, others } => {
+                first.body().bytes_max() + PUBLISH_BYTES_MAX + others.bytes
+            }
             OutFrame::Other { body, .. } => body.len(),
         }
+    }
+
+    /// Whether a message can go along with this one, in its frame: nobody waits for either, and it says the same.
+    fn takes_along(&self, next: &OutMessage) -> bool {
+        let (first, names, bytes) = match self {
+            OutFrame::Message(first) => (first, 0, PUBLISH_BYTES_MAX),
+            OutFrame::Publish { first, others } => (first, others.targets.len(), 0),
+            OutFrame::Other { .. } => return false,
+        };
+        let is_same = Arc::ptr_eq(&first.content, &next.content);
+        let is_cast =
+            |message: &OutMessage| message.head.call.is_none() && message.head.remaining_ms.is_none();
+        is_same
+            && is_cast(first)
+            && is_cast(next)
+            && names < PUBLISH_NAMES_MAX
+            && self.bytes_max() + bytes + next.target().bytes_max() <= BODY_BYTES_MAX
+    }
+
+    /// Takes a message along if it can go in this frame.
+    fn take_along(&mut self, next: &OutMessage) -> Option<AlongBytes> {
+        if !self.takes_along(next) {
+            return None;
+        }
+        let before = self.bytes_max();
+        if let OutFrame::Message(first) = self {
+            *self = OutFrame::Publish { first: first.clone(), others: Arc::default() };
+        }
+        if let OutFrame::Publish { others, .. } = self {
+            // Nobody else has it: it was not taken for writing.
+            let others = Arc::make_mut(others);
+            let target = next.target();
+            others.bytes += target.bytes_max();
+            others.targets.push(target);
+        }
+        Some(AlongBytes(self.bytes_max() - before))
+    }
+
+    /// The messages in it: for which name, on which route, and under which number; and the call that waits for it.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (&Name, u64, u64, Option<u64>)> {
+        let (first, others) = match self {
+            OutFrame::Message(first) => (Some(first), &[][..]),
+            OutFrame::Publish { first, others } => (Some(first), &others.targets[..]),
+            OutFrame::Other { .. } => (None, &[][..]),
+        };
+        let first = first.map(|first| (&first.name, first.head.epoch, first.head.seq, first.head.call));
+        first.into_iter().chain(others.iter().map(|other| (&other.name, other.epoch, other.seq, None)))
     }
 
     /// Appends it to what is to be written.
@@ -98,6 +177,11 @@ impl OutFrame {
             OutFrame::Message(message) => frame::put_with(buffer, FrameKind::Message, number, |buffer| {
                 message.body().put(buffer);
             }),
+            OutFrame::Publish { first, others } => {
+                frame::put_with(buffer, FrameKind::Publish, number, |buffer| {
+                    publish::put(&first.body(), &others.targets, buffer);
+                });
+            }
             OutFrame::Other { kind, body } => frame::put(buffer, *kind, number, body.as_slice()),
         }
     }
@@ -135,6 +219,16 @@ impl Queued {
     /// Bytes of its body, at most.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Takes another frame into this one, which was not taken for writing; false if it can not go along.
+    pub(super) fn take_along(&mut self, next: &Queued) -> bool {
+        let OutFrame::Message(message) = &next.frame else { return false };
+        let Some(AlongBytes(bytes)) = self.frame.take_along(message) else { return false };
+        // Less than the other frame, which was admitted and gives its bytes back.
+        self.held.0.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        true
     }
 }
 

@@ -30,7 +30,7 @@ use super::connection::{self, Connection};
 use super::dialler;
 use super::outgoing::{ByteCount, OutFrame, Queued};
 use super::registry::Shared;
-use super::{SendError, TransportEvent};
+use super::{SendError, TransportEvent, Writing};
 
 /// Received frames after which the writer is woken to acknowledge them.
 const ACKNOWLEDGE_FRAMES: u64 = 64;
@@ -275,7 +275,7 @@ impl Session {
     }
 
     /// Queues a frame; see [`super::Transport::send`].
-    pub(super) fn send(&self, lane: Lane, frame: OutFrame) -> Result<(), SendError> {
+    pub(super) fn send(&self, lane: Lane, frame: OutFrame, writing: Writing) -> Result<(), SendError> {
         let bytes_max = match lane {
             Lane::Control => LINK_BYTES_MAX + LINK_CONTROL_BYTES_MAX,
             Lane::Messages | Lane::Bulk => LINK_BYTES_MAX,
@@ -291,10 +291,14 @@ impl Session {
             None => Err(SendError::Full),
             Some(queued) => match self.lock().link.as_mut() {
                 None => return Err(SendError::NoSession),
-                Some(link) => link.push(lane, queued).map_err(|_| SendError::Full),
+                Some(link) => {
+                    let goes_along = link.last_queued(lane).is_some_and(|last| last.take_along(&queued));
+                    if goes_along { Ok(()) } else { link.push(lane, queued).map_err(|_| SendError::Full) }
+                }
             },
         };
         match pushed {
+            Ok(()) if writing == Writing::Later => {}
             Ok(()) => self.work.notify_one(),
             Err(_) if needed => self.end(LinkLoss::Unreachable),
             Err(_) => {}

@@ -163,12 +163,12 @@ fn says(frame: &RawFrame<'_>) -> Vec<String> {
                 turn.into_messages().iter().map(|message| word(format!("{message:?}"))).collect()
             }
         },
-        FrameKind::Message => vec!["message".to_owned()],
+        FrameKind::Message | FrameKind::Publish => vec!["message".to_owned()],
         FrameKind::Signal | FrameKind::Reply => {
             match MessageFrame::from_body(frame.kind, frame.body, &mut Names::default()).unwrap() {
                 MessageFrame::Signal(signal) => vec![format!("signal {}", word(format!("{signal:?}")))],
                 MessageFrame::Reply(reply) => vec![format!("reply {}", word(format!("{:?}", reply.outcome)))],
-                MessageFrame::Message(_) => Vec::new(),
+                MessageFrame::Message(_) | MessageFrame::Publish(_) => Vec::new(),
             }
         }
         _ => Vec::new(),
