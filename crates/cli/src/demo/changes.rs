@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::command::{Command, Joined};
-use super::evidence::{RunLine, StepLine};
+use super::evidence::{Purpose, RunLine, StepLine};
 use super::stage::Stage;
 use crate::output::Failure;
 
@@ -65,6 +65,9 @@ pub(super) fn await_members(stage: &mut Stage) -> Result<(), Failure> {
 pub(super) fn add_node(stage: &mut Stage, name: &str) -> Result<u32, Failure> {
     let pid = start_node(stage, name)?;
     await_members(stage)?;
+    if stage.play.purpose == Purpose::Demo {
+        let _: () = stage.ask(name, Command::Watch { counters: stage.args.names }, JOIN_WITHIN)?;
+    }
     stage.spread_load(None)?;
     Ok(pid)
 }

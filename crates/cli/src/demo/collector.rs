@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::evidence::{
-    Channel, DEADLETTERS, HANDLED, HISTORY, HandledLine, MOVES, MoveAt, MoveLine, STEPS, StepLine,
+    Channel, DEADLETTERS, GROUPS, HANDLED, HISTORY, HandledLine, MONITORS, MOVES, MoveAt, MoveLine, STEPS,
+    StepLine,
 };
 use crate::children::Sink;
 use crate::output::Failure;
@@ -19,6 +20,8 @@ pub(crate) struct Collector {
     handled: Out,
     dead: Out,
     moves: Out,
+    groups: Out,
+    monitors: Out,
     steps: Out,
     /// Written by every reader for each handled line, read by the view: contended for a moment each.
     watched: Mutex<Watched>,
@@ -56,6 +59,8 @@ impl Collector {
             handled: make(HANDLED)?,
             dead: make(DEADLETTERS)?,
             moves: make(MOVES)?,
+            groups: make(GROUPS)?,
+            monitors: make(MONITORS)?,
             steps: make(STEPS)?,
             watched: Mutex::default(),
         })
@@ -72,7 +77,7 @@ impl Collector {
 
     /// Brings everything to the files.
     pub(crate) fn flush(&self) -> Result<(), Failure> {
-        for out in [&self.history, &self.handled, &self.dead, &self.moves, &self.steps] {
+        for out in self.files() {
             lock(out).flush().map_err(|error| {
                 Failure::environment("the evidence can not be written")
                     .detail(error)
@@ -80,6 +85,11 @@ impl Collector {
             })?;
         }
         Ok(())
+    }
+
+    fn files(&self) -> [&Out; 7] {
+        let Self { history, handled, dead, moves, groups, monitors, steps, .. } = self;
+        [history, handled, dead, moves, groups, monitors, steps]
     }
 
     /// Where a name was last seen.
@@ -119,6 +129,8 @@ impl Sink for Collector {
             Channel::Handled => &self.handled,
             Channel::DeadLetters => &self.dead,
             Channel::Moves => &self.moves,
+            Channel::Groups => &self.groups,
+            Channel::Monitors => &self.monitors,
             Channel::Answer => return,
         };
         // A full disk shows at the flush, which every verdict needs.
@@ -134,7 +146,11 @@ impl Sink for Collector {
                     lock(&self.watched).see_move(line);
                 }
             }
-            Channel::History | Channel::DeadLetters | Channel::Answer => {}
+            Channel::History
+            | Channel::DeadLetters
+            | Channel::Groups
+            | Channel::Monitors
+            | Channel::Answer => {}
         }
     }
 }

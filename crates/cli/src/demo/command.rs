@@ -30,6 +30,23 @@ pub(crate) enum Command {
         /// Numbers of the counters.
         counters: Vec<u32>,
     },
+    /// Put these counters into their groups.
+    JoinGroups {
+        /// Numbers of the counters.
+        counters: Vec<u32>,
+    },
+    /// Watch the counters and the cleaner from now on; answered when every monitor is set.
+    Watch {
+        /// Counters there are.
+        counters: u32,
+    },
+    /// Read every group and write down who is in it.
+    ReadGroups {
+        /// The step after which it is read.
+        step: String,
+        /// Counters there are.
+        counters: u32,
+    },
     /// Send at this rate from now on; 0 stops and is answered when nothing is open any more.
     Load {
         /// Messages per second of this node.

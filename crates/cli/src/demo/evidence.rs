@@ -16,6 +16,10 @@ pub(crate) const HANDLED: &str = "handled.jsonl";
 pub(crate) const DEADLETTERS: &str = "deadletters.jsonl";
 /// File of what happened to processes that moved.
 pub(crate) const MOVES: &str = "moves.jsonl";
+/// File of what nodes read of groups.
+pub(crate) const GROUPS: &str = "groups.jsonl";
+/// File of what watchers were told.
+pub(crate) const MONITORS: &str = "monitors.jsonl";
 /// File of the story's steps.
 pub(crate) const STEPS: &str = "steps.jsonl";
 /// File of the cleaner's database.
@@ -26,6 +30,14 @@ pub(crate) const CLEANER: &str = "database-cleaner";
 /// The name of a counter.
 pub(crate) fn counter_name(index: u32) -> String {
     format!("counter-{index:05}")
+}
+
+/// Counters in a group.
+const GROUP_SIZE: u32 = 30;
+
+/// The group of a counter.
+pub(crate) fn group_name(counter: u32) -> String {
+    format!("ward-{:04}", counter / GROUP_SIZE)
 }
 
 /// Bytes that one write to a pipe keeps together; POSIX demands 512, Linux and macOS have at least this.
@@ -170,6 +182,52 @@ pub(crate) struct DeadLetterLine {
     pub(crate) t_us: u64,
 }
 
+/// One group as one node read it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GroupLine {
+    /// After this step.
+    pub(crate) step: String,
+    /// The group.
+    pub(crate) group: String,
+    /// Who is in it.
+    pub(crate) members: Vec<String>,
+    /// The node that read it.
+    pub(crate) node: String,
+    /// When.
+    pub(crate) t_us: u64,
+}
+
+/// What became of a monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MonitorAt {
+    /// It is set.
+    Set,
+    /// Its watcher was told of an end.
+    Down,
+}
+
+/// One word of one monitor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MonitorLine {
+    /// Who is watched.
+    pub(crate) name: String,
+    /// Number of the monitor per (watching OS process, name), from 1.
+    pub(crate) number: u64,
+    /// What.
+    pub(crate) at: MonitorAt,
+    /// The life that ended.
+    pub(crate) token: Option<u64>,
+    /// Why.
+    pub(crate) reason: Option<String>,
+    /// The watching node.
+    pub(crate) node: String,
+    /// Its OS process.
+    pub(crate) pid: u32,
+    /// When.
+    pub(crate) t_us: u64,
+}
+
 /// The end of a node's process, as wait(2) told it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ExitLine {
@@ -269,6 +327,10 @@ pub(crate) enum Channel {
     DeadLetters,
     /// `moves.jsonl`
     Moves,
+    /// `groups.jsonl`
+    Groups,
+    /// `monitors.jsonl`
+    Monitors,
     /// An answer to the parent; goes into no file.
     Answer,
 }
@@ -281,6 +343,8 @@ impl Channel {
             Channel::Handled => b'd',
             Channel::DeadLetters => b'x',
             Channel::Moves => b'm',
+            Channel::Groups => b'g',
+            Channel::Monitors => b'w',
             Channel::Answer => b'a',
         }
     }
@@ -292,6 +356,8 @@ impl Channel {
             b'd' => Some(Channel::Handled),
             b'x' => Some(Channel::DeadLetters),
             b'm' => Some(Channel::Moves),
+            b'g' => Some(Channel::Groups),
+            b'w' => Some(Channel::Monitors),
             b'a' => Some(Channel::Answer),
             _ => None,
         }

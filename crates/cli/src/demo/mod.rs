@@ -8,6 +8,7 @@ mod changes;
 mod clients;
 mod collector;
 mod command;
+mod company;
 pub(crate) mod database;
 pub(crate) mod evidence;
 mod kinds;

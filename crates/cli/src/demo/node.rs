@@ -9,6 +9,7 @@ use whimbrel::{Cluster, DeadLetter, KindOptions, MoveStage, MoveStep, StaticList
 
 use super::clients::{Clients, Load, client_of};
 use super::command::{CleanerAt, Command, Joined, StartedAt, Touched};
+use super::company;
 use super::evidence::{Channel, DeadLetterLine, MoveAt, MoveLine, counter_name, write_line};
 use super::kinds::{Cleaner, CleanerArgs, Counter, node_name};
 use crate::control::{self, Trouble};
@@ -65,6 +66,9 @@ async fn obey(cluster: &Cluster, clients: &Clients, command: Command) -> Result<
             clients.start_cleaner(CleanerArgs { database, period_ms }).await?;
         }
         Command::StartCounters { counters } => clients.start_counters(counters).await?,
+        Command::JoinGroups { counters } => company::join_groups(cluster, counters).await?,
+        Command::Watch { counters } => company::watch(cluster, counters).await?,
+        Command::ReadGroups { step, counters } => company::read_groups(cluster, step, counters).await?,
         Command::Load { per_second, counters, seed, work_us_max } => {
             clients.set_load(Load { per_second, counters, seed, work_us_max }).await;
         }

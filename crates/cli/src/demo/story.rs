@@ -61,6 +61,9 @@ pub(super) fn start(stage: &mut Stage) -> Result<(), Failure> {
     stage.wait(&starts, within)?;
     touch(stage, &all_counters(args.names), &[], within)?;
     await_cleaner(stage, 0)?;
+    if stage.play.purpose == Purpose::Demo {
+        gather(stage, within)?;
+    }
     stage
         .view
         .say(&format!("start: every node asked for {CLEANER}, one runs; {} counters answer", args.names));
@@ -71,6 +74,23 @@ pub(super) fn start(stage: &mut Stage) -> Result<(), Failure> {
     // A soak is long, and its first step is like the others.
     let boots = if stage.play.purpose == Purpose::Demo { LOAD_PER_BOOT } else { 0 };
     end(stage, slice_over.max(Instant::now() + boot * boots))
+}
+
+/// The counters come together in groups, and every node watches them.
+fn gather(stage: &mut Stage, within: Duration) -> Result<(), Failure> {
+    let (nodes, counters) = (stage.children.names().len(), stage.args.names);
+    let joins = stage.everyone(|at| Command::JoinGroups { counters: share(at, nodes, counters) })?;
+    stage.wait(&joins, within)?;
+    let watches = stage.everyone(|_| Command::Watch { counters })?;
+    stage.wait(&watches, within)?;
+    read_groups(stage, "start")
+}
+
+/// Every node reads every group.
+fn read_groups(stage: &mut Stage, step: &str) -> Result<(), Failure> {
+    let counters = stage.args.names;
+    let reads = stage.everyone(|_| Command::ReadGroups { step: step.to_owned(), counters })?;
+    stage.wait(&reads, ANSWER_WITHIN + Duration::from_millis(u64::from(counters))).map(drop)
 }
 
 fn run_line(stage: &Stage) -> RunLine {
@@ -123,6 +143,7 @@ fn node_kill(stage: &mut Stage) -> Result<(), Failure> {
     ));
     await_touched(stage, &touched, ANSWER_WITHIN)?;
     stage.wait(&cleaner, ANSWER_WITHIN * 2)?;
+    read_groups(stage, "node_kill")?;
     let host = stage.collector.host(CLEANER).map_or_else(String::new, |host| host.node);
     stage.view.say(&format!("node_kill: all {} names answer again; {CLEANER} runs on {host}", lost.len()));
     end(stage, until)
@@ -174,6 +195,7 @@ fn rolling_restart(stage: &mut Stage) -> Result<(), Failure> {
     for name in &names {
         restart_node(stage, name)?;
     }
+    read_groups(stage, "rolling_restart")?;
     stage.view.say(&format!(
         "rolling_restart: {} were drained and restarted, one after the other",
         names.join(", ")

@@ -1,5 +1,6 @@
 //! What must hold for the verdict "ok", in the order of weight.
 
+use super::company::Company;
 use super::evidence::Evidence;
 use super::kills::Kill;
 use super::messages::Messages;
@@ -56,6 +57,21 @@ fn promises(evidence: &Evidence, figures: &Figures, messages: &Messages) -> Vec<
         Check::zero("no_but_handled", messages.no_but_handled.len() as u64),
         Check::zero("handled_but_never_sent", messages.unexplained.len() as u64),
         Check::zero("races_without_winner", super::double_starts(evidence).1),
+    ]
+}
+
+/// Groups have exactly their members, and every end was told once to whoever watched.
+pub(crate) fn of_company(company: &Company) -> Vec<Check> {
+    let unread = company.steps_unread.join(" ");
+    let some = |found: &[String]| found.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+    let unexplained = &company.downs_unexplained;
+    vec![
+        Check::zero("members_wrong", company.groups.members_wrong.unwrap_or(0)),
+        Check::that("groups_read", unread.is_empty(), format!("not read after: {unread}")),
+        Check::zero("downs_missing", company.monitors.missing),
+        Check::zero("downs_twice", company.monitors.twice),
+        Check::that("downs_unexplained", unexplained.is_empty(), some(unexplained)),
+        Check::that("monitors_set", company.monitors.set > 0, format!("{}", company.monitors.set)),
     ]
 }
 

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::demo::database::unsigned;
 use crate::demo::evidence::{
-    DATABASE, DEADLETTERS, DeadLetterLine, HANDLED, HISTORY, HandledLine, HistoryLine, MOVES, MoveLine,
-    RunLine, STEPS, StepLine,
+    DATABASE, DEADLETTERS, DeadLetterLine, GROUPS, GroupLine, HANDLED, HISTORY, HandledLine, HistoryLine,
+    MONITORS, MOVES, MonitorLine, MoveLine, RunLine, STEPS, StepLine,
 };
 use crate::output::Failure;
 
@@ -25,6 +25,10 @@ pub(crate) struct Evidence {
     pub(crate) dead: Vec<DeadLetterLine>,
     /// What happened to processes that moved, by time.
     pub(crate) moves: Vec<MoveLine>,
+    /// What nodes read of groups.
+    pub(crate) groups: Vec<GroupLine>,
+    /// What watchers were told.
+    pub(crate) monitors: Vec<MonitorLine>,
     /// The story, in order.
     pub(crate) steps: Vec<StepLine>,
     /// What the run was asked to do.
@@ -94,6 +98,8 @@ impl Evidence {
             handled,
             dead: lines(dir, DEADLETTERS)?,
             moves,
+            groups: lines(dir, GROUPS)?,
+            monitors: lines(dir, MONITORS)?,
             steps,
             run,
             database: Database::read(&dir.join(DATABASE))?,

@@ -12,6 +12,7 @@
 
 mod checks;
 mod cleaner;
+mod company;
 mod evidence;
 mod interval;
 mod kills;
@@ -34,6 +35,7 @@ pub(crate) use table::{grouped, print_table};
 use crate::cli::VerifyArgs;
 use crate::demo::evidence::{CLEANER, Op, Purpose, counter_name};
 use crate::output::{self, Failure};
+use company::Company;
 use evidence::Evidence;
 use kills::Kill;
 use messages::{CallsFailed, Messages};
@@ -70,10 +72,13 @@ fn judge(evidence: &Evidence) -> Report {
     let kills = Kill::all(evidence, &names);
     let messages = Messages::judge(evidence, &names, &kills);
     let moves = Moves::judge(evidence, &names, &kills);
+    let company = Company::judge(evidence, &kills);
     let figures = Figures {
         nodes: evidence.run.nodes,
         cleaner: cleaner::figures(evidence, &kills),
         counters: counter_figures(evidence, &messages),
+        groups: company.groups.clone(),
+        monitors: company.monitors.clone(),
         double_starts: double_starts(evidence).0,
         names_lost: names_lost(evidence),
         names_back_after_kill_ms: kills
@@ -84,6 +89,9 @@ fn judge(evidence: &Evidence) -> Report {
         soak: (evidence.run.purpose == Purpose::Soak).then(|| soak::figures(evidence, &messages, &moves)),
     };
     let mut checks = checks::all(evidence, &figures, &messages, &moves, &kills);
+    if evidence.run.purpose == Purpose::Demo {
+        checks.extend(checks::of_company(&company));
+    }
     checks.extend(figures.soak.iter().flat_map(|figures| soak::checks(evidence, figures)));
     Report { version: evidence.run.version.clone(), seed: evidence.run.seed, figures, checks }
 }

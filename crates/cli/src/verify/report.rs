@@ -16,6 +16,10 @@ pub(crate) struct Figures {
     pub(crate) cleaner: CleanerFigures,
     /// The counters.
     pub(crate) counters: CounterFigures,
+    /// The counters' groups.
+    pub(crate) groups: GroupFigures,
+    /// The watchers.
+    pub(crate) monitors: MonitorFigures,
     /// Races in which two callers got `started`.
     pub(crate) double_starts: u64,
     /// Names that were started and do not answer at the end.
@@ -52,6 +56,22 @@ pub(crate) struct CounterFigures {
     pub(crate) lost_by_kill: u64,
     pub(crate) doubled: u64,
     pub(crate) reordered: u64,
+}
+
+/// What is judged about groups.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct GroupFigures {
+    pub(crate) count: u64,
+    pub(crate) members_wrong: Option<u64>,
+}
+
+/// What is judged about monitors.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MonitorFigures {
+    pub(crate) set: u64,
+    pub(crate) downs: u64,
+    pub(crate) missing: u64,
+    pub(crate) twice: u64,
 }
 
 /// What is judged about one step.
