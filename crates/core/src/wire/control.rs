@@ -47,7 +47,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use crate::base::bytes::encoded;
 use crate::base::limits::TURN_MESSAGES_MAX;
 use crate::view::ViewId;
-use crate::{directory, handoff, membership};
+use crate::{directory, groups, handoff, membership};
 
 /// One message of the control lane.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -75,6 +75,9 @@ pub enum Body {
     /// Processes on their way.
     #[n(3)]
     Handoff(#[n(0)] handoff::Message),
+    /// Indexes of groups.
+    #[n(4)]
+    Groups(#[n(0)] groups::Message),
 }
 
 /// What a turn has to say to one member about slots and names: at most [`TURN_MESSAGES_MAX`] messages, in order.
@@ -120,6 +123,7 @@ impl Control {
     pub fn to_bytes(&self) -> Vec<u8> {
         let messages = match &self.body {
             Body::Membership(_) | Body::Directory(_) | Body::Handoff(_) => 1,
+            Body::Groups(message) => message.rows(),
             Body::Turn(turn) => turn.0.len(),
         };
         encoded(self, 96 * (messages + 1))
