@@ -68,7 +68,8 @@ pub use cluster::{
 };
 
 pub use error::{
-    CallError, CastError, GroupError, JoinError, LocateError, MetadataError, MoveError, RegisterError, RequestError, StartError,
+    CallError, CastError, GroupError, JoinError, LocateError, MetadataError, MoveError, RegisterError,
+    RequestError, StartError,
 };
 pub use events::{DeadLetterStream, Events};
 pub use exchange::{DeadLetter, MoveStage, MoveStep};
@@ -83,12 +84,12 @@ pub use secret::{Secret, SecretError};
 /// The limits that are part of the protocol, and the defaults of those that can be set.
 pub use whimbrel_core::base::limits;
 pub use whimbrel_core::base::{
-    Address, BadMetadata, BadName, Bytes, ErrorCode, Executed, ExitReason, Group, Hindrance, Incarnation, Kind,
-    Metadata, Mutants, Name, NodeName, Token,
+    Address, BadMetadata, BadName, Bytes, ErrorCode, Executed, ExitReason, Group, Hindrance, Incarnation,
+    Kind, Metadata, Mutants, Name, NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Inspected, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
-    RestartPolicy,
+    Filter, Inspected, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport,
+    RecordState, RestartIntensity, RestartPolicy,
 };
 pub use whimbrel_core::groups::GroupMember;
 pub use whimbrel_core::node::{Event, Stayed};

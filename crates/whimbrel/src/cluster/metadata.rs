@@ -58,7 +58,9 @@ impl Cluster {
         loop {
             let map = change(read.map)?;
             match self.set_metadata(name, map, Some(read.version)).await {
-                Err(MetadataError::Conflict { current }) if tokio::time::Instant::now() < until => read = current,
+                Err(MetadataError::Conflict { current }) if tokio::time::Instant::now() < until => {
+                    read = current
+                }
                 outcome => return outcome,
             }
         }

@@ -33,7 +33,15 @@ impl Publication {
         self.here.get_or_init(|| {
             let Encoded { head, kind, message, codec, payload, .. } = &*self.away;
             let (kind, message, payload) = (kind.clone(), message.clone(), payload.clone());
-            Arc::new(Encoded { head: *head, kind, message, codec: *codec, payload, share: None, sending: None })
+            Arc::new(Encoded {
+                head: *head,
+                kind,
+                message,
+                codec: *codec,
+                payload,
+                share: None,
+                sending: None,
+            })
         })
     }
 }

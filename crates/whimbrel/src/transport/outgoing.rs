@@ -31,8 +31,14 @@ pub(crate) struct FrameTooLong {
 pub(crate) enum OutFrame {
     Message(OutMessage),
     /// The same message for other names too.
-    Publish { first: OutMessage, others: Arc<Others> },
-    Other { kind: FrameKind, body: Arc<ShortBytes> },
+    Publish {
+        first: OutMessage,
+        others: Arc<Others>,
+    },
+    Other {
+        kind: FrameKind,
+        body: Arc<ShortBytes>,
+    },
 }
 
 /// For whom else a message is.
@@ -111,7 +117,9 @@ impl OutFrame {
     fn bytes_max(&self) -> usize {
         match self {
             OutFrame::Message(message) => message.body().bytes_max(),
-            OutFrame::Publish { first, others } => first.body().bytes_max() + PUBLISH_BYTES_MAX + others.bytes,
+            OutFrame::Publish { first, others } => {
+                first.body().bytes_max() + PUBLISH_BYTES_MAX + others.bytes
+            }
             OutFrame::Other { body, .. } => body.len(),
         }
     }
@@ -124,7 +132,8 @@ impl OutFrame {
             OutFrame::Other { .. } => return false,
         };
         let is_same = Arc::ptr_eq(&first.content, &next.content);
-        let is_cast = |message: &OutMessage| message.head.call.is_none() && message.head.remaining_ms.is_none();
+        let is_cast =
+            |message: &OutMessage| message.head.call.is_none() && message.head.remaining_ms.is_none();
         is_same
             && is_cast(first)
             && is_cast(next)
@@ -274,7 +283,9 @@ mod tests {
         let names = std::iter::once((first.name, first.head.seq));
         let names = names.chain(others.into_iter().map(|other| (other.name, other.seq)));
         assert!(names.eq((1..=5).map(|seq| (Name::new(&format!("room:{seq}")).unwrap(), seq))));
-        assert!(frame.frame().messages().map(|(_, epoch, seq, _)| (epoch, seq)).eq((1..=5).map(|seq| (9, seq))));
+        assert!(
+            frame.frame().messages().map(|(_, epoch, seq, _)| (epoch, seq)).eq((1..=5).map(|seq| (9, seq)))
+        );
         drop(frame);
         assert_eq!(held.0.load(Ordering::Relaxed), 0);
     }
@@ -295,6 +306,10 @@ mod tests {
         let large = content(BODY_BYTES_MAX - 500);
         let mut frame = queued(&held, message(1, &large, None));
         let taken = (2..100).take_while(|seq| takes(&mut frame, message(*seq, &large, None))).count();
-        assert!((1..50).contains(&taken) && frame.bytes() <= BODY_BYTES_MAX, "{taken} names, {}", frame.bytes());
+        assert!(
+            (1..50).contains(&taken) && frame.bytes() <= BODY_BYTES_MAX,
+            "{taken} names, {}",
+            frame.bytes()
+        );
     }
 }

@@ -50,7 +50,9 @@ impl Inbound for Collector {
             OutFrame::Other { kind, body } => {
                 number_of(&MessageFrame::from_body(*kind, body.as_slice(), &mut Names::default()).unwrap())
             }
-            OutFrame::Message(_) | OutFrame::Publish { .. } => panic!("only replies are sent in these tests: {frame:?}"),
+            OutFrame::Message(_) | OutFrame::Publish { .. } => {
+                panic!("only replies are sent in these tests: {frame:?}")
+            }
         });
         let _ = self.0.send(Seen::End(peer, numbers.collect()));
     }

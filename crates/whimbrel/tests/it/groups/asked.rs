@@ -21,8 +21,10 @@ async fn one_stuck_and_one_dead_member_spoil_no_call_to_all() {
     nodes[1].start::<Member>("panics", moody(Mood::Panics)).await.unwrap();
     nodes[2].start::<Member>("stuck", moody(Mood::IsStuck)).await.unwrap();
     for node in &nodes {
-        let all = room(node, "lobby").call_all::<Member, _>(MemberAsk {}, Duration::from_secs(2)).await.unwrap();
-        let replies: Vec<_> = all.replies.iter().map(|(name, reply)| (name.as_str(), reply.as_str())).collect();
+        let all =
+            room(node, "lobby").call_all::<Member, _>(MemberAsk {}, Duration::from_secs(2)).await.unwrap();
+        let replies: Vec<_> =
+            all.replies.iter().map(|(name, reply)| (name.as_str(), reply.as_str())).collect();
         assert_eq!(replies, [("a", "a"), ("b", "b"), ("c", "c"), ("d", "d")]);
         let [(panics, crashed), (stuck, late)] = &all.failures[..] else { panic!("{:?}", all.failures) };
         assert_eq!((panics.as_str(), stuck.as_str()), ("panics", "stuck"));

@@ -28,7 +28,10 @@ async fn heard(node: &Cluster, names: &[String], client: &str, last: u64) {
             if heard.last.get(client) == Some(&last) {
                 break;
             }
-            assert!(tokio::time::Instant::now() < until, "{name} has not heard {last} of {client}: {heard:?}");
+            assert!(
+                tokio::time::Instant::now() < until,
+                "{name} has not heard {last} of {client}: {heard:?}"
+            );
         }
     }
 }

@@ -303,7 +303,9 @@ async fn frames_that_can_not_be_read_end_their_connection_alone() {
         [&[0x60], &[0x63, b'a', b'\n', b'b'], &[0x62, 0xff, 0xfe], &[0x61, 0x7f], &long, &[0x7b, 0xff]];
     let bodies = names.iter().map(|name| with_name(name)).chain([vec![], vec![0x9b; 9], vec![0x81; 100_000]]);
     for (at, body) in bodies.enumerate() {
-        for kind in [FrameKind::Message, FrameKind::Publish, FrameKind::Control, FrameKind::Signal, FrameKind::Reply] {
+        for kind in
+            [FrameKind::Message, FrameKind::Publish, FrameKind::Control, FrameKind::Signal, FrameKind::Reply]
+        {
             let mut peer = Peer::meets(&one, &format!("peer-{at}")).await;
             peer.say_body(kind, &body).await;
             peer.hears_the_end().await;
