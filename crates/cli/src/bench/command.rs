@@ -131,6 +131,35 @@ pub(crate) enum Command {
         /// How many names there are.
         names: u64,
     },
+    /// Put these names into groups from many tasks; answered with how many a second. Then they leave.
+    JoinAll {
+        /// Front part of the names.
+        prefix: String,
+        /// How many names there are.
+        names: u64,
+        /// Over how many groups they are spread.
+        groups: u64,
+        /// Tasks.
+        tasks: u32,
+    },
+    /// Put these names into one group for good, from many tasks.
+    FillGroup {
+        /// Front part of the names.
+        prefix: String,
+        /// How many names there are.
+        names: u64,
+        /// Tasks.
+        tasks: u32,
+    },
+    /// Publish to that group until all was handled; answered with how many members were told in a second.
+    Publish {
+        /// Front part of the names.
+        prefix: String,
+        /// How many are in it.
+        names: u64,
+        /// How many messages.
+        times: u64,
+    },
     /// Move these names to a node from many tasks; answered with how many a second.
     MoveAll {
         /// Front part of the names.

@@ -7,8 +7,10 @@
 
 mod child;
 mod command;
+mod crowd;
 mod flood;
 mod floor;
+mod groups;
 mod local;
 mod meter;
 mod mover;

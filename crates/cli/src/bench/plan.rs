@@ -37,7 +37,7 @@ const BURSTS_THERE: u64 = 100;
 /// How long many callers call in one round.
 const MANY_MILLIS: u64 = 400;
 /// Callers at the same time, where there are many.
-const MANY: u32 = 64;
+pub(super) const MANY: u32 = 64;
 
 /// The bench under way.
 pub(crate) struct Plan {
@@ -101,6 +101,7 @@ impl Plan {
         let mut rows = self.cluster_rows()?;
         rows.extend(self.lone_rows()?);
         rows.extend(self.move_rows()?);
+        rows.extend(self.group_rows()?);
         for (name, names) in [("failover_ms_1000", 1_000), ("failover_ms_10000", 10_000)] {
             if self.wanted(name) {
                 rows.push(self.failover(name, names)?);
@@ -117,7 +118,7 @@ impl Plan {
     }
 
     /// Three nodes `a`, `b`, `c` that see each other, with a floor from `a` to `b`.
-    fn crew(&self) -> Result<Crew, Failure> {
+    pub(super) fn crew(&self) -> Result<Crew, Failure> {
         let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
         crew.gather(&["a", "b", "c"])?;
         Ok(crew)
@@ -240,7 +241,7 @@ fn millis(us: u64, since_us: u64) -> f64 {
 /// The echo on the node that measures.
 const HERE: &str = "echo-here";
 /// The echo on the other node.
-const THERE: &str = "echo-there";
+pub(super) const THERE: &str = "echo-there";
 
 /// A row, and the commands that measure one round of it.
 struct Spec {

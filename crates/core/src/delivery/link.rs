@@ -339,6 +339,22 @@ mod tests {
     }
 
     #[test]
+    fn only_a_frame_that_was_never_taken_for_writing_may_become_longer() {
+        let mut link = link();
+        link.on_connected(0).unwrap();
+        assert_eq!(link.last_queued(Lane::Messages), None);
+        link.push(Lane::Messages, 1).unwrap();
+        link.push(Lane::Bulk, 2).unwrap();
+        *link.last_queued(Lane::Messages).unwrap() += 10;
+        assert_eq!(written(&mut link), [(1, 11), (2, 2)]);
+        assert_eq!(link.last_queued(Lane::Messages), None);
+        // Written again after a reconnect it is what it was.
+        link.on_connected(0).unwrap();
+        assert_eq!(link.last_queued(Lane::Messages), None);
+        assert_eq!(written(&mut link), [(1, 11), (2, 2)]);
+    }
+
+    #[test]
     fn an_ack_during_a_rewrite_skips_what_it_covers() {
         let mut link = link();
         link.on_connected(0).unwrap();

@@ -50,11 +50,14 @@ impl<P: Process> Context<P> {
     ///
     /// # Errors
     /// As [`Cluster::inspect`](crate::Cluster::inspect).
-    pub async fn groups(&self) -> Result<Vec<Membership>, RequestError> {
-        match given_name(&self.entry) {
-            Ok(Some(name)) => Ok(self.cluster().inspect(name.as_str()).await?.groups),
-            // Without a name it is in none.
-            Ok(None) | Err(_) => Ok(Vec::new()),
+    pub fn groups(&self) -> impl Future<Output = Result<Vec<Membership>, RequestError>> + Send + use<P> {
+        let (cluster, name) = (self.cluster().clone(), given_name(&self.entry));
+        async move {
+            match name {
+                Ok(Some(name)) => Ok(cluster.inspect(name.as_str()).await?.groups),
+                // Without a name it is in none.
+                Ok(None) | Err(_) => Ok(Vec::new()),
+            }
         }
     }
 }

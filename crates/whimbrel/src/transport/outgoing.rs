@@ -237,3 +237,79 @@ impl Drop for Queued {
         self.held.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use whimbrel_core::base::Token;
+    use whimbrel_core::delivery::Errand;
+    use whimbrel_core::wire::Names;
+    use whimbrel_core::wire::publish::Publish;
+
+    use super::*;
+    use crate::exchange::{Head, Label};
+
+    fn content(bytes: usize) -> Arc<Encoded> {
+        let (head, kind, message) = (Head::cast(Token::NONE), Label::Here("room"), Label::Here("say"));
+        let payload = vec![7; bytes].into();
+        Arc::new(Encoded { head, kind, message, codec: 1, payload, share: None, sending: None })
+    }
+
+    fn message(seq: u64, content: &Arc<Encoded>, call: Option<u64>) -> OutMessage {
+        let (gate, epoch, sender, errand) = (Token::NONE, 9, Token::NONE, Errand::Deliver);
+        let (remaining_ms, view, codec) = (call, 3, 1);
+        let head = MessageHead { gate, epoch, seq, call, remaining_ms, sender, view, codec, errand };
+        OutMessage { name: Name::new(&format!("room:{seq}")).unwrap(), head, content: content.clone() }
+    }
+
+    fn queued(held: &ByteCount, message: OutMessage) -> Queued {
+        held.admit(OutFrame::message(message).unwrap(), usize::MAX).unwrap()
+    }
+
+    #[test]
+    fn the_same_content_for_several_names_is_one_frame_and_each_keeps_its_number() {
+        let (held, content) = (ByteCount::default(), content(300));
+        let mut frame = queued(&held, message(1, &content, None));
+        for seq in 2..=5 {
+            assert!(frame.take_along(&queued(&held, message(seq, &content, None))));
+        }
+        assert_eq!(held.0.load(Ordering::Relaxed), frame.bytes(), "others gave their bytes back");
+        let mut written = Vec::new();
+        frame.frame().put(&mut written, 4);
+        assert!(written.len() <= frame.bytes() + frame::OVERHEAD_BYTES_MAX && written.len() < 2 * 300);
+        let raw = frame::split(&written, usize::MAX).unwrap().unwrap();
+        let read = MessageFrame::from_body(raw.kind, raw.body, &mut Names::default()).unwrap();
+        let MessageFrame::Publish(Publish { first, others }) = read else { panic!("{read:?}") };
+        let names = std::iter::once((first.name, first.head.seq));
+        let names = names.chain(others.into_iter().map(|other| (other.name, other.seq)));
+        assert!(names.eq((1..=5).map(|seq| (Name::new(&format!("room:{seq}")).unwrap(), seq))));
+        assert!(
+            frame.frame().messages().map(|(_, epoch, seq, _)| (epoch, seq)).eq((1..=5).map(|seq| (9, seq)))
+        );
+        drop(frame);
+        assert_eq!(held.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_somebody_waits_for_says_something_else_or_has_no_room_goes_in_a_frame_of_its_own() {
+        let (held, same) = (ByteCount::default(), content(300));
+        let takes = |frame: &mut Queued, next| frame.take_along(&queued(&held, next));
+        let mut frame = queued(&held, message(1, &same, None));
+        assert!(!takes(&mut frame, message(2, &content(300), None)), "equal, but not known to be");
+        assert!(!takes(&mut frame, message(2, &same, Some(5))));
+        let mut called = queued(&held, message(1, &same, Some(5)));
+        assert!(!takes(&mut called, message(2, &same, None)));
+        for seq in 2..PUBLISH_NAMES_MAX as u64 + 2 {
+            assert!(takes(&mut frame, message(seq, &same, None)));
+        }
+        assert!(!takes(&mut frame, message(9_999, &same, None)), "as many names as a frame may have");
+        let large = content(BODY_BYTES_MAX - 500);
+        let mut frame = queued(&held, message(1, &large, None));
+        let taken = (2..100).take_while(|seq| takes(&mut frame, message(*seq, &large, None))).count();
+        assert!(
+            (1..50).contains(&taken) && frame.bytes() <= BODY_BYTES_MAX,
+            "{taken} names, {}",
+            frame.bytes()
+        );
+    }
+}

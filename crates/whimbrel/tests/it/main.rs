@@ -5,6 +5,7 @@
 mod bounds;
 mod dead_letters;
 mod drains;
+mod groups;
 mod hostile;
 mod kinds;
 mod discovery;
