@@ -7,6 +7,7 @@
 
 mod child;
 mod command;
+mod downs;
 mod flood;
 mod floor;
 mod local;
@@ -18,6 +19,7 @@ mod overload;
 mod plan;
 mod row;
 mod storm;
+mod watcher;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -101,6 +101,7 @@ impl Plan {
         let mut rows = self.cluster_rows()?;
         rows.extend(self.lone_rows()?);
         rows.extend(self.move_rows()?);
+        rows.extend(self.down_rows()?);
         for (name, names) in [("failover_ms_1000", 1_000), ("failover_ms_10000", 10_000)] {
             if self.wanted(name) {
                 rows.push(self.failover(name, names)?);
@@ -117,7 +118,7 @@ impl Plan {
     }
 
     /// Three nodes `a`, `b`, `c` that see each other, with a floor from `a` to `b`.
-    fn crew(&self) -> Result<Crew, Failure> {
+    pub(super) fn crew(&self) -> Result<Crew, Failure> {
         let mut crew = Crew(Children::new("bench", &self.dir, Arc::clone(&self.sink))?);
         crew.gather(&["a", "b", "c"])?;
         Ok(crew)
