@@ -21,6 +21,7 @@ use super::floor::{self, Floor};
 use super::local::{self, Names, Task};
 use super::meter::{self, Target, name_of, per_second};
 use super::mover::{self, Watch};
+use super::watcher::Watchers;
 use crate::control::{self, Trouble};
 use crate::os;
 
@@ -69,6 +70,7 @@ struct Bench {
     names: Names,
     deaths: Arc<Deaths>,
     moves: Arc<Watch>,
+    watchers: Watchers,
 }
 
 /// Runs the process until the parent has no more commands.
@@ -136,6 +138,9 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
             json!(mover::drain(bench.cluster()?, names, Duration::from_millis(millis)).await?)
         }
         Command::WatchMoves { on } => json!(bench.moves.take(on)),
+        Command::Monitor { name, count } => json!(bench.watchers.set(bench.cluster()?, &name, count).await?),
+        Command::DownsHeard => json!(bench.watchers.heard().await?),
+        Command::Stop { name } => json!(bench.stop(&name).await?),
         Command::WatchDeaths => {
             bench.deaths.watch(bench.cluster()?);
             Value::Null
@@ -201,6 +206,14 @@ impl Bench {
         let started = self.cluster()?.start::<Echo>(name, ()).placement(Placement::Local).await;
         started.map_err(|error| Trouble::new(format!("{name} could not be started"), error))?;
         Ok(Value::Null)
+    }
+
+    /// Ends a process; when that began.
+    async fn stop(&self, name: &str) -> Result<u64, Trouble> {
+        let began = os::monotonic_us();
+        let stopped = self.cluster()?.stop(name).await;
+        stopped.map_err(|error| Trouble::new(format!("{name} could not be stopped"), error))?;
+        Ok(began)
     }
 
     async fn starts(&self, prefix: &str, tasks: u32, during: Duration, most: u64) -> Result<f64, Trouble> {

@@ -192,6 +192,20 @@ pub(crate) enum Command {
         /// Whether they are.
         on: bool,
     },
+    /// Watch a process; answered when all monitors are set.
+    Monitor {
+        /// Its name.
+        name: String,
+        /// How many monitors.
+        count: u64,
+    },
+    /// Answered when all monitors have been told, with the moment of the last, in microseconds.
+    DownsHeard,
+    /// End a process; answered with the moment before, in microseconds.
+    Stop {
+        /// Its name.
+        name: String,
+    },
     /// Count from now on the members that leave the view.
     WatchDeaths,
     /// Answered with how many there were.

@@ -8,6 +8,7 @@
 mod child;
 mod command;
 mod crowd;
+mod downs;
 mod flood;
 mod floor;
 mod groups;
@@ -20,6 +21,7 @@ mod overload;
 mod plan;
 mod row;
 mod storm;
+mod watcher;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -150,7 +150,7 @@ impl Plan {
 }
 
 /// Many callers of the floor.
-fn floor_many() -> Command {
+pub(super) fn floor_many() -> Command {
     Command::CallThereMany {
         name: ALONE.into(),
         what: What::Floor,

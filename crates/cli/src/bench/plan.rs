@@ -102,6 +102,7 @@ impl Plan {
         rows.extend(self.lone_rows()?);
         rows.extend(self.move_rows()?);
         rows.extend(self.group_rows()?);
+        rows.extend(self.down_rows()?);
         for (name, names) in [("failover_ms_1000", 1_000), ("failover_ms_10000", 10_000)] {
             if self.wanted(name) {
                 rows.push(self.failover(name, names)?);

@@ -58,6 +58,7 @@ fn too_many() -> ExitReason {
 }
 
 /// Whom a monitor tells.
+#[derive(Clone)]
 pub(crate) enum Told {
     /// Code outside of processes.
     Code(Arc<Slot>),
@@ -222,17 +223,14 @@ impl Exchange {
     /// What a monitor waited for.
     pub(crate) fn on_down(&self, id: u64, down: Down) {
         let mut all = lock(&self.monitors.told);
-        if down.reason == ExitReason::Moved {
-            let told = all.get(&id).map(|(_, told)| match told {
-                Told::Code(slot) => Told::Code(slot.clone()),
-                Told::Process(entry, life) => Told::Process(entry.clone(), *life),
-            });
-            drop(all);
-            told.into_iter().for_each(|told| told.hear(id, down.clone()));
-        } else {
-            let row = all.remove(&id);
-            drop(all);
-            row.into_iter().for_each(|(_, told)| told.hear(id, down.clone()));
+        let told = match down.reason {
+            // More follows.
+            ExitReason::Moved => all.get(&id).map(|(_, told)| told.clone()),
+            _ => all.remove(&id).map(|(_, told)| told),
+        };
+        drop(all);
+        if let Some(told) = told {
+            told.hear(id, down);
         }
     }
 

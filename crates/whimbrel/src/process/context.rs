@@ -260,9 +260,9 @@ impl<P: Process> Context<P> {
     }
 
     /// Why it ended, as others may know it; what they may not is told here.
-    pub(super) fn ended(&self, reason: ExitReason) -> ExitReason {
+    pub(super) fn ended(&self, reason: &ExitReason) -> ExitReason {
         let outward = self.outward(reason.clone());
-        if outward != reason {
+        if outward != *reason {
             tracing::warn!(name = ?self.entry.name(), %reason, "a process failed");
         }
         outward

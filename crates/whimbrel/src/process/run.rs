@@ -118,7 +118,7 @@ async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
         Ok(args) => init::<P>(args, &mut cx).await,
         Err(reason) => Err(reason),
     };
-    let made = made.map_err(|reason| cx.ended(reason));
+    let made = made.map_err(|reason| cx.ended(&reason));
     let born = |outcome| {
         if let Some(born) = born {
             // A spawner that gave up waiting does not need the answer.
@@ -170,7 +170,7 @@ async fn end<P: Process>(alive: Alive<P>, over: Over) {
         }
     };
     end_tasks(&mut cx).await;
-    let reason = cx.ended(reason);
+    let reason = cx.ended(&reason);
     cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, reason).await;
 }
 
@@ -183,7 +183,7 @@ fn show_last<P: Process>(process: &P, cx: &Context<P>, reason: &ExitReason) {
     match SnapshotTooLarge::check(state) {
         Ok(state) => cx.instance.show(|shown| shown.end_with(state)),
         Err(error) => {
-            tracing::warn!(name = ?cx.entry.name(), %error, "the last state of a process is not told")
+            tracing::warn!(name = ?cx.entry.name(), %error, "the last state of a process is not told");
         }
     }
 }

@@ -12,6 +12,7 @@ mod discovery;
 mod local;
 mod lives;
 mod machine;
+mod monitors;
 mod move_steps;
 mod moves;
 mod nodes;
