@@ -90,6 +90,10 @@ async fn watch_one(cluster: Cluster, name: String, set: tokio::sync::oneshot::Se
             let _gone = set.send(());
         }
         let down = monitor.down().await;
+        if down.reason == ExitReason::NodeLost && down.token == whimbrel::Token::default() {
+            // This node is closed: it hears of nothing any more.
+            return;
+        }
         write_monitor(&name, number, MonitorAt::Down, Some(down.token.as_u64()), Some(&down.reason));
         if down.reason == ExitReason::NoProcess {
             tokio::time::sleep(RETRY).await;

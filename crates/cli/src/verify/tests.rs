@@ -1,6 +1,8 @@
 //! The judge is judged: a small run by hand that is ok, and every way to break it.
 #![allow(clippy::unwrap_used)]
 
+mod company;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -10,8 +12,9 @@ use serde::Serialize;
 use super::*;
 use crate::demo::database;
 use crate::demo::evidence::{
-    DATABASE, DEADLETTERS, DeadLetterLine, Executed, ExitLine, HANDLED, HISTORY, HandledLine, HistoryLine,
-    MOVES, MoveAt, MoveLine, Purpose, RunLine, STEPS, StepLine,
+    DATABASE, DEADLETTERS, DeadLetterLine, Executed, ExitLine, GROUPS, GroupLine, HANDLED, HISTORY,
+    HandledLine, HistoryLine, MONITORS, MOVES, MonitorLine, MoveAt, MoveLine, Purpose, RunLine, STEPS,
+    StepLine,
 };
 use crate::temp::WorkDir;
 
@@ -30,6 +33,8 @@ struct Run {
     handled: Vec<HandledLine>,
     dead: Vec<DeadLetterLine>,
     moves: Vec<MoveLine>,
+    groups: Vec<GroupLine>,
+    monitors: Vec<MonitorLine>,
     steps: Vec<StepLine>,
     /// (token, pid, started, last seen, ended)
     lives: Vec<(u64, u32, f64, f64, Option<f64>)>,
@@ -48,6 +53,8 @@ impl Run {
             handled: Vec::new(),
             dead: Vec::new(),
             moves: Vec::new(),
+            groups: Vec::new(),
+            monitors: Vec::new(),
             steps: Vec::new(),
             lives: vec![
                 (10, 101, 1_000.0, 1_900.0, Some(2_000.2)),
@@ -64,6 +71,7 @@ impl Run {
             deleted: vec![(400, 500), (690, 700)],
         };
         run.tell_steps();
+        company::of_an_honest_run(&mut run);
         run.history.push(op("n1.0", CLEANER, Op::Start, 1, 1_000_000, 1_000_900, Some(10)));
         run.history.push(op("n1.0", "counter-00000", Op::Start, 1, 1_000_000, 1_001_000, Some(20)));
         for (second, node, token) in
@@ -165,6 +173,8 @@ impl Run {
         write_lines(&dir, HANDLED, &self.handled);
         write_lines(&dir, DEADLETTERS, &self.dead);
         write_lines(&dir, MOVES, &self.moves);
+        write_lines(&dir, GROUPS, &self.groups);
+        write_lines(&dir, MONITORS, &self.monitors);
         write_lines(&dir, STEPS, &self.steps);
         self.write_database(&dir);
         verify(dir.path()).unwrap()
@@ -287,6 +297,8 @@ fn an_honest_run_is_ok_and_every_figure_is_there() {
         "nodes",
         "cleaner",
         "counters",
+        "groups",
+        "monitors",
         "double_starts",
         "names_lost",
     ] {
