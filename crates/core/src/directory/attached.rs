@@ -13,7 +13,7 @@ use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, Output};
 use crate::base::limits::{GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::base::{Bytes, Few, Group, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time};
+use crate::base::{Bytes, Few, Group, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time, Token};
 
 /// Changes of metadata whose retries are recognised.
 const CHANGES_MAX: usize = 4;
@@ -47,6 +47,9 @@ pub struct Attached {
     /// The last state that the process has published.
     #[n(4)]
     pub snapshot: Option<Bytes>,
+    /// The first token of the life that has published it.
+    #[n(5)]
+    pub snapshot_of: Token,
 }
 
 /// One change of what is attached to a record.
@@ -170,9 +173,15 @@ impl Record {
         self.attached.as_ref().map(|attached| attached.meta.clone()).unwrap_or_default()
     }
 
-    /// The last state that its process has published.
+    /// The last state that its process has published, perhaps in a life before.
     pub fn snapshot(&self) -> Option<&Bytes> {
         self.attached.as_ref()?.snapshot.as_ref()
+    }
+
+    /// The last state that its present life has published.
+    pub(super) fn snapshot_of_life(&self) -> Option<&Bytes> {
+        let attached = self.attached.as_ref()?;
+        attached.snapshot.as_ref().filter(|_| attached.snapshot_of == self.born)
     }
 
     /// How often what is attached to it has changed.
@@ -181,7 +190,11 @@ impl Record {
     }
 
     pub(super) fn attach(&mut self, attachment: Attachment) {
-        self.attached.get_or_insert_default().apply(attachment);
+        let attached = self.attached.get_or_insert_default();
+        if matches!(attachment, Attachment::Snapshot(_)) {
+            attached.snapshot_of = self.born;
+        }
+        attached.apply(attachment);
     }
 
     /// Takes what is attached to another record of this name, if that is later.

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use super::attached::Attachment;
 use super::copy::Mark;
-use super::monitors::{End, Monitor, Watch, Wish};
+use super::monitors::{End, LifeId, Monitor, Watch, Wish};
 use super::notice::Notice;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
@@ -517,9 +517,9 @@ pub enum Message {
         /// The monitor.
         #[n(1)]
         id: u64,
-        /// The life, or why not.
+        /// The life, unless the monitor has heard of its end by now; or why not.
         #[n(2)]
-        result: Result<Token, ErrorCode>,
+        result: Result<Option<LifeId>, ErrorCode>,
     },
     /// These monitors have heard, or are not wanted any more.
     #[n(39)]

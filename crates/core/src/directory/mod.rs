@@ -48,7 +48,7 @@ pub use attached::{Attached, Attachment, Inspected, MetaRead};
 pub use copy::Mark;
 pub use host::Left;
 pub use message::{Change, Digest, Fill, FillFor, Life, Message, News, SlotWrite};
-pub use monitors::{Down, End, Farewell, Monitor, Until, Watch, Wish};
+pub use monitors::{Down, End, Farewell, LifeId, Monitor, Until, Watch, Wish};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
 pub use placing::Placement;
@@ -462,6 +462,11 @@ impl Directory {
     /// Names this node hosts: their lives, and whether `init` has returned and they have not ended.
     pub fn hosted(&self) -> impl Iterator<Item = (&Name, Token, bool)> {
         self.host.names()
+    }
+
+    /// C: within it all is equal again after a split has healed.
+    fn convergence(&self) -> Duration {
+        self.settings.detection * 2 + Duration::from_secs(2)
     }
 
     fn slot_of(&self, name: &Name) -> SlotId {

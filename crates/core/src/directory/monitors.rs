@@ -234,6 +234,17 @@ impl End {
     }
 }
 
+/// One life of a name, wherever it has moved: no other one has its gate and began with its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LifeId {
+    /// Its gate.
+    #[n(0)]
+    pub gate: Token,
+    /// Its first token.
+    #[n(1)]
+    pub born: Token,
+}
+
 /// What a node wants to be told of.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Wish {
@@ -255,6 +266,9 @@ pub struct Wish {
     /// It was set in another line, or in a slot that was lost: what this owner has not heard of yet may still come.
     #[n(5)]
     pub again: bool,
+    /// The life that was watched when it was set before.
+    #[n(6)]
+    pub life: Option<LifeId>,
 }
 
 impl Directory {
@@ -264,7 +278,7 @@ impl Directory {
             // It is said again.
             return;
         }
-        let Wish { name, id, of, until, moves, again } = wish.clone();
+        let Wish { name, id, of, until, moves, again, life } = wish.clone();
         let monitor = Monitor { watcher: from, until, moves };
         let watch = self.copies.get(&slot).and_then(|copy| copy.watches.get(&name));
         if watch.and_then(|watch| watch.watcher_of(id)).is_some() {
@@ -272,7 +286,7 @@ impl Directory {
         }
         let limits = (watch.map_or(0, Watch::len), watch.map_or(0, |watch| watch.farewells.len()));
         let over = match self.record(&name) {
-            Some(record) => what_is_over(record, of),
+            Some(record) => what_is_over(record, of, life),
             None => Some((Token::default(), ExitReason::NoProcess)),
         };
         match over {
@@ -284,7 +298,7 @@ impl Directory {
             // Whoever has it may still be on the way to this line.
             Some((_, ExitReason::NoProcess)) if again => {}
             Some((token, reason)) => {
-                let snapshot = self.record(&name).and_then(|record| record.snapshot().cloned());
+                let snapshot = self.record(&name).and_then(|record| record.snapshot_of_life().cloned());
                 let snapshot = snapshot.filter(|_| reason != ExitReason::NoProcess);
                 let end = End { token, reason, snapshot, whole: true };
                 self.send(from, Message::Down { name, end, ids: vec![id], to: None });
@@ -301,8 +315,10 @@ impl Directory {
         monitor: Monitor,
         now: Time,
     ) {
-        let token = self.record(&name).map(|record| record.token).unwrap_or_default();
-        let after = vec![After::Watched(from, name.clone(), id, token), After::Tell(name.clone())];
+        // The next one, while none runs: which that is nobody knows.
+        let runs = |record: &&Record| record.state != RecordState::BackingOff;
+        let life = self.record(&name).filter(runs).map(Record::life);
+        let after = vec![After::Watched(from, name.clone(), id, life), After::Tell(name.clone())];
         self.write(slot, Change::Watch(name, id, monitor), after, now);
     }
 
@@ -333,7 +349,7 @@ impl Directory {
         if !watch.monitors.values().any(|monitor| whole || monitor.until == Until::Life) {
             return;
         }
-        let snapshot = record.snapshot().cloned();
+        let snapshot = record.snapshot_of_life().cloned();
         let end = End { token: record.token, reason: reason.clone(), snapshot, whole };
         let after = vec![After::Tell(name.clone())];
         self.write(slot, Change::End(name.clone(), end), after, now);
@@ -390,26 +406,33 @@ impl Directory {
         !self.telling.is_empty()
     }
 
-    /// A slot opened: monitors of nodes that are gone go, what was being told is told on.
+    /// A slot opened: what was being told is told on.
     pub(super) fn resume_watches(&mut self, slot: SlotId, now: Time) {
         let Some(copy) = self.copies.get(&slot) else { return };
+        let untold = copy.watches.iter().filter(|(_, watch)| !watch.farewells.is_empty());
+        for name in untold.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.tell_farewells(slot, &name, now);
+        }
+    }
+
+    /// Monitors of nodes that have been gone for long go. Not sooner: a process that watched from there may have moved just
+    /// then, or its node may have come back into the line as another life, and asks for them.
+    pub(super) fn drop_watchers_gone(&mut self, slot: SlotId, now: Time) {
+        let Some(opened_at) = self.owned.get(&slot).and_then(|owned| owned.opened_at) else { return };
+        let Some(copy) = self.copies.get(&slot) else { return };
+        if now.since(opened_at) < self.convergence() {
+            return;
+        }
         let mut gone = Vec::new();
-        let mut untold = Vec::new();
         for (name, watch) in copy.watches.iter() {
-            let left: Vec<u64> =
-                watch.watchers().filter(|(_, watcher)| !self.is_member(*watcher)).map(|(id, _)| id).collect();
+            let left = watch.watchers().filter(|(_, watcher)| !self.is_member(*watcher));
+            let left: Vec<u64> = left.map(|(id, _)| id).collect();
             if !left.is_empty() {
                 gone.push((name.clone(), left));
-            }
-            if !watch.farewells.is_empty() {
-                untold.push(name.clone());
             }
         }
         for (name, ids) in gone {
             self.write(slot, Change::Unwatch(name, ids), Vec::new(), now);
-        }
-        for name in untold {
-            self.tell_farewells(slot, &name, now);
         }
     }
 
@@ -426,8 +449,19 @@ impl Directory {
     }
 }
 
+impl Record {
+    /// Its present life.
+    fn life(&self) -> LifeId {
+        LifeId { gate: self.gate, born: self.born }
+    }
+}
+
 /// What a monitor would wait for that has ended already.
-fn what_is_over(record: &Record, of: Option<Token>) -> Option<(Token, ExitReason)> {
+fn what_is_over(record: &Record, of: Option<Token>, life: Option<LifeId>) -> Option<(Token, ExitReason)> {
+    if let Some(life) = life.filter(|life| *life != record.life()) {
+        return Some((life.born, ExitReason::NoProcess));
+    }
+    let of = of.or(life.map(|life| life.born));
     let dormant = matches!(record.state, RecordState::BackingOff | RecordState::Quarantined);
     match of {
         // Planned moves have given it other tokens since.

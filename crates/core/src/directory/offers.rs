@@ -121,7 +121,7 @@ impl Directory {
         offered.moving = None;
         if offered.state != RecordState::Quarantined {
             // Its host may still be on its way to this line: it is waited for before anything is started.
-            let convergence = self.settings.detection * 2 + std::time::Duration::from_secs(2);
+            let convergence = self.convergence();
             offered.state = RecordState::BackingOff;
             offered.waits_for_host = false;
             offered.back_off_ms = millis(convergence);

@@ -59,6 +59,9 @@ impl Directory {
         if self.settings.mutants.has(Mutant::RepairSkipped) {
             return;
         }
+        for slot in self.owned.iter().map(|(slot, _)| *slot).collect::<Vec<_>>() {
+            self.drop_watchers_gone(slot, now);
+        }
         for (slot, owned) in self.owned.iter().filter(|(_, owned)| owned.serves()) {
             let Some(copy) = self.copies.get(slot) else { continue };
             let digest = Digest { slot: *slot, seq: copy.mark.seq, sum: copy.digest() };

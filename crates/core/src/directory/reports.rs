@@ -48,7 +48,7 @@ impl Directory {
         let Some(mut record) = self.record_now(&name, now).filter(is_meant) else {
             return self.on_stale_report(from, name, token, &news, now);
         };
-        if let Some(bytes) = snapshot.filter(|bytes| record.snapshot() != Some(bytes)) {
+        if let Some(bytes) = snapshot.filter(|bytes| record.snapshot_of_life() != Some(bytes)) {
             record.attach(Attachment::Snapshot(bytes));
         }
         match news {
@@ -89,7 +89,7 @@ impl Directory {
     /// A process that runs has published a state.
     fn note_snapshot(&mut self, slot: SlotId, name: &Name, snapshot: Option<Bytes>, now: Time) {
         let Some(bytes) = snapshot else { return };
-        if self.record(name).is_some_and(|record| record.snapshot() != Some(&bytes)) {
+        if self.record(name).is_some_and(|record| record.snapshot_of_life() != Some(&bytes)) {
             self.write(slot, Change::Attach(name.clone(), Attachment::Snapshot(bytes)), Vec::new(), now);
         }
     }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::message::Message;
-use super::monitors::{Down, End, Until, Wish};
+use super::monitors::{Down, End, LifeId, Until, Wish};
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::MONITORS_MAX;
 use crate::base::{ErrorCode, ExitReason, Incarnation, Mutant, Name, SlotId, Time, Token};
@@ -27,6 +27,8 @@ const AWAY_KEPT: Duration = Duration::from_secs(60);
 struct Mine {
     name: Name,
     of: Option<Token>,
+    /// The life that it waits for the end of, once an owner has told which.
+    life: Option<LifeId>,
     until: Until,
     moves: bool,
     by: Option<Name>,
@@ -97,12 +99,15 @@ impl Directory {
         if self.watching.mine.len() >= MONITORS_MAX && !self.watching.mine.contains_key(&id) {
             return self.tell(Output::Monitored { id, result: Err(ErrorCode::Overloaded) });
         }
-        self.watching.remove(id);
+        if self.watching.remove(id).is_some() {
+            // It has come back.
+            self.watching.gone.retain(|(_, gone)| *gone != id);
+        }
         if let Some(by) = &by {
             self.watching.by.entry(by.clone()).or_default().insert(id);
         }
         let away = by.as_ref().is_some_and(|by| self.watching.leaving.contains(by));
-        let mine = Mine { name, of, until, moves, by, told: false, away, again_until: None };
+        let mine = Mine { name, of, life: None, until, moves, by, told: false, away, again_until: None };
         self.watching.mine.insert(id, mine);
         self.watching.asking.insert(id);
         self.ask_to_watch(id, now);
@@ -170,10 +175,10 @@ impl Directory {
         self.watching.again_at.get_or_insert(now + REPEAT);
         let Some(mine) = self.watching.mine.get(&id).filter(|mine| !mine.away) else { return };
         let again = mine.again_until.is_some_and(|until| now < until);
-        let Mine { name, of, until, moves, .. } = mine;
+        let Mine { name, of, life, until, moves, .. } = mine;
         let Some(owner) = self.owner_of(name) else { return };
-        let (of, until, moves) = (*of, *until, *moves);
-        let wish = Wish { name: name.clone(), id, of, until, moves, again };
+        let (of, life, until, moves) = (*of, *life, *until, *moves);
+        let wish = Wish { name: name.clone(), id, of, until, moves, again, life };
         self.send(owner, Message::Watch(wish));
     }
 
@@ -203,7 +208,7 @@ impl Directory {
     /// A view was installed: owners may be others. In another line no owner knows of this node's monitors.
     pub(super) fn watching_follows_view(&mut self, new_line: bool, now: Time) {
         if new_line {
-            let convergence = self.settings.detection * 2 + Duration::from_secs(2);
+            let convergence = self.convergence();
             for (id, mine) in self.watching.mine.iter_mut().filter(|(_, mine)| !mine.away) {
                 mine.again_until = Some(now + convergence);
                 self.watching.asking.insert(*id);
@@ -244,18 +249,18 @@ impl Directory {
         from: Incarnation,
         name: &Name,
         id: u64,
-        result: Result<Token, ErrorCode>,
+        result: Result<Option<LifeId>, ErrorCode>,
     ) {
         if self.owner_of(name) != Some(from) {
             return;
         }
         let Some(mine) = self.watching.mine.get_mut(&id).filter(|mine| mine.name == *name) else { return };
         match result {
-            Ok(token) => {
+            Ok(life) => {
                 self.watching.asking.remove(&id);
-                if mine.until == Until::Life && token != Token::default() {
+                if mine.until == Until::Life && mine.life.is_none() {
                     // In another line it is this life that was watched.
-                    mine.of = Some(token);
+                    mine.life = life;
                 }
                 if !std::mem::replace(&mut mine.told, true) {
                     self.tell(Output::Monitored { id, result: Ok(()) });

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::message::{Change, Message, SlotWrite};
+use super::monitors::LifeId;
 use super::record::{Record, RecordState};
 use super::request::Answer;
 use super::{Directory, DirectoryEvent, REPEAT};
@@ -34,7 +35,7 @@ pub(super) enum After {
     /// The host of this name is told what is attached to it.
     Attached(Name),
     /// A monitor stands, and waits for the end of this life.
-    Watched(Incarnation, Name, u64, Token),
+    Watched(Incarnation, Name, u64, Option<LifeId>),
     /// Watchers of this name are told of its ends.
     Tell(Name),
     /// Watchers of this name who want to know are told that it has moved there.
@@ -216,8 +217,8 @@ impl Directory {
             }
             After::Enrol(name, left, request) => self.enrol(&name, left, request),
             After::Attached(name) => self.tell_attached(&name),
-            After::Watched(watcher, name, id, token) => {
-                self.send(watcher, Message::Watched { name, id, result: Ok(token) });
+            After::Watched(watcher, name, id, life) => {
+                self.send(watcher, Message::Watched { name, id, result: Ok(life) });
             }
             After::Tell(name) => self.tell_farewells(slot, &name, now),
             After::TellMoved(name, to) => self.tell_moved(slot, &name, to),
