@@ -274,12 +274,14 @@ impl Readings {
             return Ok(None);
         }
         let before = part.bytes;
-        if has_room {
-            part.take_in(page, &reading.question)?;
+        let taken_in = if has_room {
+            part.take_in(page, &reading.question)
         } else {
             part.step = Step::Cut;
-        }
+            Ok(())
+        };
         self.bytes = self.bytes - before + part.bytes;
+        taken_in?;
         let next = if part.step == Step::Asked { reading.ask(number, from) } else { None };
         if reading.is_over() {
             return Ok(self.take(number).map(|reading| Next::Answer(number, reading.found())));
