@@ -131,6 +131,8 @@ impl Part {
             true if count >= READING_ROWS_MAX => Step::Cut,
             true => Step::Asked,
             false if self.complete => Step::Done,
+            // It became so between two pages: from the beginning, at once.
+            false if page.complete => Step::Asked,
             false => Step::Incomplete,
         };
         Ok(())

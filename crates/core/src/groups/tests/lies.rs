@@ -45,6 +45,7 @@ fn a_member_tells_of_its_own_names_to_the_owner_of_their_index_alone() {
     assert_eq!(nodes.read(1, &own, None).members, Some(Vec::new()));
     let (view, now) = (nodes.view.id, nodes.now);
     let truth = Message::Enrol { number: 2, rows: vec![row(&own, &all[1], entry())], whole: false };
+    nodes.nodes.remove(&life(LIAR));
     nodes.node(1).handle_message(life(LIAR), Some(view), truth, now);
     assert_eq!(nodes.read(1, &own, None).members.map(|members| members.len()), Some(1));
 }
