@@ -63,7 +63,7 @@ fn nothing_is_acknowledged_that_was_not_told_and_nothing_answered_that_was_not_a
     });
     // The first one reads, and the liar was not asked.
     let now = nodes.now;
-    nodes.node(1).handle_group(7, read.clone(), None, PATIENCE, now);
+    nodes.node(1).handle_group(7, read, None, PATIENCE, now);
     nodes.hears(page(members(&["evil"]), None, false));
     nodes.carry();
     let Some(Output::Group { reading, .. }) = nodes.told.pop() else { panic!("no answer") };

@@ -164,7 +164,7 @@ fn every_change_of_a_group_is_another_version_and_a_change_of_another_group_is_n
         let memberships = if left { Vec::new() } else { vec![Membership { group: group.clone(), meta }] };
         let left = left.then(|| group.clone()).into_iter().collect();
         let name = named("name:000000");
-        nodes.node(1).handle_enrol(name, Some(kind()), memberships, left, None);
+        nodes.node(1).handle_enrol(name, Some(&kind()), memberships, left, None);
         nodes.carry();
     };
     let mut versions = vec![nodes.read(1, &one, None).version];
@@ -213,7 +213,7 @@ fn a_join_is_answered_when_every_member_is_in_the_view_and_not_before() {
     let request = RequestId { caller: life(1), number: 1 };
     let join = |nodes: &mut Nodes| {
         let membership = Membership { group: group.clone(), meta: Metadata::new() };
-        nodes.node(1).handle_enrol(name.clone(), Some(kind()), vec![membership], Vec::new(), Some(request));
+        nodes.node(1).handle_enrol(name.clone(), Some(&kind()), vec![membership], Vec::new(), Some(request));
         nodes.pass(REPEAT);
     };
     join(&mut nodes);
@@ -239,7 +239,7 @@ fn what_waits_to_be_told_is_the_latest_of_each_name() {
         for name in &owned {
             let meta = Metadata::new().with("round", &round.to_string()).unwrap();
             let membership = Membership { group: of_one.clone(), meta };
-            nodes.node(2).handle_enrol(name.clone(), Some(kind()), vec![membership], Vec::new(), None);
+            nodes.node(2).handle_enrol(name.clone(), Some(&kind()), vec![membership], Vec::new(), None);
         }
         nodes.carry();
     }
@@ -297,7 +297,7 @@ fn the_groups_of_a_scope_are_those_with_members_of_all_indexes() {
         let groups = [group(at as u64 % 20), group(20 + at as u64 % 2)];
         let memberships = groups.map(|group| Membership { group, meta: Metadata::new() }).to_vec();
         let Incarnation { nonce, .. } = line.owner_of(&name).unwrap();
-        nodes.node(nonce).handle_enrol(name, Some(kind()), memberships, Vec::new(), None);
+        nodes.node(nonce).handle_enrol(name, Some(&kind()), memberships, Vec::new(), None);
     }
     nodes.roll(&group(0), std::iter::empty());
     let now = nodes.now;
