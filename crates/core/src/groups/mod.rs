@@ -193,7 +193,7 @@ impl Groups {
     pub fn handle_enrol(
         &mut self,
         name: Name,
-        kind: Option<Kind>,
+        kind: Option<&Kind>,
         memberships: Vec<Membership>,
         left: Vec<Group>,
         request: Option<RequestId>,
@@ -205,7 +205,7 @@ impl Groups {
             }
         }
         for Membership { group, meta } in memberships {
-            let entry = kind.clone().map(|kind| Entry { kind, meta });
+            let entry = kind.cloned().map(|kind| Entry { kind, meta });
             if let Some(to) = line.index_of(&group) {
                 self.teller.put(to, group, &name, entry);
             }
@@ -217,7 +217,7 @@ impl Groups {
     /// All slots of this node serve in this view: everything in them that is in groups.
     pub fn handle_roll(&mut self, roll: Vec<(Name, Kind, Vec<Membership>)>) {
         for (name, kind, memberships) in roll {
-            self.handle_enrol(name, Some(kind), memberships, Vec::new(), None);
+            self.handle_enrol(name, Some(&kind), memberships, Vec::new(), None);
         }
         // Whoever owns no names has nothing to tell, and no index waits for it.
         if self.line.as_ref().is_some_and(|line| line.owners.contains(&Some(self.me))) {

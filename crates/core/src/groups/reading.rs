@@ -131,6 +131,8 @@ impl Part {
             true if count >= READING_ROWS_MAX => Step::Cut,
             true => Step::Asked,
             false if self.complete => Step::Done,
+            // It became so between two pages: from the beginning, at once.
+            false if page.complete => Step::Asked,
             false => Step::Incomplete,
         };
         Ok(())
@@ -274,12 +276,14 @@ impl Readings {
             return Ok(None);
         }
         let before = part.bytes;
-        if has_room {
-            part.take_in(page, &reading.question)?;
+        let taken_in = if has_room {
+            part.take_in(page, &reading.question)
         } else {
             part.step = Step::Cut;
-        }
+            Ok(())
+        };
         self.bytes = self.bytes - before + part.bytes;
+        taken_in?;
         let next = if part.step == Step::Asked { reading.ask(number, from) } else { None };
         if reading.is_over() {
             return Ok(self.take(number).map(|reading| Next::Answer(number, reading.found())));

@@ -488,7 +488,7 @@ impl Node {
             Output::Down { id, down } => self.out.push_back(Effect::Down { id, down }),
             Output::Attached { record } => self.out.push_back(Effect::Attached { record }),
             Output::Enrol { name, kind, now, left, request } => {
-                self.groups.handle_enrol(name, kind, now, left, request);
+                self.groups.handle_enrol(name, kind.as_ref(), now, left, request);
             }
             Output::Roll(roll) => self.groups.handle_roll(roll),
             Output::OrderKnown => self.out.push_back(Effect::OrderKnown),

@@ -38,8 +38,11 @@
 //! | `Attached` | owner -> host | groups, metadata and snapshot of a record are these now |
 //! | `Notice` | member -> member | how many processes the sender has; the last order to pause rebalancing that it knows |
 //! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
+//! | `Enrol`, `Enrolled` | owner -> owner of an index -> owner | names are in these groups, or not any more; all up to there is known |
+//! | `Here`, `Again` | member -> member | the sender is in this view; and what it could do nothing with is to be said again |
+//! | `Ask`, `Page` | reader -> owner of an index -> reader | who is in a group, which groups a scope has |
 //!
-//! From `Gather` on they are about slots and names. Several of those that a turn has for one member go in one `Turn`, in
+//! From `Gather` to `ListAnswer`, without those of a move, they are about slots and names. Several of those that a turn has for one member go in one `Turn`, in
 //! their order; each is judged and handled as if it had come alone.
 
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};

@@ -55,6 +55,8 @@ pub(super) fn owners(view: &View) -> Vec<Option<Incarnation>> {
 /// A name in a group.
 type Key = (Group, Name);
 type Check = Result<(), String>;
+/// What is on its way, each with the view that it was sent in.
+type Wire = VecDeque<(Option<ViewId>, Message)>;
 
 struct Node {
     groups: Groups,
@@ -85,7 +87,7 @@ pub(super) struct World {
     rng: Rng,
     now: Time,
     nodes: BTreeMap<Incarnation, Node>,
-    wires: BTreeMap<(Incarnation, Incarnation), VecDeque<(Option<ViewId>, Message)>>,
+    wires: BTreeMap<(Incarnation, Incarnation), Wire>,
     newest: Arc<View>,
     /// Who owns each slot in it.
     owners: Vec<Option<Incarnation>>,
@@ -298,7 +300,7 @@ impl World {
         let now = record.map(memberships).unwrap_or_default();
         let kind = record.map(|_| kind());
         if let Some(node) = self.nodes.get_mut(&owner) {
-            node.groups.handle_enrol(name, kind, now, left, request);
+            node.groups.handle_enrol(name, kind.as_ref(), now, left, request);
         }
     }
 
@@ -359,8 +361,7 @@ impl World {
 
     fn settle(&mut self) -> Check {
         for at in self.nodes.keys().copied().collect::<Vec<_>>() {
-            loop {
-                let Some(node) = self.nodes.get_mut(&at) else { break };
+            while let Some(node) = self.nodes.get_mut(&at) {
                 node.groups.flush(self.now);
                 let view = node.view.as_ref().map(|view| view.id);
                 let Some(output) = node.groups.poll_output() else { break };
