@@ -46,6 +46,7 @@
 mod process;
 mod message;
 mod cluster;
+mod supervise;
 mod error;
 mod events;
 mod discovery;
@@ -65,6 +66,8 @@ pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call
 pub use cluster::{
     Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
 };
+
+pub use supervise::{Child, ChildInfo, ChildState, Stopping, Strategy, SuperviseError, Supervisor, Tree};
 
 pub use error::{
     CallError, CastError, JoinError, LocateError, MoveError, RegisterError, RequestError, StartError,

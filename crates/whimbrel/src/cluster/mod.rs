@@ -13,6 +13,7 @@ mod names;
 mod policy;
 mod rebalance;
 mod start;
+mod trees;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,10 +30,13 @@ pub use drain::DrainReport;
 pub use names::Registered;
 pub use start::{GetOrStart, Start, Starting};
 
+pub(crate) use checks::check_restarts;
+
 use crate::driver::Command;
 use crate::error::RequestError;
 use crate::events::{DeadLetterStream, Events};
 use crate::exchange::Exchange;
+use crate::supervise::Roots;
 use crate::tasks::Tasks;
 use crate::transport::Transport;
 
@@ -59,6 +63,8 @@ pub(crate) struct Shared {
     /// It takes nothing new any more.
     pub(crate) draining: AtomicBool,
     pub(crate) drain_within: Duration,
+    /// The supervisors that belong to the node itself.
+    pub(crate) roots: Roots,
 }
 
 /// Closes the node when the last handle of a user is gone.

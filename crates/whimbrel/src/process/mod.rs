@@ -45,7 +45,7 @@ pub use unhandled::Unhandled;
 
 pub(crate) use instance::{Instance, Move, Stage};
 pub(crate) use kind::{
-    Arriving, HostedKind, Hosting, KindTable, Launching, local, moving, restarting, unnamed,
+    Arriving, HostedKind, Hosting, KindTable, Launching, local, moving, restarting, supervised, unnamed,
 };
 pub(crate) use run::TERMINATE_MAX;
 
