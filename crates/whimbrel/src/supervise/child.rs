@@ -40,7 +40,8 @@ pub(super) enum Start {
 }
 
 impl Child {
-    /// A task: a future, made anew for each life. It is up at once.
+    /// A task: a future, made anew for each life. It is up when it has come to its first await; a failure before that is
+    /// a start that failed.
     ///
     /// It ends with its output: `Ok` is a normal end, an error or a panic a failure. When it is to stop it is told by its
     /// [`Stopping`]; if it has not ended by then it is dropped at its next await after [`Child::shutdown`]. Code that

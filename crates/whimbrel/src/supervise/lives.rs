@@ -3,8 +3,10 @@
 //! Promises: it ends by itself once it was killed, and returns only when nothing of it runs any more. A panic in it
 //! becomes its reason.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -117,8 +119,7 @@ pub(super) async fn live(home: Home, child: Arc<Child>, orders: Orders, teller: 
 async fn begin(home: Home, child: Arc<Child>, orders: Orders, teller: Teller) -> ExitReason {
     match &child.start {
         Start::Task(make) => {
-            teller.up(None).await;
-            task(make(Stopping::new(orders.stop)), &orders.kill).await
+            task(make(Stopping::new(orders.stop)), &orders.kill, teller).await
         }
         Start::Process(begin) => match guard::run(|| begin(&home)) {
             Ok(Ok(begun)) => process(&home, begun, orders, teller).await,
@@ -138,11 +139,23 @@ async fn begin(home: Home, child: Arc<Child>, orders: Orders, teller: Teller) ->
     }
 }
 
-async fn task(mut life: TaskFuture, kill: &CancellationToken) -> ExitReason {
+async fn task(mut life: TaskFuture, kill: &CancellationToken, teller: Teller) -> ExitReason {
+    // What it does before its first await is done before others start.
+    let first = poll_fn(|task| Poll::Ready(life.as_mut().poll(task))).await;
+    if let Poll::Ready(Err(reason)) = first {
+        return reason.capped();
+    }
+    teller.up(None).await;
+    let over = async {
+        match first {
+            Poll::Ready(output) => output,
+            Poll::Pending => life.await,
+        }
+    };
     tokio::select! {
         biased;
         () = kill.cancelled() => ExitReason::Killed,
-        output = &mut life => match output {
+        output = over => match output {
             Ok(()) => ExitReason::Normal,
             Err(reason) => reason.capped(),
         },

@@ -16,4 +16,5 @@ mod moves;
 mod nodes;
 mod placed;
 mod registered;
+mod trees;
 mod unhandled;
