@@ -64,7 +64,7 @@ pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, Tim
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
 pub use cluster::{
-    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
+    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Singleton, Start, Starting,
 };
 
 pub use supervise::{Child, ChildInfo, ChildState, Stopping, Strategy, SuperviseError, Supervisor, Tree};

@@ -12,6 +12,7 @@ mod drain;
 mod names;
 mod policy;
 mod rebalance;
+mod singleton;
 mod start;
 mod trees;
 
@@ -28,6 +29,7 @@ pub use builder::{Builder, LocalBuilder};
 pub use client::Client;
 pub use drain::DrainReport;
 pub use names::Registered;
+pub use singleton::Singleton;
 pub use start::{GetOrStart, Start, Starting};
 
 pub(crate) use checks::check_restarts;

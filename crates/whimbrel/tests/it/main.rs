@@ -16,5 +16,6 @@ mod moves;
 mod nodes;
 mod placed;
 mod registered;
+mod singleton;
 mod trees;
 mod unhandled;
