@@ -45,7 +45,8 @@ impl Child {
     ///
     /// It ends with its output: `Ok` is a normal end, an error or a panic a failure. When it is to stop it is told by its
     /// [`Stopping`]; if it has not ended by then it is dropped at its next await after [`Child::shutdown`]. Code that
-    /// blocks its thread can not be stopped: what waits for its end waits with it.
+    /// blocks its thread can not be stopped: what waits for its end waits with it. A `Cluster` that the closure holds keeps
+    /// the node alive until the tree has ended.
     pub fn task<F, T>(id: impl Into<String>, task: F) -> Self
     where
         F: Fn(Stopping) -> T + Send + Sync + 'static,

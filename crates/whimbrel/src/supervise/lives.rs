@@ -107,7 +107,10 @@ pub(super) async fn live(home: Home, child: Arc<Child>, orders: Orders, teller: 
         None => match timeout(child.shutdown, &mut life).await {
             Ok(over) => over,
             Err(_) => {
-                tracing::warn!(id = &*child.id, "a child that was told to stop goes on: it is ended by force");
+                tracing::warn!(
+                    id = &*child.id,
+                    "a child that was told to stop goes on: it is ended by force"
+                );
                 orders.kill.cancel();
                 life.await
             }
@@ -118,9 +121,7 @@ pub(super) async fn live(home: Home, child: Arc<Child>, orders: Orders, teller: 
 
 async fn begin(home: Home, child: Arc<Child>, orders: Orders, teller: Teller) -> ExitReason {
     match &child.start {
-        Start::Task(make) => {
-            task(make(Stopping::new(orders.stop)), &orders.kill, teller).await
-        }
+        Start::Task(make) => task(make(Stopping::new(orders.stop)), &orders.kill, teller).await,
         Start::Process(begin) => match guard::run(|| begin(&home)) {
             Ok(Ok(begun)) => process(&home, begun, orders, teller).await,
             Ok(Err(reason)) | Err(reason) => reason,

@@ -447,7 +447,8 @@ impl Plan {
             self.children[at].state = State::Stopped;
             let id = &self.children[at].id;
             let failures = u64::from(restarts_max) + 1;
-            let text = format!("{failures} failures of children within {window:?}, at last of {id}: {reason}");
+            let text =
+                format!("{failures} failures of children within {window:?}, at last of {id}: {reason}");
             return self.end(ExitReason::Error(text).capped());
         }
         let due = now + self.intensity.delay(self.restarts.len(), &mut self.rng);

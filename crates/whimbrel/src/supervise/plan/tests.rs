@@ -94,12 +94,8 @@ impl Play {
     }
 }
 
-const UP: [(&str, &str); 4] = [
-    ("start", "start a"),
-    ("up a", "a is up, start b"),
-    ("up b", "b is up, start c"),
-    ("up c", "c is up"),
-];
+const UP: [(&str, &str); 4] =
+    [("start", "start a"), ("up a", "a is up, start b"), ("up b", "b is up, start c"), ("up c", "c is up")];
 
 fn play_from_up(strategy: Strategy, children: &str, table: &[(&str, &str)]) {
     Play::play(strategy, children, &[&UP, table].concat());
@@ -195,10 +191,7 @@ fn one_failure_too_many_within_the_window_ends_the_tree() {
         ("up c", "c is up"),
         ("crash a", "stop c"),
         ("exit c", "c is down, stop b"),
-        (
-            "exit b",
-            "b is down, over: error: 4 failures of children within 60s, at last of a: panic: x",
-        ),
+        ("exit b", "b is down, over: error: 4 failures of children within 60s, at last of a: panic: x"),
     ];
     play_from_up(Strategy::OneForOne, "a b c", &table);
     let later = [&table[..9], &[("wait 59000", ""), ("wait 1000", ""), ("crash a", "start a")]].concat();
@@ -207,7 +200,11 @@ fn one_failure_too_many_within_the_window_ends_the_tree() {
 
 #[test]
 fn a_child_that_is_slow_to_come_back_holds_up_nobody_who_does_not_depend_on_it() {
-    play_from_up(Strategy::OneForOne, "a b c", &[("crash a", "start a"), ("crash b", ""), ("wait 110", "start b")]);
+    play_from_up(
+        Strategy::OneForOne,
+        "a b c",
+        &[("crash a", "start a"), ("crash b", ""), ("wait 110", "start b")],
+    );
     // Stopped meanwhile: the last one first, and nothing starts before.
     let table = [
         ("crash b", "stop c"),
