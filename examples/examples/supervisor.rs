@@ -49,8 +49,10 @@ async fn read((lines, meter, last): Reader, stop: Stopping) -> Result<(), ExitRe
         let number = line.parse().map_err(|_| ExitReason::Error(format!("{line:?} is no number")))?;
         match meter.add(number).await {
             Ok(total) => sum = total,
-            // The supervisor sees it too, and stops what depends on the meter.
-            Err(_) => return Ok(stop.asked().await),
+            Err(_) => {
+                stop.asked().await; // the supervisor sees it too, and stops what depends on the meter
+                return Ok(());
+            }
         }
     }
     // The end of a transient child: it is not started again.

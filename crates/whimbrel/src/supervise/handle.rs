@@ -181,6 +181,14 @@ impl Supervisor {
         }
     }
 
+    /// Why it has ended, if it has.
+    pub(super) fn over(&self) -> Option<ExitReason> {
+        match &*self.shared.standing.borrow() {
+            Standing::Over(reason) => Some(reason.clone()),
+            Standing::Starts | Standing::Runs | Standing::Rests(_) => None,
+        }
+    }
+
     /// Waits for the first start of all children.
     pub(super) async fn started(&self) -> Result<(), SuperviseError> {
         let mut standing = self.shared.standing.clone();

@@ -95,6 +95,8 @@ struct Owned {
 impl Trees {
     /// Runs one more, on behalf of its owner.
     pub(crate) async fn add(&mut self, home: Home, tree: Tree) -> Result<Supervisor, SuperviseError> {
+        // What gave up stays until its owner was told.
+        self.trees.retain(|tree| tree.supervisor.over().is_none_or(|reason| !reason.is_normal()));
         if self.trees.len() >= TREES_MAX {
             return Err(SuperviseError::Overloaded);
         }

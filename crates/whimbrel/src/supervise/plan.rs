@@ -267,7 +267,7 @@ impl Plan {
     }
 
     /// A child that was started has ended, with everything of it.
-    pub(super) fn ended(&mut self, key: Key, reason: ExitReason, now: Time) {
+    pub(super) fn ended(&mut self, key: Key, reason: &ExitReason, now: Time) {
         let Some(at) = self.children.iter().position(|child| child.key == key) else { return };
         match self.children[at].state {
             State::Stops { then } | State::Runs { doomed: Some(then), .. } => self.follow(at, then),
@@ -419,14 +419,14 @@ impl Plan {
         }
     }
 
-    fn not_started(&mut self, at: usize, reason: ExitReason, now: Time) {
+    fn not_started(&mut self, at: usize, reason: &ExitReason, now: Time) {
         if matches!(self.phase, Phase::Starts) {
             let id = self.children[at].id.clone();
             self.children[at].state = State::Stopped;
             self.end(ExitReason::Error(format!("child {id} did not start: {reason}")).capped());
-            self.unstarted = Some((id, reason));
+            self.unstarted = Some((id, reason.clone()));
         } else if let Some(then) = self.children[at].asked.take() {
-            self.actions.push_back(Action::Tell(self.children[at].key, Told::Failed(reason)));
+            self.actions.push_back(Action::Tell(self.children[at].key, Told::Failed(reason.clone())));
             self.follow(at, then);
         } else {
             self.left(at, reason, now);
@@ -434,8 +434,8 @@ impl Plan {
     }
 
     /// A child that nobody told to stop has ended.
-    fn left(&mut self, at: usize, reason: ExitReason, now: Time) {
-        if !self.children[at].policy.restarts_after(&reason) {
+    fn left(&mut self, at: usize, reason: &ExitReason, now: Time) {
+        if !self.children[at].policy.restarts_after(reason) {
             let then = self.children[at].at_rest();
             return self.follow(at, then);
         }

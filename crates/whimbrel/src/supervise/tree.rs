@@ -159,7 +159,7 @@ impl Running {
                 }
                 // Before ends: a child that is up says so before it ends.
                 Some(up) = self.ups.recv() => self.up(up),
-                Some(Ok((key, reason))) = self.tasks.join_next() => self.ended(key, reason),
+                Some(Ok((key, reason))) = self.tasks.join_next() => self.ended(key, &reason),
                 wish = wished(&mut self.wishes) => self.wish(wish),
                 Some(request) = self.requests.recv() => self.request(request),
                 () = sleep(due) => {}
@@ -219,12 +219,12 @@ impl Running {
         state.plan.up(up.key);
     }
 
-    fn ended(&mut self, key: Key, reason: ExitReason) {
+    fn ended(&mut self, key: Key, reason: &ExitReason) {
         self.lives.remove(&key);
         let mut state = lock(&self.state);
         let id = state.plan.children().find(|child| child.key == key).map(|child| child.id);
         let present = state.present.remove(&key);
-        state.plan.ended(key, reason.clone(), clock::time());
+        state.plan.ended(key, reason, clock::time());
         let left: Vec<Key> = state.plan.children().map(|child| child.key).collect();
         drop(state);
         // May be the last reference to a process: outside the lock.

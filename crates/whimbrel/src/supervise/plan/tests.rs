@@ -1,5 +1,7 @@
 //! The plan, by tables: what happens, and what is to be done then.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use super::*;
@@ -49,21 +51,22 @@ impl Play {
     fn happens(&mut self, event: &str) -> String {
         let (verb, what) = event.split_once(' ').unwrap_or((event, ""));
         let crash = ExitReason::Panic(String::from("x"));
-        let refused = match verb {
-            "start" => Ok(()),
-            "up" => Ok(self.plan.up(self.key(what))),
-            "crash" => Ok(self.plan.ended(self.key(what), crash, self.now)),
-            "exit" => Ok(self.plan.ended(self.key(what), ExitReason::Normal, self.now)),
-            "add" => self.add(what).map(drop),
-            "stop" => self.plan.stop(what).map(drop),
-            "remove" => self.plan.remove(what).map(drop),
-            "restart" => self.plan.restart(what, self.now).map(drop),
-            "wait" => Ok(self.now = self.now + Duration::from_millis(what.parse().unwrap())),
-            "end" => Ok(self.plan.end(ExitReason::Shutdown)),
-            "rest" => Ok(self.plan.rest(self.now)),
-            "resume" => Ok(self.plan.resume()),
+        let mut refused = None;
+        match verb {
+            "start" => {}
+            "up" => self.plan.up(self.key(what)),
+            "crash" => self.plan.ended(self.key(what), &crash, self.now),
+            "exit" => self.plan.ended(self.key(what), &ExitReason::Normal, self.now),
+            "add" => refused = self.add(what).err(),
+            "stop" => refused = self.plan.stop(what).err(),
+            "remove" => refused = self.plan.remove(what).err(),
+            "restart" => refused = self.plan.restart(what, self.now).err(),
+            "wait" => self.now = self.now + Duration::from_millis(what.parse().unwrap()),
+            "end" => self.plan.end(ExitReason::Shutdown),
+            "rest" => self.plan.rest(self.now),
+            "resume" => self.plan.resume(),
             other => panic!("{other:?}"),
-        };
+        }
         let mut done = Vec::new();
         while let Some(action) = self.plan.poll(self.now) {
             done.push(match action {
@@ -74,7 +77,7 @@ impl Play {
                 Action::Tell(key, Told::Failed(_)) => format!("{} failed", self.id(key)),
             });
         }
-        if let Err(refusal) = refused {
+        if let Some(refusal) = refused {
             done.push(format!("{refusal:?}"));
         }
         if self.plan.is_at_rest() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use whimbrel::{
-    CallError, Child, ChildState, Cluster, ExitReason, RestartIntensity, RestartPolicy, Strategy,
+    CallError, Child, ChildState, Cluster, Executed, ExitReason, RestartIntensity, RestartPolicy, Strategy,
     SuperviseError, Supervisor, Tree,
 };
 
@@ -224,11 +224,14 @@ async fn child_that_does_not_stop_is_ended_by_force() {
     let tree = Tree::default().child(deaf.shutdown(Duration::ZERO)).child(busy.shutdown(Duration::ZERO));
     let supervisor = cluster.supervise(tree).await.unwrap();
     let (_never, gate) = tokio::sync::oneshot::channel();
-    let waiting = sent(supervisor.process::<Actor>("busy").unwrap().wait_for(gate));
+    let busy = supervisor.process::<Actor>("busy").unwrap();
+    let waiting = sent(busy.wait_for(gate));
+    let queued = sent(busy.echo("queued".into()));
     while said(&mut told).await != "waiting" {}
     supervisor.restart_child("busy").await.unwrap();
     expect(&mut told, &["dropped", "init unnamed"]).await;
-    assert!(waiting.await.is_err());
+    assert!(matches!(queued.await, Err(CallError::Stopped { .. })));
+    assert_eq!(waiting.await.unwrap_err().executed(), Executed::Unknown);
     assert_eq!(supervisor.stop().await, ExitReason::Shutdown);
     while said(&mut told).await != "deaf ended" {}
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use whimbrel::{
     CallError, Child, ChildState, Cluster, Context, ExitReason, Handoff, Hindrance, KindOptions, MoveError,
-    Process, RestartIntensity, State, StaticList, Strategy, Supervisor, Tree, handlers,
+    Process, RestartIntensity, State, StaticList, Strategy, SuperviseError, Supervisor, Tree, handlers,
 };
 
 use super::{Fail, expect, impatient, task};
@@ -41,6 +41,22 @@ impl Owner {
     #[call]
     async fn crash(&mut self) {
         panic!("told to crash");
+    }
+
+    /// Makes trees until there is one too many, then stops the first one and makes one more.
+    #[call]
+    async fn fill(&mut self, cx: &mut Context<Self>) -> usize {
+        let mut trees = 1;
+        let error = loop {
+            match cx.supervise(Tree::default()).await {
+                Ok(_) => trees += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, SuperviseError::Overloaded);
+        self.tree.stop().await;
+        cx.supervise(Tree::default()).await.unwrap();
+        trees
     }
 
     #[call]
@@ -96,6 +112,13 @@ async fn process_whose_tree_gives_up_fails_and_is_restarted() {
     assert_eq!(tree.stop().await, ExitReason::Shutdown);
     expect(&mut told, &["b stops", "a stops"]).await;
     assert_eq!(owner.tree().await.unwrap().children().len(), 2, "the process goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_has_so_many_trees_and_forgets_those_that_ended() {
+    let (cluster, tasks, _told) = owner().await;
+    let owner = cluster.start::<Owner>("owner", tasks).await.unwrap().process;
+    assert_eq!(owner.fill().await, Ok(64));
 }
 
 /// A process that moves, and makes its tree anew where it comes to.
