@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_core::base::ExitReason;
 
 use super::child::Present;
-use super::plan::{Key, Plan};
+use super::plan::{FirstStart, Key, Plan};
 use super::{Child, ChildInfo, SuperviseError};
 use crate::exchange::lock;
 use crate::process::{Process, ProcessRef};
@@ -50,7 +50,7 @@ pub(super) struct Request {
 }
 
 pub(super) enum What {
-    Start(Child),
+    Start(Arc<Child>),
     Restart(String),
     Stop(String),
     Remove(String),
@@ -78,7 +78,7 @@ impl Supervisor {
     /// # Cancel safety
     /// Dropped after its first poll, the child starts all the same.
     pub async fn start_child(&self, child: Child) -> Result<(), SuperviseError> {
-        self.ask(What::Start(child)).await
+        self.ask(What::Start(Arc::new(child))).await
     }
 
     /// Starts a child again that is stopped; one that runs is stopped first. Returns when it is up. The others go on,
@@ -157,7 +157,7 @@ impl Supervisor {
     }
 
     /// Stops all children, the last one first, each in its own time, and ends. Returns when it has ended, and why: another
-    /// reason than `Shutdown` when it was about to end already.
+    /// reason than `Shutdown` when it was about to end already. One that is itself a permanent child is started again.
     ///
     /// # Cancel safety
     /// Dropped after its first poll, it stops all the same.
@@ -192,15 +192,15 @@ impl Supervisor {
     /// Waits for the first start of all children.
     pub(super) async fn started(&self) -> Result<(), SuperviseError> {
         let mut standing = self.shared.standing.clone();
-        let started = standing.wait_for(|standing| *standing != Standing::Starts).await;
-        let fails = |standing: &Standing| matches!(standing, Standing::Over(_));
-        if started.is_ok_and(|standing| !fails(&standing)) {
-            return Ok(());
+        let _started_or_gone = standing.wait_for(|standing| *standing != Standing::Starts).await;
+        // It may be over by now, and has started all the same.
+        match lock(&self.shared.state).plan.first_start() {
+            FirstStart::Done => Ok(()),
+            FirstStart::NotYet => Err(SuperviseError::Stopped),
+            FirstStart::Failed(id, reason) => {
+                Err(SuperviseError::StartFailed { id: id.to_string(), reason: reason.clone() })
+            }
         }
-        Err(match lock(&self.shared.state).plan.unstarted() {
-            Some((id, reason)) => SuperviseError::StartFailed { id: id.to_string(), reason },
-            None => SuperviseError::Stopped,
-        })
     }
 
     /// Waits until this rest has begun, or it has ended.

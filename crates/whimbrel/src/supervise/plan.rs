@@ -19,7 +19,7 @@ use std::sync::Arc;
 use whimbrel_core::base::{ExitReason, Rng, Time};
 use whimbrel_core::directory::{RestartIntensity, RestartPolicy};
 
-use super::{ChildState, Strategy};
+use super::{CHILDREN_MAX, ChildState, Strategy};
 
 /// One child, among all that its supervisor ever had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,9 +46,20 @@ pub(super) enum Told {
 /// Why something that was asked for is not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
+    Full,
     Ends,
     Taken,
     Unknown,
+}
+
+/// What came of the first start of all children.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FirstStart {
+    /// It is under way, or was broken off.
+    NotYet,
+    Done,
+    /// This child did not start.
+    Failed(Arc<str>, ExitReason),
 }
 
 #[derive(Debug)]
@@ -136,8 +147,7 @@ pub(super) struct Plan {
     /// When there was a restart, within the window: at most as many as the intensity allows.
     restarts: VecDeque<Time>,
     actions: VecDeque<Action>,
-    /// The child whose first start failed, and why.
-    unstarted: Option<(Arc<str>, ExitReason)>,
+    first: FirstStart,
 }
 
 impl Plan {
@@ -152,7 +162,7 @@ impl Plan {
             last_key: 0,
             restarts: VecDeque::new(),
             actions: VecDeque::new(),
-            unstarted: None,
+            first: FirstStart::NotYet,
         }
     }
 
@@ -172,18 +182,9 @@ impl Plan {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.children.len()
-    }
-
-    /// The child whose first start failed, and with it the start of the tree.
-    pub(super) fn unstarted(&self) -> Option<(Arc<str>, ExitReason)> {
-        self.unstarted.clone()
-    }
-
-    /// Whether the first start is over.
-    pub(super) fn has_started(&self) -> bool {
-        !matches!(self.phase, Phase::Starts)
+    /// What came of the first start, whatever came after it.
+    pub(super) fn first_start(&self) -> &FirstStart {
+        &self.first
     }
 
     /// Whether it rests and nothing runs.
@@ -221,9 +222,12 @@ impl Plan {
             }
             self.children.remove(at);
         }
+        if self.children.len() >= CHILDREN_MAX {
+            return Err(Refusal::Full);
+        }
         self.last_key += 1;
         let key = Key(self.last_key);
-        let asked = self.has_started().then_some(Then::Goes);
+        let asked = (!matches!(self.phase, Phase::Starts)).then_some(Then::Goes);
         self.children.push(Child { key, id, policy, state: State::Waits { due: now }, starts: 0, asked });
         Ok(key)
     }
@@ -352,6 +356,7 @@ impl Plan {
         };
         if matches!(self.phase, Phase::Starts | Phase::Resumes) && self.children.iter().all(up) {
             self.phase = Phase::Runs;
+            self.first = FirstStart::Done;
         }
     }
 
@@ -424,7 +429,7 @@ impl Plan {
             let id = self.children[at].id.clone();
             self.children[at].state = State::Stopped;
             self.end(ExitReason::Error(format!("child {id} did not start: {reason}")).capped());
-            self.unstarted = Some((id, reason.clone()));
+            self.first = FirstStart::Failed(id, reason.clone());
         } else if let Some(then) = self.children[at].asked.take() {
             self.actions.push_back(Action::Tell(self.children[at].key, Told::Failed(reason.clone())));
             self.follow(at, then);

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing. Each life of a child is a task of its own, in a set that ends with this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -15,12 +15,13 @@ use whimbrel_core::base::{ExitReason, Rng};
 use super::child::Start;
 use super::handle::{Request, Standing, State, Supervisor, What};
 use super::lives::{self, Home, Orders, Teller, Up};
-use super::plan::{Action, Key, Plan, Refusal, Told};
+use super::plan::{Action, FirstStart, Key, Plan, Refusal, Told};
 use super::{CHILDREN_MAX, Child, SuperviseError, Tree};
 use crate::clock;
 use crate::cluster::check_restarts;
 use crate::error::JoinError;
 use crate::exchange::lock;
+use crate::process::guard;
 
 /// Requests on their way to a supervisor; more wait where they are made.
 const REQUESTS_MAX: usize = 64;
@@ -185,7 +186,8 @@ impl Running {
         }
         let state = lock(&self.state);
         let over = state.plan.over();
-        let (started, rests) = (state.plan.has_started(), state.plan.is_at_rest());
+        let started = *state.plan.first_start() == FirstStart::Done;
+        let rests = state.plan.is_at_rest();
         drop(state);
         if over.is_none() && started {
             let standing = match self.wishes.as_ref().map(|wishes| *wishes.borrow()) {
@@ -225,16 +227,18 @@ impl Running {
         let id = state.plan.children().find(|child| child.key == key).map(|child| child.id);
         let present = state.present.remove(&key);
         state.plan.ended(key, reason, clock::time());
-        let left: Vec<Key> = state.plan.children().map(|child| child.key).collect();
+        let left: BTreeSet<Key> = state.plan.children().map(|child| child.key).collect();
         drop(state);
-        // May be the last reference to a process: outside the lock.
-        drop(present);
         if !reason.is_normal() {
             tracing::warn!(?id, %reason, "a supervised child failed");
         }
         if left.len() < self.children.len() {
-            self.children.retain(|key, _| left.contains(key));
+            let gone: Vec<Key> = self.children.keys().filter(|key| !left.contains(key)).copied().collect();
+            let gone: Vec<_> = gone.iter().filter_map(|key| self.children.remove(key)).collect();
+            // May hold the last references to what is the user's: outside the lock, and it may panic.
+            let _panicked = guard::run(|| drop(gone));
         }
+        let _panicked = guard::run(|| drop(present));
     }
 
     fn wish(&mut self, wish: Wish) {
@@ -253,7 +257,10 @@ impl Running {
 
     fn request(&mut self, request: Request) {
         let Request { what, answer } = request;
-        match self.accept(what) {
+        let accepted = self.accept(&what);
+        // A child that is refused is dropped, which is user code: outside the lock, and it may panic.
+        let _panicked = guard::run(|| drop(what));
+        match accepted {
             Ok((key, id, awaits)) => self.waiters.push(Waiter { key, id, awaits, answer }),
             Err(error) => {
                 // Who asked may have gone.
@@ -262,33 +269,29 @@ impl Running {
         }
     }
 
-    fn accept(&mut self, what: What) -> Result<(Key, String, Awaits), SuperviseError> {
+    fn accept(&mut self, what: &What) -> Result<(Key, String, Awaits), SuperviseError> {
         self.waiters.retain(|waiter| !waiter.answer.is_closed());
         if self.waiters.len() >= WAITERS_MAX {
             return Err(SuperviseError::Overloaded);
         }
         let now = clock::time();
-        let mut state = lock(&self.state);
-        let plan = &mut state.plan;
+        let plan = &mut lock(&self.state).plan;
         let (id, awaits, accepted) = match what {
             What::Start(child) => {
-                check_child(&child)?;
-                let id = child.id.to_string();
-                if plan.len() >= CHILDREN_MAX {
-                    return Err(SuperviseError::Overloaded);
-                }
+                check_child(child)?;
                 let accepted = plan.add(child.id.clone(), child.restart, now);
                 if let Ok(key) = accepted {
-                    self.children.insert(key, Arc::new(child));
+                    self.children.insert(key, child.clone());
                 }
-                (id, Awaits::Up, accepted)
+                (child.id.to_string(), Awaits::Up, accepted)
             }
-            What::Restart(id) => (id.clone(), Awaits::Up, plan.restart(&id, now)),
-            What::Stop(id) => (id.clone(), Awaits::Down, plan.stop(&id)),
-            What::Remove(id) => (id.clone(), Awaits::Down, plan.remove(&id)),
+            What::Restart(id) => (id.clone(), Awaits::Up, plan.restart(id, now)),
+            What::Stop(id) => (id.clone(), Awaits::Down, plan.stop(id)),
+            What::Remove(id) => (id.clone(), Awaits::Down, plan.remove(id)),
         };
         match accepted {
             Ok(key) => Ok((key, id, awaits)),
+            Err(Refusal::Full) => Err(SuperviseError::Overloaded),
             Err(Refusal::Ends) => Err(SuperviseError::Stopped),
             Err(Refusal::Taken) => Err(SuperviseError::Taken { id }),
             Err(Refusal::Unknown) => Err(SuperviseError::NotFound { id }),
