@@ -11,7 +11,8 @@
 //!                          └── Err or panic ─────┴──────────────────────────────────────────────────┘
 //! ```
 //!
-//! When an instance has ended, its owned tasks are aborted and awaited, and only then the end is reported. What
+//! When an instance has ended, its trees are stopped, its owned tasks are aborted and awaited, and only then the end is
+//! reported. What
 //! follows is decided by the owner of the name: another life in the same place keeps the unread mailbox, which
 //! therefore stays at the entry of the name and not in the task.
 //!

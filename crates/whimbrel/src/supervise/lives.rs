@@ -174,7 +174,11 @@ async fn process(home: &Home, begun: Begun, orders: Orders, teller: Teller) -> E
     let life = async {
         match born.await {
             Ok(Ok(())) => teller.up(Some(present)).await,
-            Ok(Err(reason)) => return reason,
+            Ok(Err(reason)) => {
+                // No word, but its task is gone then.
+                let _gone = (&mut over).await;
+                return reason;
+            }
             // It was ended by force: so says the other end.
             Err(_) => {}
         }
