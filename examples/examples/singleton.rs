@@ -1,13 +1,12 @@
-//! A job that has to run once in the whole cluster: every node asks for it, exactly one runs it, and when that node
-//! is lost another one does.
+//! A job that has to run once in the whole cluster: every node asks for it when it starts, exactly one runs it, and when
+//! that node is lost another one does.
 
 use std::error::Error;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whimbrel::{
-    CallError, Cluster, Context, ExitReason, JoinError, KindOptions, Process, ProcessRef, StaticList,
-    handlers,
+    CallError, Cluster, Context, ExitReason, JoinError, KindOptions, Process, Singleton, StaticList, handlers,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -39,17 +38,6 @@ impl Cleaner {
     }
 }
 
-/// Asks again if the node was lost with the question. The library never does that by itself, since such a message
-/// may have been handled; for a report it does no harm.
-async fn ask(cleaner: &ProcessRef<Cleaner>) -> Result<(String, u64, u64), CallError> {
-    loop {
-        match cleaner.report().await {
-            Err(CallError::NodeLost { .. }) => {}
-            other => return other,
-        }
-    }
-}
-
 async fn join(node: &str, seed: Option<&str>) -> Result<Cluster, JoinError> {
     let builder =
         Cluster::builder("shop").node_name(node).listen("127.0.0.1:0").discovery(StaticList::new(seed));
@@ -64,23 +52,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     nodes.push(join("c", Some(&seed)).await?);
 
     // All at once, as nodes do when they start. Each gets the same process.
-    let (a, b, c) = tokio::join!(
-        nodes[0].get_or_start::<Cleaner>("cleaner", 50),
-        nodes[1].get_or_start::<Cleaner>("cleaner", 50),
-        nodes[2].get_or_start::<Cleaner>("cleaner", 50),
-    );
+    let cleaner = || Singleton::<Cleaner>::new("cleaner", 50);
+    let (a, b, c) =
+        tokio::join!(cleaner().start(&nodes[0]), cleaner().start(&nodes[1]), cleaner().start(&nodes[2]));
     let (home, token, _) = a?.report().await?;
     println!("the cleaner runs on {home} as {token}");
     assert_eq!((b?.report().await?.1, c?.report().await?.1), (token, token));
 
     nodes.retain(|node| node.node_name() != home); // dropped without `leave`: a crash
     let cleaner = nodes[0].process::<Cleaner>("cleaner")?;
-    let (new_home, new_token, _) = ask(&cleaner).await?;
-    println!("{home} is gone; it runs on {new_home} as {new_token}");
-    assert!(new_home != home && new_token > token);
-    while cleaner.report().await?.2 < 3 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    loop {
+        match cleaner.report().await {
+            Ok((new_home, new_token, 3..)) => {
+                println!(
+                    "{home} is gone; the cleaner runs on {new_home} as {new_token}, and has swept three times there"
+                );
+                assert!(new_home != home && new_token > token);
+                return Ok(());
+            }
+            // Asked again if the node was lost with the question; the library never does that by itself.
+            Ok(_) | Err(CallError::NodeLost { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => return Err(error.into()),
+        }
     }
-    println!("and has swept three times there");
-    Ok(())
 }

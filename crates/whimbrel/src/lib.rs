@@ -46,6 +46,7 @@
 mod process;
 mod message;
 mod cluster;
+mod supervise;
 mod error;
 mod events;
 mod discovery;
@@ -66,8 +67,10 @@ pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call
 
 pub use cluster::{
     Builder, CallAll, Client, Cluster, DrainReport, GetOrStart, GroupRef, LocalBuilder, Monitor,
-    MonitorBuilder, Registered, Start, Starting,
+    MonitorBuilder, Registered, Singleton, Start, Starting,
 };
+
+pub use supervise::{Child, ChildInfo, ChildState, Stopping, Strategy, SuperviseError, Supervisor, Tree};
 
 pub use error::{
     CallError, CastError, GroupError, JoinError, LocateError, MetadataError, MonitorError, MoveError,

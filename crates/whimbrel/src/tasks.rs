@@ -35,7 +35,7 @@ impl Tasks {
     /// Starts the task of one process. There are many of them, so it has no span of its own.
     pub(crate) fn spawn_process<F>(&self, life: F) -> AbortHandle
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output: Send> + Send + 'static,
     {
         self.tracker.spawn(life).abort_handle()
     }

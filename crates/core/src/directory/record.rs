@@ -56,7 +56,7 @@ pub enum RecordState {
 
 impl RestartPolicy {
     /// Whether a process that ended so is started again.
-    pub(super) const fn restarts_after(self, reason: &ExitReason) -> bool {
+    pub const fn restarts_after(self, reason: &ExitReason) -> bool {
         match self {
             RestartPolicy::Permanent => true,
             RestartPolicy::Transient => !reason.is_normal(),

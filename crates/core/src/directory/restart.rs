@@ -29,6 +29,17 @@ impl Default for RestartIntensity {
     }
 }
 
+impl RestartIntensity {
+    /// How long a restart waits that follows so many others within the window.
+    pub fn delay(&self, recent_restarts: usize, rng: &mut Rng) -> Duration {
+        let Some(doublings) = recent_restarts.checked_sub(1) else { return Duration::ZERO };
+        let doublings = u32::try_from(doublings).unwrap_or(u32::MAX).min(16);
+        let delay = self.back_off.saturating_mul(1 << doublings).min(self.back_off_max);
+        let jitter = u64::try_from(delay.as_micros() / 10).unwrap_or(u64::MAX);
+        delay + Duration::from_micros(rng.below(jitter.max(1)))
+    }
+}
+
 /// Whose doing an end was. Only the host knows: a process may give any reason for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndedBy {
@@ -67,16 +78,8 @@ pub(super) fn after_exit(
     match by {
         EndedBy::Others => AfterExit::Anew,
         EndedBy::Itself if recent_restarts >= intensity.restarts_max as usize => AfterExit::Quarantine,
-        EndedBy::Itself => AfterExit::InPlace(delay(recent_restarts, intensity, rng)),
+        EndedBy::Itself => AfterExit::InPlace(intensity.delay(recent_restarts, rng)),
     }
-}
-
-fn delay(recent_restarts: usize, intensity: &RestartIntensity, rng: &mut Rng) -> Duration {
-    let Some(doublings) = recent_restarts.checked_sub(1) else { return Duration::ZERO };
-    let doublings = u32::try_from(doublings).unwrap_or(u32::MAX).min(16);
-    let delay = intensity.back_off.saturating_mul(1 << doublings).min(intensity.back_off_max);
-    let jitter = u64::try_from(delay.as_micros() / 10).unwrap_or(u64::MAX);
-    delay + Duration::from_micros(rng.below(jitter.max(1)))
 }
 
 #[cfg(test)]

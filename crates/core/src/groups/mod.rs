@@ -17,7 +17,7 @@
 //!
 //! The index is nobody's property: a view makes it anew from the records. So on a crash of its owner, of an owner of
 //! names, or of anybody nothing is lost; on a split each side reads what its records say; a skipped view is one that
-//! nobody reads (`docs/protocol.md` section 9).
+//! nobody reads (`docs/protocol.md` section 11).
 
 mod index;
 mod message;

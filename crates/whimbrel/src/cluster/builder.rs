@@ -32,6 +32,7 @@ use crate::exchange::{Budget, DeadLetter, Exchange, ExitTexts, Hooks, MoveStep};
 use crate::message::Speaks;
 use crate::process::{KindOptions, KindTable, local, moving, restarting};
 use crate::secret::Secret;
+use crate::supervise::Roots;
 use crate::tasks::Tasks;
 use crate::transport::{Timings, Transport, TransportConfig, TransportError};
 
@@ -564,6 +565,7 @@ impl Parts {
             events: events.clone(),
             draining: AtomicBool::new(false),
             drain_within,
+            roots: Roots::default(),
         });
         // From here on dropping `cluster` closes the node.
         let cluster = Cluster::for_users(shared.clone());

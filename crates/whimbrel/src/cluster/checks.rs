@@ -45,7 +45,7 @@ pub(super) fn check(config: &Config, kinds: &KindTable) -> Result<(), JoinError>
     Ok(())
 }
 
-pub(super) fn check_restarts(restart: &RestartIntensity) -> Result<(), JoinError> {
+pub(crate) fn check_restarts(restart: &RestartIntensity) -> Result<(), JoinError> {
     if restart.window.is_zero() {
         return Err(bad("restart_intensity", "window is more than 0: failures are counted within it"));
     }

@@ -95,7 +95,7 @@ impl Cluster {
 
     /// As [`leave`](Self::leave); the drain ends when this does.
     async fn leave_unless(&self, in_a_hurry: impl Future<Output = ()>) -> DrainReport {
-        let super::Shared { exchange, control, tasks, transport, drain_within, .. } = &*self.shared;
+        let super::Shared { exchange, control, tasks, transport, drain_within, roots, .. } = &*self.shared;
         let mut report = DrainReport::default();
         if !tasks.is_stopped() {
             let mut hasty = false;
@@ -111,13 +111,17 @@ impl Cluster {
                 // It says how far it was.
                 report = self.drain(Duration::ZERO).await;
             }
-            let (done, left) = oneshot::channel();
-            // Goodbye is said when nothing runs here any more: the names start elsewhere then.
-            if control.send(Command::Leave { done }).await.is_ok()
-                && tokio::time::timeout(LEAVE_MAX, left).await.is_err()
-            {
-                tracing::warn!("the node goes, though a process of it goes on");
-            }
+            let processes = async {
+                let (done, left) = oneshot::channel();
+                // Goodbye is said when nothing runs here any more: the names start elsewhere then.
+                if control.send(Command::Leave { done }).await.is_ok()
+                    && tokio::time::timeout(LEAVE_MAX, left).await.is_err()
+                {
+                    tracing::warn!("the node goes, though a process of it goes on");
+                }
+            };
+            // Told first, so that no supervisor starts again what stops.
+            tokio::join!(roots.end(STOP_MAX), processes);
             // Those without a name, of which the cluster knows nothing.
             exchange.stop_all(TERMINATE_MAX).await;
             if let Some(transport) = transport {

@@ -16,7 +16,9 @@ mod names;
 mod policy;
 mod publish;
 mod rebalance;
+mod singleton;
 mod start;
+mod trees;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,12 +37,16 @@ pub(crate) use group::given_name;
 pub use monitor::{Monitor, MonitorBuilder};
 pub use names::Registered;
 pub use publish::CallAll;
+pub use singleton::Singleton;
 pub use start::{GetOrStart, Start, Starting};
+
+pub(crate) use checks::check_restarts;
 
 use crate::driver::Command;
 use crate::error::RequestError;
 use crate::events::{DeadLetterStream, Events};
 use crate::exchange::Exchange;
+use crate::supervise::Roots;
 use crate::tasks::Tasks;
 use crate::transport::Transport;
 
@@ -67,6 +73,8 @@ pub(crate) struct Shared {
     /// It takes nothing new any more.
     pub(crate) draining: AtomicBool,
     pub(crate) drain_within: Duration,
+    /// The supervisors that belong to the node itself.
+    pub(crate) roots: Roots,
 }
 
 /// Closes the node when the last handle of a user is gone.

@@ -363,7 +363,8 @@ impl Exchange {
         self.instances.leaving.store(true, Ordering::SeqCst);
         self.end_arrivals();
         let alive: Vec<_> = lock(&self.instances.alive).iter().cloned().collect();
-        for (entry, instance) in alive {
+        // What a supervisor has started ends with that.
+        for (entry, instance) in alive.into_iter().filter(|(_, instance)| !instance.is_supervised()) {
             instance.stop_or_depart(ExitReason::Shutdown);
             entry.wake();
         }

@@ -20,6 +20,7 @@ use crate::exchange::{Encoded, Entry, Envelope, Failure};
 use crate::message::escort::Owing;
 use crate::message::reply::{Owed, Reply, ReplyTo};
 use crate::message::{Handler, Message, Typed, Work};
+use crate::supervise::{Home, SuperviseError, Supervisor, Tree, Trees};
 
 /// Messages to itself that an instance may have waiting.
 const NOTES_MAX: usize = 16_384;
@@ -51,6 +52,7 @@ pub(super) struct Own {
     pub(super) tasks: Option<JoinSet<()>>,
     pub(super) blocking: Option<JoinSet<()>>,
     pub(super) watches: Option<Box<Watches>>,
+    pub(super) trees: Option<Box<Trees>>,
     /// Its own request to be moved.
     asks_to_move: Option<AbortHandle>,
 }
@@ -186,6 +188,28 @@ impl<P: Process> Context<P> {
         reap(&mut self.own().blocking).spawn_blocking(code);
     }
 
+    /// Runs a tree beside the process, on its node. Returns when its children are up, started one after the other in
+    /// their order; their tasks run as this process, as those of [`Context::spawn`] do.
+    ///
+    /// It belongs to this instance, which has 64 of them at most. It ends with it: it is stopped before the end is told,
+    /// in order for 5 s, then by force. When it gives up, the process fails for the same reason, as soon as it is done
+    /// with the message in hand.
+    ///
+    /// A tree does not move. When the process is to move it is stopped, in order for 2 s, then by force; if nothing comes
+    /// of the move it starts again, otherwise the process makes it anew on its next node, in [`Process::resume`] or in
+    /// [`Process::init`].
+    ///
+    /// # Errors
+    /// [`SuperviseError`]; then nothing of it runs.
+    ///
+    /// # Cancel safety
+    /// Dropped on the way, the tree is ended by force.
+    pub async fn supervise(&mut self, tree: Tree) -> Result<Supervisor, SuperviseError> {
+        let current = Current { id: self.instance.id.task(), ..self.current(None) };
+        let home = Home { cluster: self.cluster.clone(), current };
+        self.own().trees.get_or_insert_default().add(home, tree).await
+    }
+
     /// Ends this instance when the present message was handled. What follows is up to the restart policy.
     pub fn stop(&mut self, reason: ExitReason) {
         self.stop.get_or_insert_with(|| Box::new(reason.capped()));
@@ -301,6 +325,18 @@ impl<P: Process> Context<P> {
             Some(own) if !own.timers.is_empty() => own.timers.poll_due(clock::time(), task),
             Some(_) | None => Poll::Pending,
         }
+    }
+
+    /// Why a tree of its own gave up, when one does.
+    pub(super) fn poll_trees(&mut self, task: &mut std::task::Context<'_>) -> Poll<ExitReason> {
+        match self.trees() {
+            Some(trees) => trees.poll_failed(task),
+            None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn trees(&mut self) -> Option<&mut Trees> {
+        self.own.as_mut()?.trees.as_deref_mut()
     }
 
     /// A message of another node is not handled, for this reason.

@@ -57,6 +57,8 @@ pub(crate) struct Instance {
     /// Read and written while `inner` is locked.
     ended: AtomicBool,
     restarts: AtomicU8,
+    /// It is a child of a supervisor.
+    supervised: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -88,6 +90,7 @@ impl Instance {
             serving: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             restarts: AtomicU8::new(NEVER),
+            supervised: AtomicBool::new(false),
             inner: Mutex::default(),
         })
     }
@@ -110,6 +113,14 @@ impl Instance {
 
     pub(crate) fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_supervised(&self) {
+        self.supervised.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.supervised.load(Ordering::Acquire)
     }
 
     /// When its owner starts it again; one that has no owner is not.

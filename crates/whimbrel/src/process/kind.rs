@@ -15,7 +15,7 @@ use whimbrel_core::directory::{Placement, RestartPolicy};
 use whimbrel_core::handoff::Passage;
 
 use super::handoff::{Skills, StateForm};
-use super::run::{Birth, Origin, spawn};
+use super::run::{Birth, Origin, spawn, spawn_told};
 use super::{Instance, Process};
 use crate::Cluster;
 use crate::codec;
@@ -350,7 +350,27 @@ pub(crate) fn unnamed<P: Speaks>(
     args: P::Args,
     born: oneshot::Sender<Result<(), ExitReason>>,
 ) -> AbortHandle {
+    spawn(tasks, birth::<P>(launching, args, born))
+}
+
+/// The same, as a child of a supervisor, which is told why it ended when nothing of it runs any more.
+pub(crate) fn supervised<P: Speaks>(
+    tasks: &Tasks,
+    launching: Launching,
+    args: P::Args,
+    born: oneshot::Sender<Result<(), ExitReason>>,
+    over: oneshot::Sender<ExitReason>,
+) -> AbortHandle {
+    launching.instance.set_supervised();
+    spawn_told(tasks, birth::<P>(launching, args, born), over)
+}
+
+fn birth<P: Speaks>(
+    launching: Launching,
+    args: P::Args,
+    born: oneshot::Sender<Result<(), ExitReason>>,
+) -> Birth<P> {
     let skills = Arc::new(Skills { messages: MessageList::<P>::of(), form: StateForm::Stays });
     let origin = Origin::Args(Box::new(move || Ok(args)));
-    spawn(tasks, Birth { launching, origin, skills, born: Some(born) })
+    Birth { launching, origin, skills, born: Some(born) }
 }

@@ -11,9 +11,9 @@
 //!                          └── Err or panic ─────┴──────────────────────────────────────────────────┘
 //! ```
 //!
-//! When an instance has ended, its owned tasks are aborted and awaited, and only then the end is reported. What
-//! follows is decided by the owner of the name: another life in the same place keeps the unread mailbox, which
-//! therefore stays at the entry of the name and not in the task.
+//! When an instance has ended, its trees are stopped, its owned tasks are aborted and awaited, and only then the end is
+//! reported. What follows is decided by the owner of the name: another life in the same place keeps the unread mailbox,
+//! which therefore stays at the entry of the name and not in the task.
 //!
 //! Panics are caught around `init`, handlers, hooks and drop. What no runtime can catch: panic=abort (refused at
 //! `join`), an overflow of the stack, a panic while another one unwinds, a handler that never returns to its await.
@@ -52,7 +52,7 @@ pub use watching::Monitoring;
 
 pub(crate) use instance::{Instance, Move, Stage};
 pub(crate) use kind::{
-    Arriving, HostedKind, Hosting, KindTable, Launching, local, moving, restarting, unnamed,
+    Arriving, HostedKind, Hosting, KindTable, Launching, local, moving, restarting, supervised, unnamed,
 };
 pub(crate) use run::TERMINATE_MAX;
 

@@ -13,6 +13,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use whimbrel_core::base::limits::IMAGE_BYTES_MAX;
 use whimbrel_core::base::{Bytes, Hindrance};
@@ -78,6 +79,9 @@ async fn come_to_rest<P: Process>(alive: &mut Alive<P>) {
         }
     }
     if !matches!(instance.ordered(), Some(Order::Depart | Order::Stop(_))) {
+        if let Some(trees) = alive.cx.trees() {
+            trees.resume();
+        }
         entry.exchange().tell_step(entry.name(), order.attempt, MoveStage::GoesOn);
     }
 }
@@ -144,10 +148,21 @@ async fn image<P: Process>(alive: &mut Alive<P>, order: Move) -> Result<Captured
     Ok(Captured { image: Bytes::from(bytes), calls, owed })
 }
 
-/// Waits for what is beside the process: its tasks, then what blocks, then what it has sent. What its tasks owe they give
+/// Waits for what is beside the process: its trees, its tasks, then what blocks, then what it has sent. What its tasks owe they give
 /// first.
 async fn quiet<P: Process>(cx: &mut Context<P>, order: Move) -> Result<(), Off> {
     let begun = Instant::now();
+    if let Some(trees) = cx.trees() {
+        trees.rest();
+    }
+    if !ended_by(cx, order, begun + TASKS_MAX, Beside::Trees).await? {
+        if let Some(trees) = cx.trees() {
+            trees.hurry();
+        }
+        if !ended_by(cx, order, begun + BLOCKING_MAX, Beside::Trees).await? {
+            return Err(Hindrance::Slow.into());
+        }
+    }
     if !ended_by(cx, order, begun + TASKS_MAX, Beside::Tasks).await? {
         if cx.owed_replies() > 0 {
             // A task may be about to give them; to abort it would answer with an error.
@@ -171,6 +186,8 @@ async fn quiet<P: Process>(cx: &mut Context<P>, order: Move) -> Result<(), Off> 
 /// What is beside a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
+    /// They rest: if nothing comes of the move they go on.
+    Trees,
     Tasks,
     Blocking,
     /// What it has sent, until it is decided: what it sends from its next node is not to be faster.
@@ -191,29 +208,31 @@ async fn ended_by<P: Process>(
         if is_off(&cx.instance, order) {
             return Poll::Ready(Err(Off::Superseded));
         }
-        let mut set = cx.own.as_mut().and_then(|own| match beside {
-            Beside::Tasks => own.tasks.as_mut(),
-            Beside::Blocking => own.blocking.as_mut(),
-            Beside::Messages => None,
-        });
         let none = match beside {
+            Beside::Trees => cx.trees().is_none_or(|trees| trees.poll_rests(task).is_ready()),
             Beside::Messages => sendings.none_or_wait(cx.instance.id, task.waker()),
-            Beside::Tasks | Beside::Blocking => set.is_none(),
+            Beside::Tasks => poll_all(cx.own.as_mut().and_then(|own| own.tasks.as_mut()), task).is_ready(),
+            Beside::Blocking => {
+                poll_all(cx.own.as_mut().and_then(|own| own.blocking.as_mut()), task).is_ready()
+            }
         };
         if none {
             return Poll::Ready(Ok(true));
         }
-        while let Some(set) = &mut set
-            && let Poll::Ready(ended) = set.poll_join_next(task)
-        {
-            match ended {
-                Some(ended) => log_panic(ended),
-                None => return Poll::Ready(Ok(true)),
-            }
-        }
         late.as_mut().poll(task).map(|()| Ok(false))
     })
     .await
+}
+
+/// Ready when all of these tasks have ended.
+fn poll_all(set: Option<&mut JoinSet<()>>, task: &mut std::task::Context<'_>) -> Poll<()> {
+    let Some(set) = set else { return Poll::Ready(()) };
+    loop {
+        match std::task::ready!(set.poll_join_next(task)) {
+            Some(ended) => log_panic(ended),
+            None => return Poll::Ready(()),
+        }
+    }
 }
 
 /// The state as bytes, with how it is encoded; none for a process that begins anew.

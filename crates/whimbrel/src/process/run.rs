@@ -57,6 +57,20 @@ pub(crate) fn spawn<P: Process>(tasks: &Tasks, birth: Birth<P>) -> AbortHandle {
     tasks.spawn_process(live(Box::new(birth)))
 }
 
+/// The same; says why it ended, unless it was ended by force. Gone without a word, its task is gone too.
+pub(crate) fn spawn_told<P: Process>(
+    tasks: &Tasks,
+    birth: Birth<P>,
+    over: oneshot::Sender<ExitReason>,
+) -> AbortHandle {
+    tasks.spawn_process(async move {
+        if let Some(reason) = live(Box::new(birth)).await {
+            // Its supervisor may have been dropped with the node.
+            let _gone = over.send(reason);
+        }
+    })
+}
+
 /// An instance whose `init` has returned.
 pub(super) struct Alive<P: Process> {
     pub(super) process: P,
@@ -73,8 +87,9 @@ impl<P: Process> Alive<P> {
 
 // Every idle process holds what this future holds while it waits for a message. So what happens once in a life is
 // boxed and gone by then, and what a message brings is not kept across an await.
-async fn live<P: Process>(birth: Box<Birth<P>>) {
-    let Some(mut alive) = Box::pin(begin(birth)).await else { return };
+/// Why it ended; none if it did not begin.
+async fn live<P: Process>(birth: Box<Birth<P>>) -> Option<ExitReason> {
+    let mut alive = Box::pin(begin(birth)).await?;
     let mut turn = 0_u8;
     let over = loop {
         if let Some(reason) = alive.cx.stop.take() {
@@ -85,6 +100,7 @@ async fn live<P: Process>(birth: Box<Birth<P>>) {
                 Next::Order(Order::Stop(reason)) => break Over::Stops(reason),
                 Next::Order(Order::Depart) => break Over::Departs,
                 Next::Order(Order::Move) => Some(quiet::rest(&mut alive)),
+                Next::TreeFailed(reason) => break Over::Crashed(reason),
                 Next::Own(work) => start(&mut alive.process, &mut alive.cx, work, None),
                 Next::Message(envelope) => handle(&mut alive, envelope),
             };
@@ -102,7 +118,7 @@ async fn live<P: Process>(birth: Box<Birth<P>>) {
             tokio::task::yield_now().await;
         }
     };
-    Box::pin(end(alive, over)).await;
+    Some(Box::pin(end(alive, over)).await)
 }
 
 async fn begin<P: Process>(birth: Box<Birth<P>>) -> Option<Alive<P>> {
@@ -148,7 +164,7 @@ enum Over {
     Departs,
 }
 
-async fn end<P: Process>(alive: Alive<P>, over: Over) {
+async fn end<P: Process>(alive: Alive<P>, over: Over) -> ExitReason {
     let Alive { mut process, mut cx, .. } = alive;
     let reason = match over {
         Over::Stops(reason) => match unhandled::offer(&mut process, &mut cx, &reason).await {
@@ -166,12 +182,14 @@ async fn end<P: Process>(alive: Alive<P>, over: Over) {
             }
             let _told = terminate(process, &mut cx, ExitReason::Moved).await;
             end_tasks(&mut cx).await;
-            return cx.entry.exchange().clone().departed(&cx.entry, &cx.instance).await;
+            cx.entry.exchange().clone().departed(&cx.entry, &cx.instance).await;
+            return ExitReason::Moved;
         }
     };
     end_tasks(&mut cx).await;
-    let reason = cx.ended(&reason);
-    cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, reason).await;
+    let told = cx.ended(&reason);
+    cx.entry.exchange().clone().ended(&cx.entry, &cx.instance, told).await;
+    reason
 }
 
 /// Asks a process that fails for its last state. A panic is not looked at: the first one is the one to be told.
@@ -203,6 +221,8 @@ pub(super) async fn init<P: Process>(args: P::Args, cx: &mut Context<P>) -> Resu
 
 enum Next {
     Order(Order),
+    /// A supervisor of its own gave up.
+    TreeFailed(ExitReason),
     Own(Box<dyn Work>),
     Message(Envelope),
 }
@@ -254,6 +274,9 @@ fn poll_next<P: Process>(alive: &mut Alive<P>, task: &mut std::task::Context<'_>
             && let Some(order) = cx.instance.ordered()
         {
             return Poll::Ready(Next::Order(order));
+        }
+        if let Poll::Ready(reason) = cx.poll_trees(task) {
+            return Poll::Ready(Next::TreeFailed(reason));
         }
         if let Some(work) = cx.next_own() {
             return Poll::Ready(Next::Own(work));
@@ -379,6 +402,9 @@ async fn terminate<P: Process>(process: P, cx: &mut Context<P>, reason: ExitReas
 /// No task of an instance outlives it, except a blocking one that does not return in time.
 pub(super) async fn end_tasks<P: Process>(cx: &mut Context<P>) {
     let Some(own) = &mut cx.own else { return };
+    if let Some(trees) = own.trees.take() {
+        trees.end().await;
+    }
     if let Some(mut tasks) = own.tasks.take() {
         tasks.abort_all();
         join_all(&mut tasks).await;

@@ -18,4 +18,6 @@ mod moves;
 mod nodes;
 mod placed;
 mod registered;
+mod singleton;
+mod trees;
 mod unhandled;
