@@ -63,7 +63,8 @@ pub use process::{Context, Handoff, KindOptions, Process, ProcessRef, State, Tim
 pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call, cast};
 
 pub use cluster::{
-    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, Registered, Start, Starting,
+    Builder, Client, Cluster, DrainReport, GetOrStart, LocalBuilder, NamesPage, Registered, Start, Starting,
+    Watch,
 };
 
 pub use error::{
@@ -82,12 +83,12 @@ pub use secret::{Secret, SecretError};
 /// The limits that are part of the protocol, and the defaults of those that can be set.
 pub use whimbrel_core::base::limits;
 pub use whimbrel_core::base::{
-    Address, BadName, Bytes, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Kind, Mutants, Name,
-    NodeName, Token,
+    Address, BadMetadata, BadName, Bytes, ErrorCode, Executed, ExitReason, Group, Hindrance, Incarnation,
+    Kind, Metadata, Mutants, Name, NodeName, Token,
 };
 pub use whimbrel_core::directory::{
-    Filter, Listed, Located, Placement, Rebalance, RebalanceReport, RecordState, RestartIntensity,
-    RestartPolicy,
+    Filter, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport, RecordState,
+    RestartIntensity, RestartPolicy, StreamEnd, StreamEvent,
 };
 pub use whimbrel_core::node::{Event, Stayed};
 pub use whimbrel_core::placement::{Candidate, PlacementPolicy, PlacementRequest};

@@ -16,6 +16,8 @@ mod by_name;
 mod by_slot;
 mod copy;
 mod early;
+mod filter;
+mod followers;
 mod host;
 mod listing;
 mod load;
@@ -34,7 +36,10 @@ mod request;
 mod restart;
 mod room;
 mod slots;
+mod stream_event;
+mod streams;
 mod suspects;
+mod teller;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -44,16 +49,18 @@ mod writes;
 
 pub use attached::{Attached, Attachment, Inspected, Membership, MetaRead};
 pub use copy::Mark;
+pub use filter::{Filter, Listed};
 pub use host::Left;
-pub use message::{Change, Digest, Fill, FillFor, Life, Message, News, SlotWrite};
+pub use message::{Change, Digest, Fill, FillFor, FollowAsk, Life, Message, News, SlotWrite, StreamNews};
 pub use monitors::{Down, Until};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
 pub use placing::Placement;
 pub use planner::RebalanceReport;
 pub use record::{Located, Moving, Record, RecordState, RestartPolicy, Tombstone};
-pub use request::{Answer, Ask, Filter, Launch, Listed};
+pub use request::{Answer, Ask, Launch};
 pub use restart::RestartIntensity;
+pub use stream_event::{StreamEnd, StreamEvent};
 pub use suspects::Suspicion;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -72,6 +79,7 @@ use batch::Batch;
 use by_slot::BySlot;
 use copy::Copy;
 use early::EarlyMessages;
+use followers::Followers;
 use host::Host;
 use listing::Listings;
 use load::Loads;
@@ -81,6 +89,7 @@ use notice::Notices;
 use planner::Planner;
 use room::FullHosts;
 use slots::Owned;
+use streams::Streams;
 use waiters::Waiting;
 
 /// Between two tries of what no answer came for.
@@ -137,8 +146,12 @@ pub enum Output {
     Granted { name: Name, attempt: Token },
     /// The answer to a request of this node.
     Answer { request: RequestId, name: Name, answer: Answer },
-    /// The answer to a listing of this node.
-    Listed { number: u64, rows: Vec<Listed>, complete: bool },
+    /// The answer to a listing of this node: a page, and the name behind which the next one begins.
+    Listed { number: u64, rows: Vec<Listed>, next: Option<Name>, complete: bool },
+    /// The answer to a count of this node.
+    Counted { number: u64, names: usize, complete: bool },
+    /// What a stream of this node tells.
+    Followed { number: u64, events: Vec<StreamEvent> },
     /// The host of a process has heard what is attached to its record.
     Attached { record: Arc<Record> },
     /// What the record of a name says of its groups now, on every replica; which ones it has left; whose request is to be
@@ -243,6 +256,10 @@ pub struct Directory {
     host: Host,
     asks: Asks,
     listings: Listings,
+    /// What this node tells others of its names as they change.
+    followers: Followers,
+    /// What others tell this node of theirs.
+    streams: Streams,
     answered: Answered,
     batch: Batch,
     /// Members that there is no link with.
@@ -283,6 +300,8 @@ impl Directory {
             leavers: BTreeSet::new(),
             host: Host::new(capacity),
             listings: Listings::default(),
+            followers: Followers::default(),
+            streams: Streams::default(),
             answered: Answered::default(),
             batch: Batch::default(),
             unlinked: BTreeSet::new(),
@@ -320,6 +339,9 @@ impl Directory {
         self.members_since.clear();
         self.early.clear();
         self.unlinked.clear();
+        self.forget_held();
+        self.forget_followers();
+        self.set_streams_adrift();
         self.retry_at = None;
         self.repair_at = None;
     }
@@ -347,10 +369,13 @@ impl Directory {
             table.rotate_left(by);
         }
         self.line = Some(Line { chain: chain.clone(), table });
+        self.forget_held();
+        self.forget_followers();
         self.take_over(now);
         self.host_follows_view(new_line, now);
         self.ask_again(now);
-        self.listings_follow_view(&view);
+        self.listings_follow_view(&view, now);
+        self.streams_follow_view(now);
         self.notices_follow_view(now);
         self.deliver_early(now);
         self.finish(now);
@@ -394,6 +419,7 @@ impl Directory {
     pub fn handle_wake(&mut self, now: Time) {
         self.expire_asks(now);
         self.expire_listings(now);
+        self.ask_sources_again(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry(now);
         }
@@ -411,6 +437,7 @@ impl Directory {
         let parts = [
             self.asks.next_deadline(),
             self.listings.next_deadline(),
+            self.streams.next_deadline(),
             self.retry_at,
             self.repair_at,
             back_off,
@@ -473,6 +500,7 @@ impl Directory {
 
     fn event(&mut self, event: DirectoryEvent) {
         self.planner.note(&event);
+        self.note_ends_of(&event);
         self.out.push_back(Output::Event(event));
     }
 
@@ -481,6 +509,7 @@ impl Directory {
         self.notify(now);
         self.roll_if_settled();
         loop {
+            self.answer_held(now);
             self.balance(now);
             self.flush_batch();
             let Some(message) = self.loopback.pop_front() else { break };
@@ -561,10 +590,13 @@ impl Directory {
             }
             Message::Attached(record) => self.on_attached(from, &record),
             Message::Notice(notice) => self.on_notice(from, notice, now),
-            Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
-            Message::ListAnswer { number, rows, last, complete } => {
-                self.on_list_answer(from, number, rows, last, complete);
-            }
+            Message::ListAsk { .. }
+            | Message::ListAnswer { .. }
+            | Message::CountAsk { .. }
+            | Message::CountAnswer { .. }
+            | Message::Follow { .. }
+            | Message::Followed { .. }
+            | Message::Unfollow { .. } => self.dispatch_listing(from, message, now),
         }
     }
 }
@@ -589,8 +621,6 @@ impl Message {
                 | Message::Holds { .. }
                 | Message::Dismiss { .. }
                 | Message::Notice(_)
-                | Message::ListAsk { .. }
-                | Message::ListAnswer { .. }
         )
     }
 }

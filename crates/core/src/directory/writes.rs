@@ -75,6 +75,7 @@ impl Directory {
             Arc::make_mut(record).moving = None;
         }
         self.follow_attached(slot, &change, &mut after);
+        self.note_write(slot, change.name());
         let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else {
             return;
         };
@@ -142,6 +143,7 @@ impl Directory {
                 self.run_after(slot, after, now);
             }
             self.moves.written(&name);
+            self.tell_followers(slot, &name);
             self.wake(slot, &name, now);
         }
     }

@@ -35,7 +35,10 @@
 //! | `Chunk`, `Taken`, `Installed`, `Cancel` | source -> target -> source | its image; it is there, at rest; nothing comes of it |
 //! | `Attached` | owner -> host | groups, metadata and snapshot of a record are these now |
 //! | `Notice` | member -> member | how many processes the sender has; the last order to pause rebalancing that it knows |
-//! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
+//! | `ListAsk`, `ListAnswer` | member -> owner -> member | the first rows of a listing behind a name |
+//! | `CountAsk`, `CountAnswer` | member -> owner -> member | how many names are meant |
+//! | `Follow`, `Followed` | follower -> owner -> follower | a stream: a page of rows; each change; what they sum up to |
+//! | `Unfollow` | follower -> owner | nobody reads that stream any more |
 //!
 //! From `Gather` on they are about slots and names. Several of those that a turn has for one member go in one `Turn`, in
 //! their order; each is judged and handled as if it had come alone.

@@ -13,12 +13,13 @@ mod names;
 mod policy;
 mod rebalance;
 mod start;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use whimbrel_core::base::{Address, Executed, Incarnation, NodeName};
 use whimbrel_core::node::Event;
 use whimbrel_core::view::View;
@@ -26,8 +27,9 @@ use whimbrel_core::view::View;
 pub use builder::{Builder, LocalBuilder};
 pub use client::Client;
 pub use drain::DrainReport;
-pub use names::Registered;
+pub use names::{NamesPage, Registered};
 pub use start::{GetOrStart, Start, Starting};
+pub use watch::Watch;
 
 use crate::driver::Command;
 use crate::error::RequestError;
@@ -54,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Option<Transport>,
     pub(crate) name: NodeName,
     pub(crate) address: Address,
-    pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) views: tokio::sync::watch::Receiver<Option<Arc<View>>>,
     pub(crate) events: broadcast::Sender<Event>,
     /// It takes nothing new any more.
     pub(crate) draining: AtomicBool,
