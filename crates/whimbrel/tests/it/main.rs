@@ -17,3 +17,4 @@ mod nodes;
 mod placed;
 mod registered;
 mod unhandled;
+mod watching;
