@@ -49,6 +49,12 @@ impl Followers {
         self.all.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn ends(&self) -> usize {
+        assert_eq!(self.ends.len(), self.ends_order.len());
+        self.ends.len()
+    }
+
     fn next_number(&mut self, key: (Incarnation, u64)) -> Option<(u64, u64)> {
         let follower = self.all.get_mut(&key)?;
         follower.said += 1;
