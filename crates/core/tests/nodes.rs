@@ -40,8 +40,8 @@ struct Net {
     counted: Vec<(usize, bool)>,
     /// What streams told, by node and number.
     streamed: Vec<(String, u64, StreamEvent)>,
-    /// Messages that are lost.
-    lose: fn(&Message) -> bool,
+    /// Messages that are lost, by what they are and how many were said before.
+    lose: fn(&Message, usize) -> bool,
     launched: Vec<(String, Name)>,
     numbers: u64,
     /// Nodes on the far side of a cut.
@@ -72,7 +72,7 @@ impl Net {
             pages: Vec::new(),
             counted: Vec::new(),
             streamed: Vec::new(),
-            lose: |_| false,
+            lose: |_, _| false,
             launched: Vec::new(),
             numbers: 0,
             far: Vec::new(),
@@ -139,7 +139,8 @@ impl Net {
                 let bytes = message.to_bytes();
                 let message = whimbrel_core::wire::Control::from_bytes(&bytes).unwrap();
                 self.said.push(bytes);
-                if matches!(&message.body, Body::Directory(message) if (self.lose)(message)) {
+                let said = self.said.len();
+                if matches!(&message.body, Body::Directory(message) if (self.lose)(message, said)) {
                     return;
                 }
                 let linked = self.sessions.contains(&(me, to)) || self.sessions.contains(&(to, me));

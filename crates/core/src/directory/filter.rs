@@ -267,7 +267,7 @@ mod tests {
     fn every_condition_must_hold_and_each_can_fail() {
         let all = || Filter::all();
         let lobby = Group::new("chat", "lobby").unwrap();
-        let held = all().prefix("user:").kind("session").group(lobby.clone()).scope("chat").host(HOST);
+        let held = all().prefix("user:").kind("session").group(lobby).scope("chat").host(HOST);
         let held = held.metadata("plan", "gold").label("zone", "eu").page_after(name("user:6"));
         assert!(all().matches(&record(), &view()) && held.matches(&record(), &view()));
         let other = Incarnation { started_ms: 1, nonce: 8 };

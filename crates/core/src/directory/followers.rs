@@ -78,7 +78,7 @@ impl Directory {
         from: Incarnation,
         stream: u64,
         round: u64,
-        filter: Filter,
+        filter: Box<Filter>,
         ask: FollowAsk,
     ) {
         if !self.unsettled.is_empty() {
@@ -87,7 +87,7 @@ impl Directory {
         let key = (from, stream);
         let is_known = self.followers.all.get(&key).is_some_and(|known| known.round == round);
         match ask {
-            FollowAsk::Page { after: None } if !is_known => self.add_follower(key, round, filter),
+            FollowAsk::Page { after: None } if !is_known => self.add_follower(key, round, *filter),
             FollowAsk::Page { .. } | FollowAsk::Sum => {}
         }
         let Some(filter) = self.followers.all.get(&key).filter(|known| known.round == round) else {

@@ -64,7 +64,7 @@ impl Listing {
     }
 
     fn question(&self, number: u64, after: Option<&Name>) -> Message {
-        let filter = Filter { after: after.cloned(), ..self.filter.clone() };
+        let filter = Box::new(Filter { after: after.cloned(), ..self.filter.clone() });
         match self.want {
             Want::Rows { .. } => Message::ListAsk { number, filter },
             Want::Count { .. } => Message::CountAsk { number, filter },
@@ -175,7 +175,7 @@ impl Directory {
         match message {
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, filter),
             Message::ListAnswer { number, after, rows, more } => {
-                self.on_list_answer(from, number, after, rows, more, now);
+                self.on_list_answer(from, number, after.as_ref(), rows, more, now);
             }
             Message::CountAsk { number, filter } => self.on_count_ask(from, number, filter),
             Message::CountAnswer { number, names } => self.on_count_answer(from, number, names),
@@ -212,7 +212,7 @@ impl Directory {
         self.listings.retry_at.get_or_insert(now + REPEAT);
     }
 
-    pub(super) fn on_list_ask(&mut self, from: Incarnation, number: u64, filter: Filter) {
+    pub(super) fn on_list_ask(&mut self, from: Incarnation, number: u64, filter: Box<Filter>) {
         if !self.unsettled.is_empty() {
             return self.hold_question(from, Message::ListAsk { number, filter });
         }
@@ -223,7 +223,7 @@ impl Directory {
         self.send(from, Message::ListAnswer { number, after: filter.after, rows, more });
     }
 
-    pub(super) fn on_count_ask(&mut self, from: Incarnation, number: u64, filter: Filter) {
+    pub(super) fn on_count_ask(&mut self, from: Incarnation, number: u64, filter: Box<Filter>) {
         if !self.unsettled.is_empty() {
             return self.hold_question(from, Message::CountAsk { number, filter });
         }
@@ -253,7 +253,7 @@ impl Directory {
         &mut self,
         from: Incarnation,
         number: u64,
-        after: Option<Name>,
+        after: Option<&Name>,
         told: Vec<Listed>,
         more: bool,
         now: Time,
@@ -261,7 +261,7 @@ impl Directory {
         let Some(listing) = self.listings.open.get_mut(&number) else { return };
         let Want::Rows { rows, bytes } = &mut listing.want else { return };
         let Some(heard) = listing.members.get_mut(&from) else { return };
-        if !matches!(heard, Heard::Asked { after: asked, .. } if *asked == after) {
+        if !matches!(heard, Heard::Asked { after: asked, .. } if asked.as_ref() == after) {
             // An answer to a question that was asked twice.
             return;
         }

@@ -432,7 +432,7 @@ pub enum Message {
         number: u64,
         /// Which records.
         #[n(1)]
-        filter: Filter,
+        filter: Box<Filter>,
     },
     /// Rows, in order.
     #[n(23)]
@@ -458,7 +458,7 @@ pub enum Message {
         number: u64,
         /// Which records.
         #[n(1)]
-        filter: Filter,
+        filter: Box<Filter>,
     },
     /// So many.
     #[n(51)]
@@ -481,7 +481,7 @@ pub enum Message {
         round: u64,
         /// Which records.
         #[n(2)]
-        filter: Filter,
+        filter: Box<Filter>,
         /// What is asked of them now.
         #[n(3)]
         ask: FollowAsk,

@@ -126,7 +126,9 @@ impl Stream {
                 self.take(from, name, reason, now);
                 Next::Nothing
             }
-            StreamNews::Page { after, rows, more, ends } => self.turn_page(from, after, rows, more, ends),
+            StreamNews::Page { after, rows, more, ends } => {
+                self.turn_page(from, after.as_ref(), rows, more, ends)
+            }
             StreamNews::Sum { rows, sum } => match source.phase {
                 Phase::Following if !source.sums_up_to(rows, sum) => Next::Anew,
                 Phase::Following | Phase::Paging { .. } => Next::Nothing,
@@ -157,7 +159,7 @@ impl Stream {
                 ends.extend(reason.map(|reason| (name, reason)));
             }
             Phase::Following => match (source.rows.remove(&name), now) {
-                (Some(before), Some(now)) => self.teller.leave(before, Arc::new(now), reason),
+                (Some(before), Some(now)) => self.teller.leave(before, &now, reason),
                 (before, _) => self.teller.change(before, None, reason),
             },
         }
@@ -166,14 +168,14 @@ impl Stream {
     fn turn_page(
         &mut self,
         from: Incarnation,
-        page_after: Option<Name>,
+        page_after: Option<&Name>,
         rows: Vec<Listed>,
         more: bool,
         page_ends: Vec<(Name, ExitReason)>,
     ) -> Next {
         let Some(source) = self.sources.get_mut(&from) else { return Next::Nothing };
         let Phase::Paging { after, found, ends } = &mut source.phase else { return Next::Nothing };
-        if *after != page_after {
+        if after.as_ref() != page_after {
             // It was asked twice for it.
             return Next::Nothing;
         }
@@ -335,7 +337,7 @@ impl Directory {
         let Some(stream) = self.streams.all.get_mut(&number) else { return };
         let Some(source) = stream.sources.get_mut(&member) else { return };
         source.at = now;
-        let (round, filter, ask) = (source.round, stream.filter.clone(), source.question());
+        let (round, filter, ask) = (source.round, Box::new(stream.filter.clone()), source.question());
         let due = source.due();
         self.streams.due_by(due);
         self.send(member, Message::Follow { stream: number, round, filter, ask });

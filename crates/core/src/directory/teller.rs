@@ -81,11 +81,11 @@ impl Teller {
     }
 
     /// A name lives, but is none of the stream any more; it is so now.
-    pub(super) fn leave(&mut self, before: Arc<Listed>, now: Arc<Listed>, reason: Option<ExitReason>) {
+    pub(super) fn leave(&mut self, before: Arc<Listed>, now: &Listed, reason: Option<ExitReason>) {
         if self.can_tell() {
-            let events = events_between(Some(&before), Some(&now), reason);
+            let events = events_between(Some(&before), Some(now), reason);
             self.tell(events);
-            self.tell(events_between(Some(&now), None, None));
+            self.tell(events_between(Some(now), None, None));
         } else {
             self.change(Some(before), None, None);
         }

@@ -141,12 +141,12 @@ fn an_owner_tells_so_many_streams_of_one_member() {
     let view = Arc::clone(directory.view().unwrap());
     assert!(view.contains(ME));
     for stream in 0..STREAMS_MAX as u64 + 5 {
-        directory.on_follow(OTHER, stream, 1, Filter::all(), FollowAsk::Page { after: None });
+        directory.on_follow(OTHER, stream, 1, Box::default(), FollowAsk::Page { after: None });
     }
     assert_eq!(directory.followers.len(), STREAMS_MAX);
     outputs(&mut directory);
     // The one that had to go is told so when it asks.
-    directory.on_follow(OTHER, 0, 1, Filter::all(), FollowAsk::Sum);
+    directory.on_follow(OTHER, 0, 1, Box::default(), FollowAsk::Sum);
     let told = outputs(&mut directory);
     assert!(matches!(told[..], [Output::Send(OTHER, Message::Followed { stream: 0, number: 0, .. })]));
 }
@@ -169,8 +169,8 @@ fn questions_wait_until_all_slots_serve_and_only_so_many() {
     directory.unsettled.insert(SlotId(3));
     outputs(&mut directory);
     for number in 0..5_000 {
-        directory.on_count_ask(OTHER, number, Filter::all());
-        directory.on_count_ask(OTHER, number % 10, Filter::all());
+        directory.on_count_ask(OTHER, number, Box::default());
+        directory.on_count_ask(OTHER, number % 10, Box::default());
     }
     assert!(outputs(&mut directory).is_empty());
     directory.unsettled.clear();
@@ -211,7 +211,7 @@ fn rows_of_others_and_filters_beyond_all_names_are_refused() {
     let mut directory = with_another();
     let mine = names_of(&directory, ME, 1).remove(0);
     let theirs = names_of(&directory, OTHER, 2);
-    let long = Filter::all().prefix(&"x".repeat(256));
+    let long = Box::new(Filter::all().prefix(&"x".repeat(256)));
     let news = |news| followed(1, 1, news);
     let bad_token = Listed { born: Token::from_u64(u64::MAX), ..theirs[0].clone() };
     let text = Some(ExitReason::Error("x".repeat(5_000)));
@@ -222,7 +222,7 @@ fn rows_of_others_and_filters_beyond_all_names_are_refused() {
         Message::ListAnswer { number: 1, rows: vec![mine.clone()], after: None, more: false },
         Message::ListAnswer { number: 1, rows: vec![bad_token], after: None, more: false },
         news(StreamNews::Row { row: mine.clone(), reason: None }),
-        news(StreamNews::Row { row: theirs[0].clone(), reason: text.clone() }),
+        news(StreamNews::Row { row: theirs[0].clone(), reason: text }),
         news(StreamNews::Gone { name: mine.name.clone(), reason: None, now: None }),
         news(StreamNews::Gone { name: theirs[0].name.clone(), reason: None, now: Some(theirs[1].clone()) }),
         news(StreamNews::Page { after: None, rows: vec![mine.clone()], more: false, ends: Vec::new() }),
