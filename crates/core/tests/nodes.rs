@@ -20,6 +20,8 @@ mod mutated;
 mod placed;
 #[path = "nodes/room.rs"]
 mod room;
+#[path = "nodes/streams.rs"]
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Name, Now, Time};
 use whimbrel_core::directory::{
-    Answer, Ask, Down, Filter, Launch, Message, Placement, RecordState, RestartPolicy,
+    Answer, Ask, Down, Filter, Launch, Listed, Message, Placement, RecordState, RestartPolicy, StreamEvent,
 };
 use whimbrel_core::groups::{GroupReading, ScopeReading};
 use whimbrel_core::node::{Config, Drained, Effect, Event, Input, LinkLoss, Node, Snapshot};
@@ -43,6 +45,13 @@ struct Net {
     /// What questions about groups found.
     readings: BTreeMap<u64, GroupReading>,
     scopes: Vec<ScopeReading>,
+    /// Pages of listings: rows, where the next begins, whether it is complete.
+    pages: Vec<(Vec<Listed>, Option<Name>, bool)>,
+    counted: Vec<(usize, bool)>,
+    /// What streams told, by node and number.
+    streamed: Vec<(String, u64, StreamEvent)>,
+    /// Messages that are lost, by what they are and how many were said before.
+    lose: fn(&Message, usize) -> bool,
     launched: Vec<(String, Name)>,
     numbers: u64,
     /// Nodes on the far side of a cut.
@@ -76,6 +85,10 @@ impl Net {
             listed: Vec::new(),
             readings: BTreeMap::new(),
             scopes: Vec::new(),
+            pages: Vec::new(),
+            counted: Vec::new(),
+            streamed: Vec::new(),
+            lose: |_, _| false,
             launched: Vec::new(),
             numbers: 0,
             far: Vec::new(),
@@ -144,6 +157,10 @@ impl Net {
                 let bytes = message.to_bytes();
                 let message = whimbrel_core::wire::Control::from_bytes(&bytes).unwrap();
                 self.said.push(bytes);
+                let said = self.said.len();
+                if matches!(&message.body, Body::Directory(message) if (self.lose)(message, said)) {
+                    return;
+                }
                 let linked = self.sessions.contains(&(me, to)) || self.sessions.contains(&(to, me));
                 if let Some(to) = self.name_of(to).filter(|_| linked) {
                     self.queue.push_back((to, Input::Message { from: me, message }));
@@ -204,7 +221,14 @@ impl Net {
                 self.readings.insert(number, reading);
             }
             Effect::Groups { reading, .. } => self.scopes.push(reading),
-            Effect::Listed { rows, complete, .. } => self.listed.push((rows.len(), complete)),
+            Effect::Listed { rows, next, complete, .. } => {
+                self.listed.push((rows.len(), complete));
+                self.pages.push((rows, next, complete));
+            }
+            Effect::Counted { names, complete, .. } => self.counted.push((names, complete)),
+            Effect::Followed { number, events } => {
+                self.streamed.extend(events.into_iter().map(|event| (at.into(), number, event)));
+            }
             Effect::Event(Event::Refused { why, .. }) => self.refused.push(why),
             _ => {}
         }
@@ -603,22 +627,22 @@ fn a_node_without_discovery_whose_line_is_gone_founds_another() {
 }
 
 #[test]
-fn a_listing_has_so_many_names_and_says_that_there_are_more() {
+fn a_page_has_so_many_names_and_says_that_there_are_more() {
     use whimbrel_core::base::limits::LIST_NAMES_MAX;
     let mut net = three();
     let list = |net: &mut Net, number| {
         let (filter, deadline) = (Filter::default(), Duration::from_secs(1));
         net.queue.push_back(("b".into(), Input::List { number, filter, deadline }));
         net.settle();
-        net.listed.pop()
+        net.pages.pop().map(|(rows, next, complete)| (rows.len(), next.is_some(), complete))
     };
     for number in 0..LIST_NAMES_MAX {
         assert!(matches!(net.start("a", &format!("n{number}")), Answer::Started { .. }));
     }
-    assert_eq!(list(&mut net, 1), Some((LIST_NAMES_MAX, true)));
+    assert_eq!(list(&mut net, 1), Some((LIST_NAMES_MAX, false, true)));
     // Each node owns a third of them: it is their sum that is too much.
     assert!(matches!(net.start("a", "one more"), Answer::Started { .. }));
-    assert_eq!(list(&mut net, 2), Some((LIST_NAMES_MAX, false)));
+    assert_eq!(list(&mut net, 2), Some((LIST_NAMES_MAX, true, true)));
 }
 
 /// Requests of one node to which nobody answers: it has found no cluster yet.

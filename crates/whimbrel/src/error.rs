@@ -313,8 +313,8 @@ pub enum RequestError {
     /// The text is not a name.
     #[error(transparent)]
     BadName(#[from] BadName),
-    /// Some members did not answer, so a listing would have gaps.
-    #[error("not every member answered")]
+    /// Some members did not answer, so a listing would have gaps; or it would be too long. Retry later, or ask for pages.
+    #[error("not every member answered, or there are too many names")]
     Incomplete,
     /// This node was closed.
     #[error("this node is closed")]

@@ -67,7 +67,7 @@ pub use message::{Call, Handler, Message, MessageList, Reply, Speaks, Wire, call
 
 pub use cluster::{
     Builder, CallAll, Client, Cluster, DrainReport, GetOrStart, GroupRef, LocalBuilder, Monitor,
-    MonitorBuilder, Registered, Singleton, Start, Starting,
+    MonitorBuilder, NamesPage, Registered, Singleton, Start, Starting, Watch,
 };
 
 pub use supervise::{Child, ChildInfo, ChildState, Stopping, Strategy, SuperviseError, Supervisor, Tree};
@@ -94,7 +94,7 @@ pub use whimbrel_core::base::{
 };
 pub use whimbrel_core::directory::{
     Down, Filter, Inspected, Listed, Located, Membership, MetaRead, Placement, Rebalance, RebalanceReport,
-    RecordState, RestartIntensity, RestartPolicy,
+    RecordState, RestartIntensity, RestartPolicy, StreamEnd, StreamEvent,
 };
 pub use whimbrel_core::groups::GroupMember;
 pub use whimbrel_core::node::{Event, Stayed};

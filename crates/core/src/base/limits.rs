@@ -73,8 +73,10 @@ pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of control messages and signals that a link holds beside those of messages. Copies of records go in parts, so
 /// this is many.
 pub const LINK_CONTROL_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Names that one answer of a listing carries.
+/// Names in one page of a listing.
 pub const LIST_NAMES_MAX: usize = 10_000;
+/// Bytes of names and what is told of them in one page of a listing; the name that reaches it may go beyond.
+pub const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Answers that an owner remembers for late copies of their requests.
 pub const ANSWERS_MAX: usize = 1_024;
 /// Messages of members that wait for a view that this node has not installed yet.
@@ -83,8 +85,14 @@ pub const EARLY_MAX: usize = 8_192;
 pub const LOSERS_MAX: usize = 65_536;
 /// Records of a lost line that are kept to be offered.
 pub const ORPHANS_MAX: usize = 200_000;
-/// Listings of one node at a time; one more is answered as incomplete at once.
+/// Listings and counts of one node at a time; one more is answered as incomplete at once.
 pub const LISTINGS_MAX: usize = 256;
+/// Streams of one node at a time; one more ends at once.
+pub const STREAMS_MAX: usize = 64;
+/// Names that one stream follows; it ends when there are more.
+pub const STREAM_NAMES_MAX: usize = 100_000;
+/// Events of a stream that its reader may be behind before changes of one name become one event.
+pub const STREAM_EVENTS_MAX: usize = 4_096;
 /// Peers of other lines that are remembered.
 pub const STRANGERS_MAX: usize = 256;
 /// Bytes of the image of a process that moves: its state, its mailbox, its timers.

@@ -101,7 +101,7 @@ pub struct Inspected {
 impl Inspected {
     /// About how many bytes it takes on the wire.
     pub(super) fn bytes(&self) -> usize {
-        let groups = self.groups.iter().map(|m| group_bytes(&m.group) + m.meta.bytes());
+        let groups = self.groups.iter().map(membership_bytes);
         groups.sum::<usize>() + self.meta.map.bytes() + self.snapshot.as_ref().map_or(0, Bytes::len) + 64
     }
 }
@@ -110,7 +110,7 @@ impl Attachment {
     /// About how many bytes it takes on the wire.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Attachment::Joined(membership) => group_bytes(&membership.group) + membership.meta.bytes(),
+            Attachment::Joined(membership) => membership_bytes(membership),
             Attachment::Left(group) => group_bytes(group),
             Attachment::Meta { map, .. } => map.bytes() + 32,
             Attachment::Snapshot(bytes) => bytes.len(),
@@ -120,6 +120,11 @@ impl Attachment {
 
 fn group_bytes(group: &Group) -> usize {
     group.scope.as_str().len() + group.name.as_str().len() + 16
+}
+
+/// About how many bytes it takes on the wire.
+pub(super) fn membership_bytes(membership: &Membership) -> usize {
+    group_bytes(&membership.group) + membership.meta.bytes()
 }
 
 impl Attached {
@@ -147,7 +152,7 @@ impl Attached {
 
     /// About how many bytes it takes on the wire.
     pub(super) fn bytes(&self) -> usize {
-        let groups = self.groups.iter().map(|m| group_bytes(&m.group) + m.meta.bytes());
+        let groups = self.groups.iter().map(membership_bytes);
         groups.sum::<usize>() + self.meta.map.bytes() + self.snapshot.as_ref().map_or(0, Bytes::len) + 64
     }
 
@@ -173,6 +178,11 @@ impl Record {
     /// Its metadata.
     pub fn meta(&self) -> MetaRead {
         self.attached.as_ref().map(|attached| attached.meta.clone()).unwrap_or_default()
+    }
+
+    /// The text of its metadata at a key.
+    pub(super) fn metadata(&self, key: &str) -> Option<&str> {
+        self.attached.as_ref()?.meta.map.get(key)
     }
 
     /// The last state that its process has published, perhaps in a life before.

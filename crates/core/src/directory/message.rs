@@ -6,10 +6,11 @@ use minicbor::{Decode, Encode};
 
 use super::attached::Attachment;
 use super::copy::Mark;
+use super::filter::{Filter, Listed};
 use super::monitors::{End, LifeId, Monitor, Watch, Wish};
 use super::notice::Notice;
 use super::record::{Record, Tombstone};
-use super::request::{Answer, Ask, Filter, Listed};
+use super::request::{Answer, Ask};
 use crate::base::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::base::{
     Bytes, Decision, ErrorCode, ExitReason, Incarnation, Name, Plea, RequestId, SlotId, Token,
@@ -208,6 +209,90 @@ pub enum News {
     Full,
 }
 
+/// What a follower asks of an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FollowAsk {
+    /// The rows behind this name. The first page of a round begins it.
+    #[n(0)]
+    Page {
+        /// The last name of the page before.
+        #[n(0)]
+        after: Option<Name>,
+    },
+    /// What all rows sum up to.
+    #[n(1)]
+    Sum,
+}
+
+/// What an owner tells a follower.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum StreamNews {
+    /// Rows, in order.
+    #[n(0)]
+    Page {
+        /// The name behind which they begin, as it was asked.
+        #[n(0)]
+        after: Option<Name>,
+        /// The rows.
+        #[n(1)]
+        rows: Vec<Listed>,
+        /// There are others behind the last of them.
+        #[n(2)]
+        more: bool,
+        /// Why lives of names between these ended, as far as that is remembered.
+        #[n(3)]
+        ends: Vec<(Name, ExitReason)>,
+    },
+    /// A row is so now.
+    #[n(1)]
+    Row {
+        /// The row.
+        #[n(0)]
+        row: Listed,
+        /// Why the life before ended, if this is another one.
+        #[n(1)]
+        reason: Option<ExitReason>,
+    },
+    /// A name is none of the stream any more.
+    #[n(2)]
+    Gone {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// Why it ended, if it has.
+        #[n(1)]
+        reason: Option<ExitReason>,
+        /// What it is now, if it lives and no longer meets the filter.
+        #[n(2)]
+        now: Option<Listed>,
+    },
+    /// What all rows sum up to.
+    #[n(3)]
+    Sum {
+        /// How many there are.
+        #[n(0)]
+        rows: u64,
+        /// The wrapping sum of their digests.
+        #[n(1)]
+        sum: u64,
+    },
+}
+
+impl StreamNews {
+    /// About how many bytes it takes on the wire; none of a page, which goes alone.
+    fn bytes_in_turn(&self) -> Option<usize> {
+        let row = |row: &Listed| row.bytes() + FIXED_BYTES + TEXT_BYTES_MAX;
+        match self {
+            StreamNews::Page { .. } => None,
+            StreamNews::Row { row: told, .. } => Some(row(told)),
+            StreamNews::Gone { name, now, .. } => {
+                Some(name.as_str().len() + FIXED_BYTES + TEXT_BYTES_MAX + now.as_ref().map_or(0, row))
+            }
+            StreamNews::Sum { .. } => Some(FIXED_BYTES),
+        }
+    }
+}
+
 /// One message of the directory. Commands for a slot are valid only in the view of their envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Message {
@@ -376,7 +461,7 @@ pub enum Message {
         #[n(1)]
         token: Token,
     },
-    /// Send rows of the slots you own.
+    /// Send the first rows of the slots you own.
     #[n(22)]
     ListAsk {
         /// The listing.
@@ -384,9 +469,9 @@ pub enum Message {
         number: u64,
         /// Which records.
         #[n(1)]
-        filter: Filter,
+        filter: Box<Filter>,
     },
-    /// Rows.
+    /// Rows, in order.
     #[n(23)]
     ListAnswer {
         /// The listing.
@@ -395,12 +480,71 @@ pub enum Message {
         /// The rows.
         #[n(1)]
         rows: Vec<Listed>,
-        /// Nothing follows.
+        /// The name behind which they begin, as it was asked.
+        #[n(4)]
+        after: Option<Name>,
+        /// There are others behind the last of them.
+        #[n(5)]
+        more: bool,
+    },
+    /// How many names of the slots you own are meant?
+    #[n(50)]
+    CountAsk {
+        /// The count.
+        #[n(0)]
+        number: u64,
+        /// Which records.
+        #[n(1)]
+        filter: Box<Filter>,
+    },
+    /// So many.
+    #[n(51)]
+    CountAnswer {
+        /// The count.
+        #[n(0)]
+        number: u64,
+        /// Names.
+        #[n(1)]
+        names: u64,
+    },
+    /// A stream of the sender follows rows of the slots you own.
+    #[n(52)]
+    Follow {
+        /// The stream, by a number that its node gave it.
+        #[n(0)]
+        stream: u64,
+        /// Numbers the tries to follow: what is said to one before counts no more.
+        #[n(1)]
+        round: u64,
+        /// Which records.
         #[n(2)]
-        last: bool,
-        /// Whether these are all: every owned slot serves and no limit cut them.
+        filter: Box<Filter>,
+        /// What is asked of them now.
         #[n(3)]
-        complete: bool,
+        ask: FollowAsk,
+    },
+    /// What an owner has to say to a stream.
+    #[n(53)]
+    Followed {
+        /// The stream.
+        #[n(0)]
+        stream: u64,
+        /// The try to follow.
+        #[n(1)]
+        round: u64,
+        /// Numbers all that is said in it, from 1. 0: no such round is known, follow anew.
+        #[n(2)]
+        number: u64,
+        /// What is said.
+        #[n(3)]
+        news: Box<StreamNews>,
+    },
+    /// There is no such stream any more.
+    #[n(54)]
+    Unfollow {
+        /// The stream.
+        #[n(0)]
+        stream: u64,
     },
     /// All lives that the sender hosts in slots that the receiver has just opened.
     #[n(25)]
@@ -591,6 +735,8 @@ impl Message {
             | Message::Attached(record)
             | Message::Offer { record, .. } => record.size() + NAME_BYTES_MAX,
             Message::Forget(requests) => requests.iter().map(|(name, _)| with(name)).sum(),
+            Message::CountAnswer { .. } | Message::Unfollow { .. } => FIXED_BYTES,
+            Message::Followed { news, .. } => return news.bytes_in_turn(),
             Message::Gather(_)
             | Message::Gathered(_)
             | Message::Load(_)
@@ -603,6 +749,8 @@ impl Message {
             | Message::Hosted { .. }
             | Message::ListAsk { .. }
             | Message::ListAnswer { .. }
+            | Message::CountAsk { .. }
+            | Message::Follow { .. }
             | Message::Hosting { .. }
             | Message::Digests(_) => return None,
         })

@@ -16,6 +16,8 @@ mod by_name;
 mod by_slot;
 mod copy;
 mod early;
+mod filter;
+mod followers;
 mod host;
 mod listing;
 mod load;
@@ -34,7 +36,10 @@ mod request;
 mod restart;
 mod room;
 mod slots;
+mod stream_event;
+mod streams;
 mod suspects;
+mod teller;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -46,16 +51,18 @@ mod writes;
 pub use crate::base::Membership;
 pub use attached::{Attached, Attachment, Inspected, MetaRead};
 pub use copy::Mark;
+pub use filter::{Filter, Listed};
 pub use host::Left;
-pub use message::{Change, Digest, Fill, FillFor, Life, Message, News, SlotWrite};
+pub use message::{Change, Digest, Fill, FillFor, FollowAsk, Life, Message, News, SlotWrite, StreamNews};
 pub use monitors::{Down, End, Farewell, LifeId, Monitor, Until, Watch, Wish};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
 pub use placing::Placement;
 pub use planner::RebalanceReport;
 pub use record::{Located, Moving, Record, RecordState, RestartPolicy, Tombstone};
-pub use request::{Answer, Ask, Filter, Launch, Listed};
+pub use request::{Answer, Ask, Launch};
 pub use restart::RestartIntensity;
+pub use stream_event::{StreamEnd, StreamEvent};
 pub use suspects::Suspicion;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,6 +81,7 @@ use batch::Batch;
 use by_slot::BySlot;
 use copy::Copy;
 use early::EarlyMessages;
+use followers::Followers;
 use host::Host;
 use listing::Listings;
 use load::Loads;
@@ -83,6 +91,7 @@ use notice::Notices;
 use planner::Planner;
 use room::FullHosts;
 use slots::Owned;
+use streams::Streams;
 use waiters::Waiting;
 use watching::Watching;
 
@@ -140,8 +149,12 @@ pub enum Output {
     Granted { name: Name, attempt: Token },
     /// The answer to a request of this node.
     Answer { request: RequestId, name: Name, answer: Answer },
-    /// The answer to a listing of this node.
-    Listed { number: u64, rows: Vec<Listed>, complete: bool },
+    /// The answer to a listing of this node: a page, and the name behind which the next one begins.
+    Listed { number: u64, rows: Vec<Listed>, next: Option<Name>, complete: bool },
+    /// The answer to a count of this node.
+    Counted { number: u64, names: usize, complete: bool },
+    /// What a stream of this node tells.
+    Followed { number: u64, events: Vec<StreamEvent> },
     /// A monitor of this node is on every replica, or was not taken.
     Monitored { id: u64, result: Result<(), ErrorCode> },
     /// What a monitor of this node waited for.
@@ -254,6 +267,10 @@ pub struct Directory {
     /// Names of owned slots whose ends somebody has yet to hear of, and when they were last told.
     telling: BTreeMap<Name, Time>,
     listings: Listings,
+    /// What this node tells others of its names as they change.
+    followers: Followers,
+    /// What others tell this node of theirs.
+    streams: Streams,
     answered: Answered,
     batch: Batch,
     /// Members that there is no link with.
@@ -296,6 +313,8 @@ impl Directory {
             watching: Watching::default(),
             telling: BTreeMap::new(),
             listings: Listings::default(),
+            followers: Followers::default(),
+            streams: Streams::default(),
             answered: Answered::default(),
             batch: Batch::default(),
             unlinked: BTreeSet::new(),
@@ -334,6 +353,9 @@ impl Directory {
         self.members_since.clear();
         self.early.clear();
         self.unlinked.clear();
+        self.forget_held();
+        self.forget_followers();
+        self.set_streams_adrift();
         self.retry_at = None;
         self.repair_at = None;
     }
@@ -361,11 +383,14 @@ impl Directory {
             table.rotate_left(by);
         }
         self.line = Some(Line { chain: chain.clone(), table });
+        self.forget_held();
+        self.forget_followers();
         self.take_over(now);
         self.host_follows_view(new_line, now);
         self.watching_follows_view(new_line, now);
         self.ask_again(now);
-        self.listings_follow_view(&view);
+        self.listings_follow_view(&view, now);
+        self.streams_follow_view(now);
         self.notices_follow_view(now);
         self.deliver_early(now);
         self.finish(now);
@@ -409,6 +434,7 @@ impl Directory {
     pub fn handle_wake(&mut self, now: Time) {
         self.expire_asks(now);
         self.expire_listings(now);
+        self.ask_sources_again(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry(now);
         }
@@ -427,6 +453,7 @@ impl Directory {
         let parts = [
             self.asks.next_deadline(),
             self.listings.next_deadline(),
+            self.streams.next_deadline(),
             self.retry_at,
             self.repair_at,
             back_off,
@@ -495,6 +522,7 @@ impl Directory {
 
     fn event(&mut self, event: DirectoryEvent) {
         self.planner.note(&event);
+        self.note_ends_of(&event);
         self.out.push_back(Output::Event(event));
     }
 
@@ -503,6 +531,7 @@ impl Directory {
         self.notify(now);
         self.roll_if_settled();
         loop {
+            self.answer_held(now);
             self.balance(now);
             self.flush_batch();
             let Some(message) = self.loopback.pop_front() else { break };
@@ -589,10 +618,13 @@ impl Directory {
             Message::Unwatch { name, ids } => self.on_unwatch(from, name, &ids, now),
             Message::Down { name, end, ids, to } => self.on_down(from, name, end, ids, to),
             Message::Notice(notice) => self.on_notice(from, notice, now),
-            Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
-            Message::ListAnswer { number, rows, last, complete } => {
-                self.on_list_answer(from, number, rows, last, complete);
-            }
+            Message::ListAsk { .. }
+            | Message::ListAnswer { .. }
+            | Message::CountAsk { .. }
+            | Message::CountAnswer { .. }
+            | Message::Follow { .. }
+            | Message::Followed { .. }
+            | Message::Unfollow { .. } => self.dispatch_listing(from, message, now),
         }
     }
 }
@@ -620,8 +652,6 @@ impl Message {
                 | Message::Watch(_)
                 | Message::Unwatch { .. }
                 | Message::Down { .. }
-                | Message::ListAsk { .. }
-                | Message::ListAnswer { .. }
         )
     }
 }

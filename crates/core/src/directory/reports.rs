@@ -118,6 +118,7 @@ impl Directory {
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, by: EndedBy, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
+        self.note_end(&name, &reason);
         if record.moving.take().is_some() {
             self.move_failed(slot, &name);
         }
@@ -186,6 +187,7 @@ impl Directory {
         after: Vec<After>,
         now: Time,
     ) {
+        self.note_end(&record.name, reason);
         self.remove_as(slot, record, StartOutcome::Failed(reason.clone()), reason, after, now);
     }
 

@@ -4,8 +4,8 @@ use minicbor::{Decode, Encode};
 
 use super::attached::{Inspected, MetaRead};
 use super::placing::Placement;
-use super::record::{Located, Record, RestartPolicy};
-use crate::base::{Bytes, Executed, ExitReason, Group, Hindrance, Kind, Metadata, Name, NodeName, Token};
+use super::record::{Located, RestartPolicy};
+use crate::base::{Bytes, Executed, ExitReason, Group, Hindrance, Kind, Metadata, NodeName, Token};
 
 /// One request about one name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -166,39 +166,6 @@ pub enum Answer {
     /// Inspect: all that is known.
     #[n(15)]
     Inspected(#[n(0)] Box<Inspected>),
-}
-
-/// Which records a listing is about. All given conditions must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Filter {
-    /// Names that begin so.
-    #[n(0)]
-    pub prefix: Option<String>,
-    /// Processes of this kind.
-    #[n(1)]
-    pub kind: Option<Kind>,
-}
-
-impl Filter {
-    /// Whether a record is meant.
-    pub fn matches(&self, record: &Record) -> bool {
-        self.prefix.as_ref().is_none_or(|prefix| record.name.as_str().starts_with(prefix.as_str()))
-            && self.kind.as_ref().is_none_or(|kind| record.kind == *kind)
-    }
-}
-
-/// One row of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Listed {
-    /// The name.
-    #[n(0)]
-    pub name: Name,
-    /// Where it is.
-    #[n(1)]
-    pub located: Located,
-    /// What it is doing.
-    #[n(2)]
-    pub state: super::record::RecordState,
 }
 
 /// How a new life of a process begins at its host.

@@ -16,6 +16,7 @@ use crate::base::limits::{
 use crate::view::MemberInfo;
 
 mod restarts;
+mod streams;
 
 const ME: Incarnation = Incarnation { started_ms: 1, nonce: 1 };
 const OTHER: Incarnation = Incarnation { started_ms: 2, nonce: 2 };

@@ -4,7 +4,8 @@ use super::copy::REMOVALS_SPARE;
 use super::{Directory, Line};
 use crate::base::Incarnation;
 use crate::base::limits::{
-    ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, MONITORS_MAX, ORPHANS_MAX, Usage, WAITERS_BYTES_MAX,
+    ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, MEMBERS_MAX, MONITORS_MAX, ORPHANS_MAX,
+    STREAM_NAMES_MAX, STREAMS_MAX, Usage, WAITERS_BYTES_MAX,
 };
 
 impl Directory {
@@ -28,6 +29,9 @@ impl Directory {
             Usage::new("orphans", self.host.orphans(), ORPHANS_MAX),
             Usage::new("monitors set", self.watching.len(), MONITORS_MAX),
             Usage::new("listings", self.listings.len(), LISTINGS_MAX),
+            Usage::new("streams", self.streams.len(), STREAMS_MAX),
+            Usage::new("names of a stream", self.streams.names(), STREAM_NAMES_MAX),
+            Usage::new("followers", self.followers.len(), STREAMS_MAX * MEMBERS_MAX),
         ];
         rows.extend(self.host.places().map(|(taken, most)| Usage::new("processes of a kind", taken, most)));
         rows

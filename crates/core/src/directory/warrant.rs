@@ -9,7 +9,8 @@
 //! with who was written to.
 
 use super::attached::Attachment;
-use super::message::{Change, Fill, Message, News};
+use super::filter::{Filter, Listed};
+use super::message::{Change, Fill, Message, News, StreamNews};
 use super::monitors::End;
 use super::record::{Record, StartOutcome, Tombstone};
 use super::request::{Answer, Ask};
@@ -31,6 +32,7 @@ const NOT_ASKED: &str = "it answers a question that it was not asked";
 const TOKEN: &str = "a token is given in a view, and can be exceeded";
 const SLOT: &str = "a name stands in its own slot";
 const ORDER: &str = "an order is given in a view that was";
+const ROW: &str = "what is said of a name is a row of that name";
 const SIZE: &str = "arguments, texts and lists have a limit";
 
 type Warrant = Result<(), &'static str>;
@@ -113,8 +115,13 @@ impl Directory {
             | Message::Holds { .. }
             | Message::Watch(_)
             | Message::Watched { .. }
-            | Message::ListAsk { .. }
-            | Message::ListAnswer { .. } => Ok(()),
+            | Message::CountAnswer { .. }
+            | Message::Unfollow { .. } => Ok(()),
+            Message::ListAsk { filter, .. }
+            | Message::CountAsk { filter, .. }
+            | Message::Follow { filter, .. } => check_filter(filter),
+            Message::ListAnswer { rows, .. } => self.check_rows(from, rows),
+            Message::Followed { news, .. } => self.check_news(from, news),
         }
     }
 
@@ -143,6 +150,33 @@ impl Directory {
             Change::Watch(..) => Ok(()),
             Change::Unwatch(_, ids) => demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE),
             Change::End(_, end) => check_end(end),
+        }
+    }
+
+    /// Rows of its own slots alone.
+    fn check_rows(&self, from: Incarnation, rows: &[Listed]) -> Warrant {
+        self.owns_all(from, rows.iter().map(|row| self.slot_of(&row.name)))?;
+        rows.iter().try_for_each(check_row)
+    }
+
+    fn check_news(&self, from: Incarnation, news: &StreamNews) -> Warrant {
+        match news {
+            StreamNews::Page { rows, ends, .. } => {
+                self.check_rows(from, rows)?;
+                self.owns_all(from, ends.iter().map(|(name, _)| self.slot_of(name)))?;
+                ends.iter().try_for_each(|(_, reason)| check_reason(reason))
+            }
+            StreamNews::Row { row, reason } => {
+                self.check_rows(from, std::slice::from_ref(row))?;
+                reason.iter().try_for_each(check_reason)
+            }
+            StreamNews::Gone { name, reason, now } => {
+                demand(self.owner_of(name) == Some(from), NOT_OWNER)?;
+                demand(now.as_ref().is_none_or(|now| now.name == *name), ROW)?;
+                now.iter().try_for_each(check_row)?;
+                reason.iter().try_for_each(check_reason)
+            }
+            StreamNews::Sum { .. } => Ok(()),
         }
     }
 
@@ -269,6 +303,17 @@ fn check_answer(answer: &Answer) -> Warrant {
         | Answer::AtCapacity
         | Answer::Overloaded => Ok(()),
     }
+}
+
+fn check_filter(filter: &Filter) -> Warrant {
+    demand(filter.is_sound(), SIZE)
+}
+
+fn check_row(row: &Listed) -> Warrant {
+    check_token(row.located.token)?;
+    check_token(row.born)?;
+    let groups = row.groups.iter().all(|membership| membership.meta.bytes() <= MEMBERSHIP_BYTES_MAX);
+    demand(groups && row.groups.len() <= GROUPS_PER_NAME_MAX, SIZE)
 }
 
 fn check_reason(reason: &ExitReason) -> Warrant {

@@ -84,6 +84,7 @@ impl Directory {
             Arc::make_mut(record).moving = None;
         }
         self.follow_attached(slot, &change, &mut after);
+        self.note_write(slot, change.name());
         let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else {
             return;
         };
@@ -155,6 +156,7 @@ impl Directory {
                 continue;
             }
             self.moves.written(&name);
+            self.tell_followers(slot, &name);
             self.wake(slot, &name, now);
         }
     }

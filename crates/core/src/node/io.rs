@@ -11,7 +11,7 @@ use crate::base::{
     RequestId, Token,
 };
 use crate::directory::{
-    Answer, Ask, Down, Filter, Launch, Listed, Rebalance, Record, RestartIntensity, Until,
+    Answer, Ask, Down, Filter, Launch, Listed, Rebalance, Record, RestartIntensity, StreamEvent, Until,
 };
 use crate::groups::{GroupReading, GroupVersion, ScopeReading};
 use crate::handoff::Passage;
@@ -166,6 +166,35 @@ pub enum Input {
         scope: Name,
         /// How long it may take.
         deadline: Duration,
+    },
+    /// User code asks how many records there are; answered by [`Effect::Counted`].
+    Count {
+        /// Not used before by this incarnation.
+        number: u64,
+        /// Which records.
+        filter: Filter,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// User code follows records; told by [`Effect::Followed`], until [`Input::Unfollow`].
+    Follow {
+        /// Not used before by this incarnation.
+        number: u64,
+        /// Which records.
+        filter: Filter,
+    },
+    /// The reader of a stream has taken so many of its events: it has room for as many more. At first it has for
+    /// [`STREAM_EVENTS_MAX`](crate::base::limits::STREAM_EVENTS_MAX).
+    Read {
+        /// The stream.
+        number: u64,
+        /// Events.
+        events: usize,
+    },
+    /// Nobody reads this stream any more.
+    Unfollow {
+        /// The stream.
+        number: u64,
     },
     /// `init` of a launched instance returned.
     Launched {
@@ -383,7 +412,9 @@ pub enum Effect {
         number: u64,
         /// Rows of all members that answered, by name.
         rows: Vec<Listed>,
-        /// Members that did not answer, or rows cut at the limit.
+        /// The name behind which the next page begins; none if this is the last.
+        next: Option<Name>,
+        /// Whether every member has answered.
         complete: bool,
     },
     /// Who is in a group: everybody whose join was answered before the question came in, if it is complete.
@@ -399,6 +430,22 @@ pub enum Effect {
         number: u64,
         /// The groups.
         reading: ScopeReading,
+    },
+    /// The answer to a count: what arrived by the deadline.
+    Counted {
+        /// The count's number.
+        number: u64,
+        /// Names of all members that answered.
+        names: usize,
+        /// Whether every member has answered.
+        complete: bool,
+    },
+    /// What a stream tells. [`StreamEvent::Ended`] is the last of it.
+    Followed {
+        /// The stream.
+        number: u64,
+        /// In order.
+        events: Vec<StreamEvent>,
     },
     /// What is attached to the record of a process of this node has changed.
     Attached {

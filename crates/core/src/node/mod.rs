@@ -255,7 +255,7 @@ impl Node {
                 self.directory.handle_request(number, name, ask, deadline, now.time);
             }
             Input::List { number, filter, deadline } => {
-                self.directory.handle_list(number, &filter, deadline, now.time);
+                self.directory.handle_list(number, filter, deadline, now.time);
             }
             Input::Group { number, group, known, deadline } => {
                 self.groups.handle_group(number, group, known, deadline, now.time);
@@ -263,6 +263,12 @@ impl Node {
             Input::Groups { number, scope, deadline } => {
                 self.groups.handle_scope(number, scope, deadline, now.time);
             }
+            Input::Count { number, filter, deadline } => {
+                self.directory.handle_count(number, filter, deadline, now.time);
+            }
+            Input::Follow { number, filter } => self.directory.handle_follow(number, filter, now.time),
+            Input::Read { number, events } => self.directory.handle_read(number, events),
+            Input::Unfollow { number } => self.directory.handle_unfollow(number, now.time),
             Input::Launched { name, token, result } => {
                 self.directory.handle_launched(&name, token, result, now.time);
             }
@@ -492,9 +498,13 @@ impl Node {
             }
             Output::Roll(roll) => self.groups.handle_roll(roll),
             Output::OrderKnown => self.out.push_back(Effect::OrderKnown),
-            Output::Listed { number, rows, complete } => {
-                self.out.push_back(Effect::Listed { number, rows, complete });
+            Output::Listed { number, rows, next, complete } => {
+                self.out.push_back(Effect::Listed { number, rows, next, complete });
             }
+            Output::Counted { number, names, complete } => {
+                self.out.push_back(Effect::Counted { number, names, complete });
+            }
+            Output::Followed { number, events } => self.out.push_back(Effect::Followed { number, events }),
             Output::Event(event) => self.out.push_back(Effect::Event(match event {
                 DirectoryEvent::BackupUnresponsive(backup) => Event::BackupUnresponsive(backup),
                 DirectoryEvent::Recovering { slots } => Event::Recovering { slots },

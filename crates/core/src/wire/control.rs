@@ -37,7 +37,10 @@
 //! | `Down`, `Unwatch` | owner -> watcher -> owner | it has ended; heard, or not wanted any more |
 //! | `Attached` | owner -> host | groups, metadata and snapshot of a record are these now |
 //! | `Notice` | member -> member | how many processes the sender has; the last order to pause rebalancing that it knows |
-//! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
+//! | `ListAsk`, `ListAnswer` | member -> owner -> member | the first rows of a listing behind a name |
+//! | `CountAsk`, `CountAnswer` | member -> owner -> member | how many names are meant |
+//! | `Follow`, `Followed` | follower -> owner -> follower | a stream: a page of rows; each change; what they sum up to |
+//! | `Unfollow` | follower -> owner | nobody reads that stream any more |
 //! | `Enrol`, `Enrolled` | owner -> owner of an index -> owner | names are in these groups, or not any more; all up to there is known |
 //! | `Here`, `Again` | member -> member | the sender is in this view; and what it could do nothing with is to be said again |
 //! | `Ask`, `Page` | reader -> owner of an index -> reader | who is in a group, which groups a scope has |

@@ -21,7 +21,9 @@ use crate::base::{
     SlotId, Token,
 };
 use crate::delivery::{Errand, Signal};
-use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Placement, Record, RecordState, SlotWrite};
+use crate::directory::{
+    self, Answer, Ask, Change, Filter, FollowAsk, Mark, Placement, Record, RecordState, SlotWrite, StreamNews,
+};
 use crate::groups;
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
@@ -206,7 +208,22 @@ fn controls() -> Vec<Control> {
             name: name("basket:42"),
             answer: Answer::Started { located: record().located(), copies: 2 },
         }),
-        Body::Directory(directory::Message::ListAsk { number: 1, filter: Filter::default() }),
+        Body::Directory(directory::Message::ListAsk {
+            number: 1,
+            filter: Box::new(Filter::all().prefix("basket:").metadata("city", "Rome").limit(9)),
+        }),
+        Body::Directory(directory::Message::Follow {
+            stream: 3,
+            round: 4,
+            filter: Box::new(Filter::all().kind("basket").scope("shop").label("zone", "eu")),
+            ask: FollowAsk::Page { after: Some(name("basket:42")) },
+        }),
+        Body::Directory(directory::Message::Followed {
+            stream: 3,
+            round: 4,
+            number: 5,
+            news: Box::new(StreamNews::Gone { name: name("basket:42"), reason: None, now: None }),
+        }),
         Body::Turn(Turn::new(vec![
             directory::Message::Request { request, name: name("basket:42"), ask: Ask::Locate },
             directory::Message::Write(writes),

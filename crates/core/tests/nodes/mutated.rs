@@ -87,11 +87,18 @@ fn no_changed_message_of_a_member_makes_a_node_panic() {
     for seed in 0..8 {
         let mut rng = Rng::new(seed);
         let mut net = three();
+        for at in ["a", "b", "c"] {
+            net.queue.push_back((at.into(), Input::Follow { number: 1, filter: Filter::all() }));
+        }
         for number in 0..20 {
             net.start("a", &format!("name:{number}"));
             net.ask("c", &format!("name:{number}"), groups::join(&groups::room(number)));
             net.ask("b", &format!("name:{}", number / 2), Ask::Stop);
         }
+        let (filter, deadline) = (Filter::all().limit(3), Duration::from_secs(1));
+        net.queue.push_back(("b".into(), Input::List { number: 2, filter: filter.clone(), deadline }));
+        net.queue.push_back(("b".into(), Input::Count { number: 3, filter, deadline }));
+        net.run(11_000);
         let samples = std::mem::take(&mut net.said);
         let liar = net.nodes["c"].incarnation();
         let mut heard = 0;

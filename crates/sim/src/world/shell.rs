@@ -323,7 +323,8 @@ impl World {
             Effect::Drained(drained) => self.drained(host, &drained),
             // Its process ends a little later.
             Effect::OrderKnown => self.stats.mark("order_known"),
-            Effect::Left => {}
+            // Nobody counts or follows here.
+            Effect::Counted { .. } | Effect::Followed { .. } | Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
         }
     }
@@ -542,6 +543,10 @@ fn tag_of(input: &Input) -> u64 {
         Input::List { .. } => 10,
         Input::Group { number, .. } => 27 ^ (number << 8),
         Input::Groups { number, .. } => 28 ^ (number << 8),
+        Input::Count { number, .. } => 40 ^ (number << 8),
+        Input::Follow { number, .. } => 41 ^ (number << 8),
+        Input::Read { number, .. } => 42 ^ (number << 8),
+        Input::Unfollow { number } => 43 ^ (number << 8),
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
         Input::Snapshot { token, .. } => 24 ^ (token.as_u64() << 8),

@@ -19,12 +19,13 @@ mod rebalance;
 mod singleton;
 mod start;
 mod trees;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use whimbrel_core::base::{Address, Executed, Incarnation, NodeName};
 use whimbrel_core::node::Event;
 use whimbrel_core::view::View;
@@ -35,10 +36,11 @@ pub use drain::DrainReport;
 pub use group::GroupRef;
 pub(crate) use group::given_name;
 pub use monitor::{Monitor, MonitorBuilder};
-pub use names::Registered;
+pub use names::{NamesPage, Registered};
 pub use publish::CallAll;
 pub use singleton::Singleton;
 pub use start::{GetOrStart, Start, Starting};
+pub use watch::Watch;
 
 pub(crate) use checks::check_restarts;
 
@@ -68,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Option<Transport>,
     pub(crate) name: NodeName,
     pub(crate) address: Address,
-    pub(crate) views: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) views: tokio::sync::watch::Receiver<Option<Arc<View>>>,
     pub(crate) events: broadcast::Sender<Event>,
     /// It takes nothing new any more.
     pub(crate) draining: AtomicBool,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use whimbrel_core::base::limits::STREAM_NAMES_MAX;
 use whimbrel_core::base::{BadName, Executed, Kind, Name, NodeName};
 use whimbrel_core::directory::{Answer, Ask, Filter, Listed, Located};
 
@@ -15,6 +16,18 @@ use crate::process::{Process, ProcessRef};
 
 /// How long a move may take: the process comes to rest, its image travels, it is made anew.
 const MOVE_MAX: Duration = Duration::from_secs(60);
+
+/// Names that [`Cluster::list`] lists at most.
+const LIST_ALL_MAX: usize = STREAM_NAMES_MAX;
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamesPage {
+    /// Names in order.
+    pub rows: Vec<Listed>,
+    /// Where the next page begins, for [`Filter::page_after`]; none if this is the last.
+    pub next: Option<Name>,
+}
 
 /// A process that was given a name.
 pub struct Registered<P> {
@@ -149,26 +162,63 @@ impl Cluster {
         self.command(name, Ask::Unregister).await
     }
 
-    /// The names of the whole cluster that `filter` means, in order: at most 10,000.
+    /// The names of the whole cluster that `filter` means, in order: at most 100,000.
+    ///
+    /// It asks for one page after the other; [`Filter::limit`] is how large they are. A name that is there from beginning
+    /// to end is listed once; of those that come and go meanwhile some are, some are not. Each row was so at some time
+    /// between question and answer. To be told of every change use [`Cluster::watch`].
     ///
     /// # Errors
-    /// `Incomplete` when a member did not answer, or there are more.
-    pub async fn list(&self, filter: Filter) -> Result<Vec<Listed>, RequestError> {
-        let (asker, answer) = oneshot::channel();
-        let command = Command::List { filter, deadline: DEADLINE, asker };
-        self.shared.control.send(command).await.map_err(|_| RequestError::Stopped)?;
-        match answer.await.map_err(|_| RequestError::Stopped)? {
-            (rows, true) => Ok(rows),
-            (_, false) => Err(RequestError::Incomplete),
+    /// `Incomplete` when a member did not answer within 5 s, or there are more; try again, or use
+    /// [`Cluster::list_page`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn list(&self, mut filter: Filter) -> Result<Vec<Listed>, RequestError> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.list_page(filter.clone()).await?;
+            all.extend(page.rows);
+            match page.next {
+                None if all.len() <= LIST_ALL_MAX => return Ok(all),
+                Some(next) if all.len() < LIST_ALL_MAX => filter.after = Some(next),
+                None | Some(_) => return Err(RequestError::Incomplete),
+            }
         }
     }
 
-    /// How many names there are that `filter` means.
+    /// The first names that `filter` means behind [`Filter::after`]: at most [`Filter::limit`] of them, 10,000 if it says
+    /// nothing, and fewer where much is to be told of them.
     ///
     /// # Errors
-    /// As [`Cluster::list`].
+    /// `Incomplete` when a member did not answer within 5 s; try again.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn list_page(&self, filter: Filter) -> Result<NamesPage, RequestError> {
+        let (asker, answer) = oneshot::channel();
+        let command = Command::List { filter, deadline: DEADLINE, asker };
+        self.shared.control.send(command).await.map_err(|_| RequestError::Stopped)?;
+        let page = answer.await.map_err(|_| RequestError::Stopped)?;
+        if page.complete {
+            Ok(NamesPage { rows: page.rows, next: page.next })
+        } else {
+            Err(RequestError::Incomplete)
+        }
+    }
+
+    /// How many names there are that `filter` means, whatever it says of pages. Costs the same however many there are.
+    ///
+    /// # Errors
+    /// As [`Cluster::list_page`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
     pub async fn count(&self, filter: Filter) -> Result<usize, RequestError> {
-        self.list(filter).await.map(|rows| rows.len())
+        let (asker, answer) = oneshot::channel();
+        let command = Command::Count { filter, deadline: DEADLINE, asker };
+        self.shared.control.send(command).await.map_err(|_| RequestError::Stopped)?;
+        answer.await.map_err(|_| RequestError::Stopped)?.ok_or(RequestError::Incomplete)
     }
 
     async fn command(&self, name: &str, ask: Ask) -> Result<(), RequestError> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use whimbrel_core::base::{Incarnation, Name};
 use whimbrel_core::delivery::Lane;
-use whimbrel_core::directory::{Answer, Launch};
+use whimbrel_core::directory::{Answer, Launch, StreamEvent};
 use whimbrel_core::node::{Effect, Event, Input};
 use whimbrel_core::view::View;
 use whimbrel_core::wire::{Body, Control};
 
-use super::{Running, Waiting};
+use super::{Page, Running, Waiting};
 use crate::process::Move;
 use crate::transport::OutFrame;
 
@@ -71,9 +71,13 @@ impl Running {
             Effect::Discard { name, token, code } => exchange.discard(&name, token, code),
             Effect::Retoken { name, old, new } => exchange.retoken(&name, old, new),
             Effect::Answer { request, name, answer } => self.answer(request.number, &name, answer),
-            Effect::Listed { number, rows, complete } => {
-                answer_one(&mut self.listings, number, (rows, complete));
+            Effect::Listed { number, rows, next, complete } => {
+                answer_one(&mut self.listings, number, Page { rows, next, complete });
             }
+            Effect::Counted { number, names, complete } => {
+                answer_one(&mut self.counts, number, complete.then_some(names));
+            }
+            Effect::Followed { number, events } => self.tell_reader(number, events),
             Effect::Monitored { id, result } => exchange.on_monitored(id, result),
             Effect::Down { id, down } => exchange.on_down(id, *down),
             Effect::Group { number, reading } => answer_one(&mut self.readings, number, reading),
@@ -83,6 +87,15 @@ impl Running {
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
             Effect::Left => answer_all(&mut self.leavers, &()),
             Effect::Event(event) => self.tell(event),
+        }
+    }
+
+    fn tell_reader(&mut self, number: u64, events: Vec<StreamEvent>) {
+        let Some(reader) = self.streams.get(&number) else { return };
+        let is_over = matches!(events.last(), Some(StreamEvent::Ended(_)));
+        let is_gone = events.into_iter().any(|event| reader.send(event).is_err());
+        if is_over || is_gone {
+            self.unfollow(number);
         }
     }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use whimbrel_core::base::{Group, Name, Now};
-use whimbrel_core::directory::{Answer, Ask, Filter, Listed, RebalanceReport};
+use whimbrel_core::directory::{Answer, Ask, Filter, Listed, RebalanceReport, StreamEvent};
 use whimbrel_core::groups::{GroupReading, GroupVersion, ScopeReading};
 use whimbrel_core::node::{Drained, Event, Input, Node};
 use whimbrel_core::view::View;
@@ -53,8 +53,14 @@ pub(crate) enum Command {
         deadline: Duration,
         asker: oneshot::Sender<Answer>,
     },
-    /// A listing: its rows, and whether every member answered.
-    List { filter: Filter, deadline: Duration, asker: oneshot::Sender<(Vec<Listed>, bool)> },
+    /// A page of a listing.
+    List { filter: Filter, deadline: Duration, asker: oneshot::Sender<Page> },
+    /// How many names there are; none if not every member answered.
+    Count { filter: Filter, deadline: Duration, asker: oneshot::Sender<Option<usize>> },
+    /// Follow names; the number of the stream.
+    Follow { filter: Filter, events: mpsc::UnboundedSender<StreamEvent>, asker: oneshot::Sender<u64> },
+    /// Nobody reads this stream any more.
+    Unfollow { number: u64 },
     /// Who is in a group; if nothing has changed since a known version, only that.
     Group {
         group: Group,
@@ -72,6 +78,15 @@ pub(crate) enum Command {
     Drain { within: Duration, done: oneshot::Sender<Drained> },
     /// Say good-bye to the cluster.
     Leave { done: oneshot::Sender<()> },
+}
+
+/// A page of a listing as it came.
+pub(crate) struct Page {
+    pub(crate) rows: Vec<Listed>,
+    /// The name behind which the next one begins.
+    pub(crate) next: Option<Name>,
+    /// Every member answered.
+    pub(crate) complete: bool,
 }
 
 /// Who waits for an answer about a name.
@@ -106,7 +121,10 @@ struct Running {
     now: Now,
     last_number: u64,
     waiting: HashMap<u64, Waiting>,
-    listings: HashMap<u64, oneshot::Sender<(Vec<Listed>, bool)>>,
+    listings: HashMap<u64, oneshot::Sender<Page>>,
+    counts: HashMap<u64, oneshot::Sender<Option<usize>>>,
+    /// Readers of streams. What waits for one of them is limited by the room that it has given to the node.
+    streams: HashMap<u64, mpsc::UnboundedSender<StreamEvent>>,
     readings: HashMap<u64, oneshot::Sender<GroupReading>>,
     scope_readings: HashMap<u64, oneshot::Sender<ScopeReading>>,
     /// Who waits for all members to know the last order to pause rebalancing, or to go on.
@@ -130,6 +148,8 @@ impl Driver {
             listings: HashMap::new(),
             readings: HashMap::new(),
             scope_readings: HashMap::new(),
+            counts: HashMap::new(),
+            streams: HashMap::new(),
             orderers: Vec::new(),
             drainers: Vec::new(),
             leavers: Vec::new(),
@@ -251,6 +271,13 @@ impl Running {
                 self.scope_readings.insert(number, asker);
                 self.feed(Input::Groups { number, scope, deadline });
             }
+            Command::Count { filter, deadline, asker } => {
+                let number = self.next_number();
+                self.counts.insert(number, asker);
+                self.feed(Input::Count { number, filter, deadline });
+            }
+            Command::Follow { filter, events, asker } => self.follow(filter, events, asker),
+            Command::Unfollow { number } => self.unfollow(number),
             Command::Rebalance { paused, done } => {
                 self.orderers.retain(|waiting| !waiting.is_closed());
                 self.orderers.push(done);
@@ -268,6 +295,31 @@ impl Running {
                 self.leavers.push(done);
                 self.feed(Input::Leave);
             }
+        }
+    }
+}
+
+impl Running {
+    fn follow(
+        &mut self,
+        filter: Filter,
+        events: mpsc::UnboundedSender<StreamEvent>,
+        asker: oneshot::Sender<u64>,
+    ) {
+        // Readers that went while the driver had no room for the word of it.
+        let gone: Vec<u64> =
+            self.streams.iter().filter(|(_, reader)| reader.is_closed()).map(|(number, _)| *number).collect();
+        gone.into_iter().for_each(|number| self.unfollow(number));
+        let number = self.next_number();
+        if asker.send(number).is_ok() {
+            self.streams.insert(number, events);
+            self.feed(Input::Follow { number, filter });
+        }
+    }
+
+    fn unfollow(&mut self, number: u64) {
+        if self.streams.remove(&number).is_some() {
+            self.feed(Input::Unfollow { number });
         }
     }
 }

@@ -210,11 +210,11 @@ async fn names_are_listed_and_counted() {
         cluster.start::<Counter>(name, 0).await.unwrap();
     }
     cluster.start::<Other>("a:other", ()).await.unwrap();
-    let prefix = whimbrel::Filter { prefix: Some("a:".into()), kind: None };
+    let prefix = whimbrel::Filter::all().prefix("a:");
     let names: Vec<_> =
         cluster.list(prefix.clone()).await.unwrap().iter().map(|row| row.name.to_string()).collect();
     assert_eq!(names, ["a:1", "a:2", "a:other"]);
-    let both = whimbrel::Filter { kind: Some(whimbrel::Kind::new("counter").unwrap()), ..prefix };
+    let both = prefix.kind("counter");
     assert_eq!(cluster.count(both).await.unwrap(), 2);
 }
 

@@ -21,3 +21,4 @@ mod registered;
 mod singleton;
 mod trees;
 mod unhandled;
+mod watching;
