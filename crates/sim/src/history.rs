@@ -106,6 +106,8 @@ pub(crate) struct Life {
     pub(crate) running: Option<Micros>,
     /// Since when it is on its way to another node: it does nothing any more, unless the move is called off.
     pub(crate) sealed: Option<Micros>,
+    /// The same, from when until when, of moves that were called off.
+    pub(crate) rests: Vec<(Micros, Micros)>,
     pub(crate) ended: Option<(Micros, End)>,
     /// All messages that it and those before it have handled, summed up in order.
     pub(crate) state: u64,
@@ -292,6 +294,7 @@ impl Life {
             launched: now,
             running: None,
             sealed: None,
+            rests: Vec::new(),
             ended: None,
             state: 0,
             state_at_start: 0,
@@ -307,5 +310,23 @@ impl Life {
     pub(crate) fn end(&self) -> Micros {
         let ended = self.ended.map_or(NEVER, |(at, _)| at);
         self.sealed.map_or(ended, |sealed| sealed.min(ended))
+    }
+
+    /// The times in which it ran, until the end of the run at most: it stands still while it is on its way to another node.
+    pub(crate) fn runs(&self, over: Micros) -> Vec<(Micros, Micros)> {
+        let Some(mut from) = self.running else { return Vec::new() };
+        let mut runs = Vec::new();
+        for (sealed, released) in &self.rests {
+            runs.push((from, *sealed));
+            from = *released;
+        }
+        runs.push((from, self.end().min(over)));
+        runs
+    }
+
+    /// Whether it was on its way to another node.
+    pub(crate) fn rested_at(&self, at: Micros) -> bool {
+        self.rests.iter().any(|(sealed, released)| *sealed < at && at < *released)
+            || self.sealed.is_some_and(|sealed| sealed < at)
     }
 }

@@ -140,7 +140,9 @@ impl World {
         }
         instance.doing = Doing::Waiting;
         let life = instance.life;
-        self.history.lives[life as usize].sealed = None;
+        let now = self.now;
+        let life = &mut self.history.lives[life as usize];
+        life.rests.extend(life.sealed.take().map(|sealed| (sealed, now)));
         self.stats.mark("move_released");
         let me = self.shell(host).map(|shell| shell.me());
         let image = self.with_port(host, id, |port, _, out| {
