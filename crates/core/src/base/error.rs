@@ -59,11 +59,13 @@ pub enum ErrorCode {
     BadName,
     #[n(18)]
     WouldDeadlock,
+    #[n(19)]
+    WrongVersion,
 }
 
 impl ErrorCode {
     /// All of them, by their numbers on the wire.
-    pub const ALL: [ErrorCode; 19] = [
+    pub const ALL: [ErrorCode; 20] = [
         ErrorCode::NotFound,
         ErrorCode::Stopped,
         ErrorCode::Overloaded,
@@ -83,6 +85,7 @@ impl ErrorCode {
         ErrorCode::UnknownMessage,
         ErrorCode::BadName,
         ErrorCode::WouldDeadlock,
+        ErrorCode::WrongVersion,
     ];
 
     /// The code in the form that commands print.
@@ -107,6 +110,7 @@ impl ErrorCode {
             ErrorCode::UnknownMessage => "unknown_message",
             ErrorCode::BadName => "bad_name",
             ErrorCode::WouldDeadlock => "would_deadlock",
+            ErrorCode::WrongVersion => "wrong_version",
         }
     }
 }
@@ -147,6 +151,9 @@ pub enum ExitReason {
     /// It goes on at another node: not a death.
     #[n(8)]
     Moved,
+    /// There was no such process: what a monitor of it is told.
+    #[n(9)]
+    NoProcess,
 }
 
 impl ExitReason {
@@ -188,6 +195,7 @@ impl fmt::Display for ExitReason {
             ExitReason::ConflictLost => f.write_str("conflict lost"),
             ExitReason::Quarantined => f.write_str("quarantined"),
             ExitReason::Moved => f.write_str("moved"),
+            ExitReason::NoProcess => f.write_str("no process"),
         }
     }
 }
@@ -201,7 +209,7 @@ mod tests {
     /// The one list, in the order of the numbers on the wire.
     const CODES: &str = "not_found stopped overloaded deadline node_lost no_quorum moving codec wrong_kind no_host \
                          init_failed quarantined at_capacity crashed already_running args_too_large unknown_message \
-                         bad_name would_deadlock";
+                         bad_name would_deadlock wrong_version";
 
     #[test]
     fn codes_keep_their_words_and_numbers() {
@@ -228,6 +236,7 @@ mod tests {
             (ExitReason::ConflictLost, "conflict lost", false),
             (ExitReason::Quarantined, "quarantined", false),
             (ExitReason::Moved, "moved", true),
+            (ExitReason::NoProcess, "no process", false),
         ];
         for (reason, words, normal) in reasons {
             assert_eq!((reason.to_string().as_str(), reason.is_normal()), (words, normal));

@@ -8,6 +8,20 @@ pub const ADDRESS_BYTES_MAX: usize = 320;
 pub const KINDS_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the arguments of a process; they live in its record.
 pub const ARGS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the metadata of a name.
+pub const METADATA_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the metadata that a name has in a group.
+pub const MEMBERSHIP_BYTES_MAX: usize = 512;
+/// Groups that a name is in.
+pub const GROUPS_PER_NAME_MAX: usize = 32;
+/// Bytes of the snapshot that a process publishes of itself.
+pub const SNAPSHOT_BYTES_MAX: usize = 4 * 1024;
+/// Monitors of one name, those among them that have yet to hear of an end.
+pub const MONITORS_PER_NAME_MAX: usize = 16_384;
+/// Ends of one name that somebody has yet to hear of, before no more monitors are taken.
+pub const FAREWELLS_MAX: usize = 16;
+/// Monitors that one node has set.
+pub const MONITORS_MAX: usize = 1_000_000;
 /// Bytes of an error or panic text that travels.
 pub const TEXT_BYTES_MAX: usize = 1024;
 /// Bytes of one frame on a link.

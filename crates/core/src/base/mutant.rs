@@ -64,6 +64,14 @@ pub enum Mutant {
     LeftBeforeMoved,
     /// Processes are placed on a node that drains.
     PlacedOnDraining,
+    /// A monitor is not kept when its process moves.
+    MonitorLostOnMove,
+    /// A record that starts again is in no group any more.
+    JoinForgottenAtRestart,
+    /// A watcher that hears of an end again tells of it again.
+    DownTwice,
+    /// The index of a group is not told of names that are free.
+    StaleIndexEntry,
 }
 
 impl Mutant {

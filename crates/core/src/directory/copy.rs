@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
+use super::attached::Attachment;
 use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
 use super::record::{Record, StartOutcome, Tombstone, millis};
@@ -88,6 +89,7 @@ impl Copy {
                 self.put(record, now);
             }
             Change::Runs(name, token) => self.set_running(&name, token, now),
+            Change::Attach(name, attachment) => self.attach(&name, attachment),
             Change::Remove(name, tombstone) => {
                 self.take(&name);
                 self.removals.push_back((now, name.clone()));
@@ -115,6 +117,13 @@ impl Copy {
         record.set_running();
         self.digest = self.digest.wrapping_add(row(record));
         entry.at = now;
+    }
+
+    fn attach(&mut self, name: &Name, attachment: Attachment) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        self.digest = self.digest.wrapping_sub(row(&entry.record));
+        Arc::make_mut(&mut entry.record).attach(attachment);
+        self.digest = self.digest.wrapping_add(row(&entry.record));
     }
 
     fn take(&mut self, name: &Name) -> bool {

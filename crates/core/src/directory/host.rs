@@ -14,6 +14,7 @@
 //! A report is repeated until the owner of the moment has acknowledged it; an owner that asks for a life which is
 //! already here gets its report again. So no crash of an owner can lose what became of an instance.
 
+mod attached;
 mod drain;
 mod moves;
 
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use super::by_name::{ByName, Named};
 use super::by_slot::BySlot;
-use super::message::{Message, News};
+use super::message::{Life, Message, News};
 use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
@@ -547,7 +548,12 @@ impl Directory {
             for hosted in self.host.slots.get(slot).into_iter().flat_map(ByName::values) {
                 // What is offered is judged as an offer.
                 let judged = hosted.phase.is_alive() && !hosted.offered;
-                lives.push((hosted.record.name.clone(), hosted.record.token, judged));
+                lives.push(Life {
+                    name: hosted.record.name.clone(),
+                    token: hosted.record.token,
+                    judged,
+                    revision: hosted.record.revision(),
+                });
             }
             told.push(*slot);
             if lives.len() > LIVES_PER_MESSAGE {

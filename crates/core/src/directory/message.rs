@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use super::attached::Attachment;
 use super::copy::Mark;
 use super::notice::Notice;
 use super::record::{Record, Tombstone};
@@ -28,6 +29,9 @@ pub enum Change {
     /// `init` of this life, which the record has as starting or restarting, returned Ok: now it runs.
     #[n(2)]
     Runs(#[n(0)] Name, #[n(1)] Token),
+    /// What is attached to the record changes so.
+    #[n(3)]
+    Attach(#[n(0)] Name, #[n(1)] Attachment),
 }
 
 impl Change {
@@ -35,7 +39,7 @@ impl Change {
     pub fn name(&self) -> &Name {
         match self {
             Change::Put(record) => &record.name,
-            Change::Remove(name, _) | Change::Runs(name, _) => name,
+            Change::Remove(name, _) | Change::Runs(name, _) | Change::Attach(name, _) => name,
         }
     }
 
@@ -43,7 +47,7 @@ impl Change {
     pub(super) fn record(&self) -> Option<&Record> {
         match self {
             Change::Put(record) => Some(record),
-            Change::Remove(..) | Change::Runs(..) => None,
+            Change::Remove(..) | Change::Runs(..) | Change::Attach(..) => None,
         }
     }
 }
@@ -68,6 +72,7 @@ impl SlotWrite {
         match &self.change {
             Change::Put(record) => record.size(),
             Change::Remove(name, _) | Change::Runs(name, _) => name.as_str().len() + 64,
+            Change::Attach(name, attachment) => name.as_str().len() + attachment.bytes() + 64,
         }
     }
 }
@@ -125,6 +130,24 @@ pub struct Digest {
     /// The sum.
     #[n(2)]
     pub sum: u64,
+}
+
+/// A life at its host.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Life {
+    /// The name.
+    #[n(0)]
+    pub name: Name,
+    /// The life.
+    #[n(1)]
+    pub token: Token,
+    /// Whether it runs and is to be judged: what has ended or is offered is only known.
+    #[n(2)]
+    pub judged: bool,
+    /// What is attached to the record was changed so often, as far as the host has heard.
+    #[n(3)]
+    #[cbor(default)]
+    pub revision: u32,
 }
 
 /// What became of an instance.
@@ -348,9 +371,9 @@ pub enum Message {
         /// The slots.
         #[n(0)]
         slots: Vec<SlotId>,
-        /// The lives, and whether each runs and is to be judged: what has ended or is offered is only known.
+        /// The lives.
         #[n(1)]
-        lives: Vec<(Name, Token, bool)>,
+        lives: Vec<Life>,
     },
     /// No record and no tombstone knows this life: offer it.
     #[n(26)]
@@ -442,6 +465,9 @@ pub enum Message {
         #[n(2)]
         decision: Decision,
     },
+    /// What is attached to this record has changed.
+    #[n(35)]
+    Attached(#[cbor(n(0), with = "crate::base::shared")] Arc<Record>),
     /// What the sender says of itself.
     #[n(36)]
     Notice(#[n(0)] Notice),
@@ -460,6 +486,9 @@ impl Message {
             Message::Notice(_) => FIXED_BYTES,
             Message::Written(acks) => acks.len() * FIXED_BYTES / 8,
             Message::Request { name, ask, .. } => with(name) + ask.bytes() + 2 * NAME_BYTES_MAX,
+            Message::Answer { answer: Answer::Inspected(inspected), name, .. } => {
+                with(name) + inspected.bytes() + 2 * NAME_BYTES_MAX
+            }
             Message::Answer { name, .. } | Message::Report { name, .. } | Message::End { name, .. } => {
                 with(name) + TEXT_BYTES_MAX
             }
@@ -473,9 +502,10 @@ impl Message {
             | Message::AskHolds { name, .. }
             | Message::Holds { name, .. }
             | Message::Dismiss { name, .. } => with(name),
-            Message::Grant(record) | Message::Move(record) | Message::Offer { record, .. } => {
-                record.size() + NAME_BYTES_MAX
-            }
+            Message::Grant(record)
+            | Message::Move(record)
+            | Message::Attached(record)
+            | Message::Offer { record, .. } => record.size() + NAME_BYTES_MAX,
             Message::Forget(requests) => requests.iter().map(|(name, _)| with(name)).sum(),
             Message::Gather(_)
             | Message::Gathered(_)

@@ -9,6 +9,7 @@
 //! On a crash of the owner, the next one takes over from one replica that opened the last view; on a split each
 //! side goes on with what it has; a skipped view is walked over in the chain (`docs/protocol.md` sections 4, 5).
 
+mod attached;
 mod asks;
 mod batch;
 mod by_name;
@@ -19,6 +20,7 @@ mod host;
 mod listing;
 mod load;
 mod message;
+mod monitors;
 mod moves;
 mod names;
 mod notice;
@@ -40,9 +42,11 @@ mod waiters;
 mod warrant;
 mod writes;
 
+pub use attached::{Attached, Attachment, Inspected, Membership, MetaRead};
 pub use copy::Mark;
 pub use host::Left;
-pub use message::{Change, Digest, Fill, FillFor, Message, News, SlotWrite};
+pub use message::{Change, Digest, Fill, FillFor, Life, Message, News, SlotWrite};
+pub use monitors::{Down, Until};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
 pub use placing::Placement;
@@ -58,8 +62,8 @@ use std::time::Duration;
 
 use crate::base::limits::{Limits, MEMBERS_MAX};
 use crate::base::{
-    Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Mutants, Name, RequestId, Rng,
-    SlotId, Time, Token,
+    Decision, ErrorCode, ExitReason, Group, Hindrance, Incarnation, Kind, Mutant, Mutants, Name, RequestId,
+    Rng, SlotId, Time, Token,
 };
 use crate::placement::{Policies, Replicas, slot_of};
 use crate::view::{Chain, View, ViewId};
@@ -135,6 +139,19 @@ pub enum Output {
     Answer { request: RequestId, name: Name, answer: Answer },
     /// The answer to a listing of this node.
     Listed { number: u64, rows: Vec<Listed>, complete: bool },
+    /// The host of a process has heard what is attached to its record.
+    Attached { record: Arc<Record> },
+    /// What the record of a name says of its groups now, on every replica; which ones it has left; whose request is to be
+    /// answered once their indexes know. No kind: the name is free.
+    Enrol {
+        name: Name,
+        kind: Option<Kind>,
+        now: Vec<Membership>,
+        left: Vec<Group>,
+        request: Option<RequestId>,
+    },
+    /// All slots of this node serve in this view: everything in them that is in groups.
+    Roll(Vec<(Name, Kind, Vec<Membership>)>),
     /// Every member knows the last order to pause rebalancing, or to go on.
     OrderKnown,
     /// Something worth telling.
@@ -198,6 +215,8 @@ pub struct Directory {
     waiting: Waiting,
     /// Owned slots that do not serve yet.
     unsettled: BTreeSet<SlotId>,
+    /// Whether the indexes of groups were told what the owned slots of this view say.
+    rolled: bool,
     retry_at: Option<Time>,
     /// When backups are held against the owned copies again.
     repair_at: Option<Time>,
@@ -247,6 +266,7 @@ impl Directory {
             owned: BySlot::default(),
             waiting: Waiting::default(),
             unsettled: BTreeSet::new(),
+            rolled: false,
             retry_at: None,
             repair_at: None,
             driving: BTreeMap::new(),
@@ -459,6 +479,7 @@ impl Directory {
     /// Handles what this node said to itself, then sends what was collected for others.
     fn finish(&mut self, now: Time) {
         self.notify(now);
+        self.roll_if_settled();
         loop {
             self.balance(now);
             self.flush_batch();
@@ -538,6 +559,7 @@ impl Directory {
             Message::Dismiss { name, attempt, decision } => {
                 self.tell(Output::Dismiss { name, attempt, decision });
             }
+            Message::Attached(record) => self.on_attached(from, &record),
             Message::Notice(notice) => self.on_notice(from, notice, now),
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
             Message::ListAnswer { number, rows, last, complete } => {

@@ -54,7 +54,7 @@ impl Answered {
     }
 
     pub(super) fn keep(&mut self, request: RequestId, answer: &Answer) {
-        if matches!(answer, Answer::Located(_)) || self.of(request).is_some() {
+        if matches!(answer, Answer::Located(_) | Answer::Inspected(_)) || self.of(request).is_some() {
             return;
         }
         self.answers.insert(request, answer.clone());
@@ -94,6 +94,9 @@ impl Directory {
             Ask::Unregister => self.on_unregister(slot, request, name, now),
             Ask::Release => self.on_release(slot, request, name, now),
             Ask::Move { to } => self.on_move_ask(slot, request, name, to, now),
+            Ask::Join { .. } | Ask::Leave { .. } | Ask::SetMeta { .. } | Ask::Inspect => {
+                self.on_attach(slot, request, name, ask, now);
+            }
         }
     }
 
@@ -178,7 +181,7 @@ impl Directory {
             Ask::Register { kind } => {
                 (kind, Default::default(), RestartPolicy::Temporary, Placement::Local, true)
             }
-            Ask::Locate | Ask::Stop | Ask::Unregister | Ask::Release | Ask::Move { .. } => return,
+            _ => return,
         };
         let host = if registered {
             Some(request.caller)
@@ -422,6 +425,8 @@ impl Directory {
             self.next_token(slot, record.token)
         };
         record.gate = gate_of(record.token, record.host);
+        record.born = record.token;
+        self.forget_groups(&mut record);
         record.moving = None;
         record.state = RecordState::Restarting;
         record.back_off_ms = 0;
@@ -485,6 +490,13 @@ impl Directory {
         }
     }
 
+    /// Only for the planted bug.
+    fn forget_groups(&self, record: &mut Record) {
+        if self.settings.mutants.has(Mutant::JoinForgottenAtRestart) {
+            record.attached = None;
+        }
+    }
+
     /// A new life on the same host, with the gate and the mailbox of the last one.
     pub(super) fn restart_in_place(
         &mut self,
@@ -498,6 +510,8 @@ impl Directory {
         }
         record.state = RecordState::Restarting;
         record.moving = None;
+        record.born = record.token;
+        self.forget_groups(&mut record);
         record.age_ms = 0;
         record.back_off_ms = 0;
         let record = Arc::new(record);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::message::{Change, Message};
+use super::message::{Change, Life, Message};
 use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
@@ -24,7 +24,7 @@ impl Directory {
             return self.on_offer_of_free_name(slot, from, offered, running, now);
         };
         if !running {
-            return self.send(from, Message::Offered { name, token: offered.token });
+            return self.take_what_is_later(slot, from, record, &offered, now);
         }
         let is_same_life = record.token == offered.token;
         if record.host == from && offered.token < record.token && record.state == RecordState::Running {
@@ -54,6 +54,24 @@ impl Directory {
             };
         }
         self.on_conflict(slot, from, &record, offered, now);
+    }
+
+    /// A record that nobody runs, of a name that has one here: of what is attached to both the later is kept.
+    fn take_what_is_later(
+        &mut self,
+        slot: SlotId,
+        from: Incarnation,
+        mut record: Record,
+        offered: &Record,
+        now: Time,
+    ) {
+        let (name, token) = (record.name.clone(), offered.token);
+        if offered.revision() <= record.revision() {
+            return self.send(from, Message::Offered { name, token });
+        }
+        record.take_attached(offered);
+        let after = vec![After::Attached(name.clone()), After::Offered(from, name, token)];
+        self.write(slot, Change::Put(record.into()), after, now);
     }
 
     /// The process has moved on to where it is offered from, and the record does not know of it.
@@ -114,6 +132,9 @@ impl Directory {
     }
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
+        if let Some(record) = self.record(&offered.name) {
+            offered.take_attached(record);
+        }
         offered.host = host;
         offered.moving = None;
         offered.waits_for_host = false;
@@ -152,39 +173,49 @@ impl Directory {
     }
 
     /// Two lives of one name: the lower token stays, then the smaller incarnation.
-    fn on_conflict(&mut self, slot: SlotId, from: Incarnation, record: &Record, offered: Record, now: Time) {
+    fn on_conflict(
+        &mut self,
+        slot: SlotId,
+        from: Incarnation,
+        record: &Record,
+        mut offered: Record,
+        now: Time,
+    ) {
         let name = record.name.clone();
         if (offered.token, from) < (record.token, record.host) {
             self.tell_conflict(&name, offered.token, record.token);
             self.end_loser(record.host, name, record.token, now);
+            offered.join_groups_of(record);
             return self.adopt_above(slot, from, offered, record.token, now);
         }
         self.tell_conflict(&name, record.token, offered.token);
         self.end_loser(from, name.clone(), offered.token, now);
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
+        let mut winner = record.clone();
+        winner.join_groups_of(&offered);
+        let mut after = Vec::new();
         if record.state == RecordState::Running && record.token < offered.token {
-            let mut winner = record.clone();
             winner.moving = None;
             winner.token = self.next_token(slot, offered.token);
-            let after = vec![After::Retoken(winner.host, name, record.token, winner.token)];
-            self.write(slot, Change::Put(winner.clone().into()), after, now);
+            after.push(After::Retoken(winner.host, name.clone(), record.token, winner.token));
+        }
+        if winner == *record {
+            return;
+        }
+        after.push(After::Attached(name));
+        self.write(slot, Change::Put(winner.clone().into()), after, now);
+        if winner.token != record.token {
             self.move_on_from_drain(slot, &winner, now);
         }
     }
 
     /// What a host has in slots that this node has opened. Whatever the records contradict ends; whatever they do not
     /// know is to be offered; whatever they say runs there and does not was lost.
-    pub(super) fn on_hosting(
-        &mut self,
-        from: Incarnation,
-        slots: &[SlotId],
-        lives: Vec<(Name, Token, bool)>,
-        now: Time,
-    ) {
+    pub(super) fn on_hosting(&mut self, from: Incarnation, slots: &[SlotId], lives: Vec<Life>, now: Time) {
         // Where the last word is not written yet, the host is asked again.
         let undecided: BTreeSet<SlotId> = lives
             .iter()
-            .map(|(name, ..)| (self.slot_of(name), name))
+            .map(|life| (self.slot_of(&life.name), &life.name))
             .filter(|(slot, name)| self.is_unwritten(*slot, name))
             .map(|(slot, _)| slot)
             .collect();
@@ -194,8 +225,11 @@ impl Directory {
                 self.census.remove(&from);
             }
         }
-        let known: BTreeSet<Name> = lives.iter().map(|(name, ..)| name.clone()).collect();
-        for (name, token, _) in lives.into_iter().filter(|(_, _, judged)| *judged) {
+        let known: BTreeSet<Name> = lives.iter().map(|life| life.name.clone()).collect();
+        for Life { name, token, revision, .. } in lives.into_iter().filter(|life| life.judged) {
+            if self.record(&name).is_some_and(|known| known.token == token && known.revision() > revision) {
+                self.tell_attached(&name);
+            }
             self.judge_hosted(from, name, token, now);
         }
         for slot in slots {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
+use super::attached::Attached;
 use super::placing::Placement;
 use super::request::Answer;
 use super::suspects::Suspicion;
@@ -71,8 +72,7 @@ impl RecordState {
     }
 }
 
-/// The entry of a name. Fields 16 and up are reserved: 16 groups, 17 metadata, 18 store version, 19 monitors,
-/// 20 last snapshot.
+/// The entry of a name. Fields 17 to 20 are reserved: 18 for the store's version.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Record {
     /// The name.
@@ -143,6 +143,13 @@ pub struct Record {
     /// The attempt to move it that is under way; only while it runs.
     #[n(24)]
     pub moving: Option<Box<Moving>>,
+    /// The groups it is in, its metadata, its snapshot; nothing for most.
+    #[n(16)]
+    pub attached: Option<Box<Attached>>,
+    /// The first token of its present life: planned moves give it others.
+    #[n(25)]
+    #[cbor(default)]
+    pub born: Token,
 }
 
 /// An attempt to move a process.
@@ -261,6 +268,8 @@ impl Record {
             suspicion: Suspicion::None,
             waits_for_host: false,
             moving: None,
+            attached: None,
+            born: token,
         }
     }
 
@@ -305,7 +314,8 @@ impl Record {
     /// About how many bytes it takes on the wire.
     pub(super) fn size(&self) -> usize {
         let texts = self.name.as_str().len() + self.kind.as_str().len() + self.placement.size();
-        self.args.len() + texts + 128
+        let attached = self.attached.as_ref().map_or(0, |attached| attached.bytes());
+        self.args.len() + texts + attached + 128
     }
 
     /// Where its process can be reached.

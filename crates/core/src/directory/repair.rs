@@ -7,7 +7,7 @@
 //! opened would say that the slot never served. On a crash of the owner the next one sums up anew; on a split each side
 //! repairs its own copies; a skipped view ends a round, and the next opening begins one.
 //!
-//! The sum is over names, tokens and states of records, kept up with every change. What two replicas may rightly
+//! The sum is over names, tokens and states of records, and how often what is attached to them has changed, kept up with every change. What two replicas may rightly
 //! disagree on, because each counts time by its own clock, is not part of it: ages, and which tombstones are forgotten.
 
 use std::time::Duration;
@@ -30,8 +30,14 @@ const ROW_SEED: u64 = 0x524f_5753_5355_4d53;
 /// One row of a copy as a number. A copy's digest is the wrapping sum over its rows, so their order does not matter.
 pub(super) fn row(record: &Record) -> u64 {
     let attempt = record.moving.as_ref().map_or(0, |moving| moving.attempt.as_u64());
-    let parts =
-        [record.token.as_u64(), record.gate.as_u64(), record.host.nonce, record.state as u64, attempt];
+    let parts = [
+        record.token.as_u64(),
+        record.gate.as_u64(),
+        record.host.nonce,
+        record.state as u64,
+        attempt,
+        u64::from(record.revision()),
+    ];
     parts.into_iter().fold(hash(ROW_SEED, record.name.as_str().as_bytes()), |sum, part| {
         mix(sum ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15)
     })

@@ -2,9 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
+use super::attached::{Inspected, MetaRead};
 use super::placing::Placement;
 use super::record::{Located, Record, RestartPolicy};
-use crate::base::{Bytes, Executed, ExitReason, Hindrance, Kind, Name, NodeName, Token};
+use crate::base::{Bytes, Executed, ExitReason, Group, Hindrance, Kind, Metadata, Name, NodeName, Token};
 
 /// One request about one name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -51,23 +52,57 @@ pub enum Ask {
         #[n(0)]
         to: Option<NodeName>,
     },
+    /// Put the name into a group; answered when its record and the index of the group have it.
+    #[n(7)]
+    Join {
+        /// The group.
+        #[n(0)]
+        group: Group,
+        /// What is known of the name in it.
+        #[n(1)]
+        meta: Metadata,
+    },
+    /// Take the name out of a group; answered as a join is, also if it is not in it.
+    #[n(8)]
+    Leave {
+        /// The group.
+        #[n(0)]
+        group: Group,
+    },
+    /// Replace its metadata.
+    #[n(9)]
+    SetMeta {
+        /// The texts.
+        #[n(0)]
+        map: Metadata,
+        /// Only if this is the version that it has.
+        #[n(1)]
+        expected: Option<u64>,
+    },
+    /// What is known of it?
+    #[n(10)]
+    Inspect,
 }
 
 impl Ask {
     /// Whether carrying it out changes anything.
     pub const fn changes(&self) -> bool {
-        !matches!(self, Ask::Locate)
+        !matches!(self, Ask::Locate | Ask::Inspect)
     }
 
     /// Bytes that it carries, beside its name and its kind.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Ask::Start { args, placement, .. } => args.len() + placement.size(),
+            Ask::Join { meta, .. } => meta.bytes(),
+            Ask::SetMeta { map, .. } => map.bytes(),
             Ask::Register { .. }
             | Ask::Unregister
             | Ask::Locate
             | Ask::Stop
             | Ask::Release
+            | Ask::Leave { .. }
+            | Ask::Inspect
             | Ask::Move { .. } => 0,
         }
     }
@@ -101,7 +136,7 @@ pub enum Answer {
     /// The name is not taken.
     #[n(5)]
     NotFound,
-    /// Stop: it has ended. Unregister: the name is free. Release: it is starting. Move: it runs there.
+    /// Stop: it has ended. Join, Leave: record and index have it. Unregister: the name is free. Release: it is starting. Move: it runs there.
     #[n(6)]
     Done,
     /// The name failed too often and waits for `release`.
@@ -122,6 +157,15 @@ pub enum Answer {
     /// Move: it runs on where it was.
     #[n(12)]
     Hindered(#[n(0)] Hindrance),
+    /// SetMeta: it is this now.
+    #[n(13)]
+    Meta(#[n(0)] MetaRead),
+    /// SetMeta: it is another version, this one; nothing was changed.
+    #[n(14)]
+    Conflict(#[n(0)] MetaRead),
+    /// Inspect: all that is known.
+    #[n(15)]
+    Inspected(#[n(0)] Box<Inspected>),
 }
 
 /// Which records a listing is about. All given conditions must hold.

@@ -77,8 +77,9 @@ impl Owned {
     }
 }
 
-/// Records in one message of a recovery: with arguments of at most 64 KiB it stays under the frame limit.
-const RECORDS_PER_MESSAGE: usize = 12;
+/// Records in one message of a recovery: with arguments of at most 64 KiB, and what is attached to them, it stays under the
+/// frame limit.
+const RECORDS_PER_MESSAGE: usize = 8;
 
 impl Directory {
     /// Asks all members what they host of the slots without a copy. Not slot by slot: former replicas answer one by
@@ -118,6 +119,7 @@ impl Directory {
         self.owned.clear();
         self.waiting = Waiting::default();
         self.unsettled.clear();
+        self.rolled = false;
         self.back_offs.clear();
         self.trials.clear();
         self.moves.clear();

@@ -8,12 +8,15 @@
 //! Beside these rules the handlers compare with what they wait for: an answer with who was asked, an acknowledgement
 //! with who was written to.
 
+use super::attached::Attachment;
 use super::message::{Change, Fill, Message, News};
 use super::record::{Record, StartOutcome, Tombstone};
 use super::request::{Answer, Ask};
 use super::{Directory, DirectoryEvent};
-use crate::base::limits::{ARGS_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::base::{ExitReason, Incarnation, Name, SlotId, Token};
+use crate::base::limits::{
+    ARGS_BYTES_MAX, GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX,
+};
+use crate::base::{Bytes, ExitReason, Incarnation, Name, SlotId, Token};
 use crate::placement::Replicas;
 use crate::view::{COUNTER_MAX, ViewId};
 
@@ -69,7 +72,7 @@ impl Directory {
                 demand(self.asks.may_answer(*request, from), NOT_ASKED)?;
                 check_answer(answer)
             }
-            Message::Grant(record) | Message::Move(record) => {
+            Message::Grant(record) | Message::Move(record) | Message::Attached(record) => {
                 demand(self.owner_of(&record.name) == Some(from), NOT_OWNER)?;
                 check_record(record)
             }
@@ -129,6 +132,7 @@ impl Directory {
             Change::Put(record) => check_record(record),
             Change::Remove(_, tombstone) => check_tombstone(tombstone),
             Change::Runs(_, token) => check_token(*token),
+            Change::Attach(_, attachment) => check_attachment(attachment),
         }
     }
 
@@ -151,12 +155,24 @@ fn check_ask(ask: &Ask) -> Warrant {
         Ask::Start { args, placement, .. } => {
             demand(args.len() <= ARGS_BYTES_MAX && placement.is_sound(), SIZE)
         }
+        Ask::Join { meta, .. } => demand(meta.bytes() <= MEMBERSHIP_BYTES_MAX, SIZE),
         Ask::Register { .. }
         | Ask::Unregister
         | Ask::Locate
         | Ask::Stop
         | Ask::Release
+        | Ask::Leave { .. }
+        | Ask::SetMeta { .. }
+        | Ask::Inspect
         | Ask::Move { .. } => Ok(()),
+    }
+}
+
+fn check_attachment(attachment: &Attachment) -> Warrant {
+    match attachment {
+        Attachment::Joined(membership) => demand(membership.meta.bytes() <= MEMBERSHIP_BYTES_MAX, SIZE),
+        Attachment::Snapshot(bytes) => demand(bytes.len() <= SNAPSHOT_BYTES_MAX, SIZE),
+        Attachment::Left(_) | Attachment::Meta { .. } => Ok(()),
     }
 }
 
@@ -185,6 +201,8 @@ fn check_record(record: &Record) -> Warrant {
         record.requests_before.len(),
         record.stopping_by.len(),
     ];
+    check_token(record.born)?;
+    demand(record.attached.as_ref().is_none_or(|attached| attached.is_sound()), SIZE)?;
     demand(record.placement.is_sound(), SIZE)?;
     demand(record.args.len() <= ARGS_BYTES_MAX && lists.iter().all(|length| *length <= LIST_MAX), SIZE)
 }
@@ -205,6 +223,11 @@ fn check_answer(answer: &Answer) -> Warrant {
             check_token(located.token)
         }
         Answer::InitFailed(reason) => check_reason(reason),
+        Answer::Inspected(inspected) => {
+            let snapshot = inspected.snapshot.as_ref().map_or(0, Bytes::len);
+            check_token(inspected.located.token)?;
+            demand(snapshot <= SNAPSHOT_BYTES_MAX && inspected.groups.len() <= GROUPS_PER_NAME_MAX, SIZE)
+        }
         Answer::NoHost(_)
         | Answer::NotFound
         | Answer::Done
@@ -212,6 +235,8 @@ fn check_answer(answer: &Answer) -> Warrant {
         | Answer::Deadline(_)
         | Answer::Unlinked
         | Answer::Hindered(_)
+        | Answer::Meta(_)
+        | Answer::Conflict(_)
         | Answer::AtCapacity
         | Answer::Overloaded => Ok(()),
     }
@@ -226,6 +251,7 @@ fn check_reason(reason: &ExitReason) -> Warrant {
         | ExitReason::NodeLost
         | ExitReason::ConflictLost
         | ExitReason::Quarantined
-        | ExitReason::Moved => Ok(()),
+        | ExitReason::Moved
+        | ExitReason::NoProcess => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use super::request::Answer;
 use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::FILL_BYTES_MAX;
 use crate::base::{
-    Decision, ErrorCode, ExitReason, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token,
+    Decision, ErrorCode, ExitReason, Group, Incarnation, Mutant, Name, RequestId, SlotId, Time, Token,
 };
 
 /// What hangs on a write: done once every backup has it.
@@ -29,6 +29,10 @@ pub(super) enum After {
     Move(Arc<Record>),
     Decided(Incarnation, Name, Token, Decision),
     Dismiss(Incarnation, Name, Token, Decision),
+    /// The groups are told what this name's record says, and which of them it has left.
+    Enrol(Name, Vec<Group>, Option<RequestId>),
+    /// The host of this name is told what is attached to it.
+    Attached(Name),
     /// Those who wait for this name are looked at again.
     Wake(Name),
 }
@@ -62,7 +66,7 @@ pub(super) fn split_writes(writes: Vec<SlotWrite>) -> Vec<Vec<SlotWrite>> {
 
 impl Directory {
     /// Writes a change: it is done, and `after` runs, when every backup has it.
-    pub(super) fn write(&mut self, slot: SlotId, mut change: Change, after: Vec<After>, now: Time) {
+    pub(super) fn write(&mut self, slot: SlotId, mut change: Change, mut after: Vec<After>, now: Time) {
         // What does not run does not move: whatever was under way is over with this write.
         if let Change::Put(record) = &mut change
             && record.state != RecordState::Running
@@ -70,6 +74,7 @@ impl Directory {
         {
             Arc::make_mut(record).moving = None;
         }
+        self.follow_attached(slot, &change, &mut after);
         let (Some(copy), Some(owned)) = (self.copies.get_mut(&slot), self.owned.get_mut(&slot)) else {
             return;
         };
@@ -89,8 +94,12 @@ impl Directory {
             Change::Put(_) | Change::Remove(..) | Change::Runs(..) => {
                 self.driving.remove(change.name());
             }
+            // It is no business of whoever drives the process.
+            Change::Attach(..) => {}
         }
-        self.moves.note(&name, change.record());
+        if !matches!(change, Change::Attach(..)) {
+            self.moves.note(&name, change.record());
+        }
         copy.apply(change, self.settings.limits.tombstones, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
             for after in after {
@@ -193,6 +202,8 @@ impl Directory {
             After::Dismiss(target, name, attempt, decision) => {
                 self.send(target, Message::Dismiss { name, attempt, decision });
             }
+            After::Enrol(name, left, request) => self.enrol(&name, left, request),
+            After::Attached(name) => self.tell_attached(&name),
             After::Wake(name) => self.wake(slot, &name, now),
         }
     }

@@ -10,7 +10,9 @@ use crate::base::{
     Address, Bytes, Decision, ErrorCode, ExitReason, Hindrance, Incarnation, Mutants, Name, NodeName,
     RequestId, Token,
 };
-use crate::directory::{Answer, Ask, Filter, Launch, Listed, Rebalance, Record, RestartIntensity};
+use crate::directory::{
+    Answer, Ask, Down, Filter, Launch, Listed, Rebalance, Record, RestartIntensity, Until,
+};
 use crate::handoff::Passage;
 use crate::view::{MemberInfo, View};
 use crate::wire::Control;
@@ -180,6 +182,35 @@ pub enum Input {
         /// Why.
         reason: ExitReason,
     },
+    /// A process of this node has published a state of itself, or it is taken because it fails. Ends with its life.
+    Snapshot {
+        /// Its name.
+        name: Name,
+        /// Its life.
+        token: Token,
+        /// The state; at most [`SNAPSHOT_BYTES_MAX`](crate::base::limits::SNAPSHOT_BYTES_MAX).
+        bytes: Bytes,
+    },
+    /// Tell this node when a process ends. Again with the same number, in another node: its watcher has moved there.
+    Monitor {
+        /// Random, never used for another.
+        id: u64,
+        /// Who is watched.
+        name: Name,
+        /// Only this life of it; none: the one that runs now.
+        of: Option<Token>,
+        /// Which end.
+        until: Until,
+        /// Planned moves are told too.
+        moves: bool,
+        /// The process of this node that watches; none: code outside of processes.
+        by: Option<Name>,
+    },
+    /// Nobody waits for these any more.
+    Demonitor {
+        /// The monitors.
+        ids: Vec<u64>,
+    },
     /// Rebalancing is to pause in the whole cluster, or to go on; drains and moves by hand do in any case. Ends in
     /// [`Effect::OrderKnown`].
     Rebalance {
@@ -333,6 +364,25 @@ pub enum Effect {
         rows: Vec<Listed>,
         /// Members that did not answer, or rows cut at the limit.
         complete: bool,
+    },
+    /// What is attached to the record of a process of this node has changed.
+    Attached {
+        /// The record.
+        record: Arc<Record>,
+    },
+    /// A monitor is on every replica, or was not taken: then nothing more is said of it.
+    Monitored {
+        /// Which one.
+        id: u64,
+        /// Why not.
+        result: Result<(), ErrorCode>,
+    },
+    /// What a monitor waited for; the last word of it, unless it is a move.
+    Down {
+        /// Which one.
+        id: u64,
+        /// What is told.
+        down: Box<Down>,
     },
     /// Every member knows whether rebalancing is paused.
     OrderKnown,

@@ -266,6 +266,7 @@ impl Node {
                 self.handoff.handle_ended(&name, token, now.time);
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
+            Input::Snapshot { .. } | Input::Monitor { .. } | Input::Demonitor { .. } => {}
             Input::Rebalance { paused } => self.directory.handle_order(paused, now.time),
             Input::Drain { within } => self.begin_drain(within),
             Input::Leave => {
@@ -455,6 +456,13 @@ impl Node {
             Output::Answer { request, name, answer } => {
                 self.out.push_back(Effect::Answer { request, name, answer });
             }
+            Output::Attached { record } => self.out.push_back(Effect::Attached { record }),
+            Output::Enrol { name, request, .. } => {
+                if let Some(request) = request {
+                    self.directory.handle_enrolled(request, name, self.last.time);
+                }
+            }
+            Output::Roll(_) => {}
             Output::OrderKnown => self.out.push_back(Effect::OrderKnown),
             Output::Listed { number, rows, complete } => {
                 self.out.push_back(Effect::Listed { number, rows, complete });

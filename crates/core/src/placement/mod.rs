@@ -11,7 +11,7 @@ use rendezvous::Draws;
 pub use rendezvous::{ranking, score};
 
 use crate::base::hash::hash;
-use crate::base::{Incarnation, Kind, Name, SlotId};
+use crate::base::{Group, Incarnation, Kind, Name, SlotId};
 use crate::view::{MemberInfo, View};
 
 /// Default number of slots of a cluster; fixed at its birth and checked at every join.
@@ -21,10 +21,22 @@ pub const REPLICAS_MAX: usize = 3;
 
 /// Seed of the frozen hash from names to slots.
 const NAME_SEED: u64 = 0x5748_494d_4252_454c;
+/// Seed of the frozen hash from groups to slots.
+const GROUP_SEED: u64 = 0x4752_4f55_505f_4958;
 
 /// The slot of a name, in a cluster of `slots` slots.
 pub fn slot_of(name: &Name, slots: u16) -> SlotId {
     let hash = hash(NAME_SEED, name.as_str().as_bytes());
+    slot_at(hash, slots)
+}
+
+/// The slot whose owner has the index of a group.
+pub fn slot_of_group(group: &Group, slots: u16) -> SlotId {
+    let of_scope = hash(GROUP_SEED, group.scope.as_str().as_bytes());
+    slot_at(hash(of_scope, group.name.as_str().as_bytes()), slots)
+}
+
+fn slot_at(hash: u64, slots: u16) -> SlotId {
     SlotId(((u128::from(hash) * u128::from(slots)) >> 64) as u16)
 }
 

@@ -141,7 +141,7 @@ impl World {
             Answer::NoHost(_) => failed(ErrorCode::NoHost, Executed::No),
             Answer::AtCapacity => failed(ErrorCode::AtCapacity, Executed::No),
             Answer::NotFound => failed(ErrorCode::NotFound, Executed::No),
-            Answer::Done => Outcome::Ok,
+            Answer::Done | Answer::Meta(_) | Answer::Inspected(_) => Outcome::Ok,
             // A start may be told this of the very life that it made.
             Answer::Quarantined if matches!(self.history.ops[op as usize].kind, OpKind::Start(_)) => {
                 failed(ErrorCode::Quarantined, Executed::Unknown)
@@ -151,6 +151,7 @@ impl World {
             Answer::Unlinked => failed(ErrorCode::NodeLost, Executed::No),
             Answer::Overloaded => failed(ErrorCode::Overloaded, Executed::No),
             Answer::Hindered(_) => failed(ErrorCode::Moving, Executed::No),
+            Answer::Conflict(_) => failed(ErrorCode::WrongVersion, Executed::No),
         };
         self.complete(op, outcome);
     }

@@ -290,6 +290,7 @@ impl World {
             self.tell(host, 3, 0, || format!("-> {effect:?}"));
         }
         match effect {
+            Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::Reincarnate(incarnation) => self.reincarnate(host, incarnation),
             Effect::Connect(address) => self.connect(host, &address),
             Effect::Send { to, message } => self.send_control(host, to, message),
@@ -540,6 +541,9 @@ fn tag_of(input: &Input) -> u64 {
         Input::List { .. } => 10,
         Input::Launched { token, .. } => 11 ^ (token.as_u64() << 8),
         Input::Exited { token, .. } => 12 ^ (token.as_u64() << 8),
+        Input::Snapshot { token, .. } => 24 ^ (token.as_u64() << 8),
+        Input::Monitor { id, .. } => 25 ^ (id << 8),
+        Input::Demonitor { ids } => 26 ^ ((ids.len() as u64) << 8),
         Input::Leave => 13,
         Input::Rebalance { paused } => 17 + u64::from(*paused),
         Input::Drain { .. } => 16,

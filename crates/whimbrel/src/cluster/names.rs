@@ -192,6 +192,8 @@ fn refusal(answer: Answer) -> RequestError {
         Answer::AlreadyRunning(located) | Answer::Located(located) | Answer::Started { located, .. } => {
             RequestError::WrongKind { found: located.kind.to_string() }
         }
-        Answer::Done | Answer::Hindered(_) => RequestError::Deadline { executed: Executed::Unknown },
+        Answer::Done | Answer::Hindered(_) | Answer::Meta(_) | Answer::Conflict(_) | Answer::Inspected(_) => {
+            RequestError::Deadline { executed: Executed::Unknown }
+        }
     }
 }

@@ -231,9 +231,12 @@ impl Cluster {
             Answer::Overloaded => Err(StartError::Overloaded),
             // Only questions end so: a start waits for the owner.
             Answer::Unlinked => Err(StartError::Deadline { executed: Executed::No }),
-            Answer::NotFound | Answer::Done | Answer::Hindered(_) => {
-                Err(StartError::Deadline { executed: Executed::Unknown })
-            }
+            Answer::NotFound
+            | Answer::Done
+            | Answer::Hindered(_)
+            | Answer::Meta(_)
+            | Answer::Conflict(_)
+            | Answer::Inspected(_) => Err(StartError::Deadline { executed: Executed::Unknown }),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Running {
                     let _gone = asker.send((rows, complete));
                 }
             }
+            Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::OrderKnown => answer_all(&mut self.orderers, &()),
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
             Effect::Left => answer_all(&mut self.leavers, &()),

@@ -284,6 +284,9 @@ impl Exchange {
             | Answer::Done
             | Answer::Deadline(_)
             | Answer::Hindered(_)
+            | Answer::Meta(_)
+            | Answer::Conflict(_)
+            | Answer::Inspected(_)
             | Answer::AtCapacity
             | Answer::Overloaded => {
                 entry.with_port(|port, here, out| port.on_locate_failed(here, out));
