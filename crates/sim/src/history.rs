@@ -3,11 +3,17 @@
 //! The world writes it down while it runs; no checker ever looks into a node. Points of time are microseconds of
 //! virtual time. Names are indices into [`History::names`], nodes are indices of the run's machines.
 
+mod groups;
+mod monitors;
+
+pub(crate) use groups::{Census, Inspected, Reading, Roll};
+pub(crate) use monitors::{Monitor, Snapshot, Told};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::limits::Usage;
-use whimbrel_core::base::{ErrorCode, Executed, Hindrance, Incarnation, Name, RequestId, Token};
+use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, RequestId, Token};
 use whimbrel_core::directory::{Record, RestartPolicy};
 use whimbrel_core::view::{Labels, View, ViewId};
 
@@ -34,6 +40,19 @@ pub(crate) enum OpKind {
     Move {
         to: u16,
     },
+    /// Join that group.
+    Join {
+        group: u32,
+    },
+    Leave {
+        group: u32,
+    },
+    /// Read what belongs to the name.
+    Inspect,
+    /// Change its metadata, if it still has this version.
+    SetMeta {
+        expected: Option<u64>,
+    },
 }
 
 /// How it ended.
@@ -47,6 +66,10 @@ pub(crate) enum Outcome {
     Already { token: Token },
     /// Locate: there it is.
     Located { token: Token, host: Incarnation },
+    /// Metadata: changed, this is its version now.
+    Changed { version: u64 },
+    /// Metadata: somebody else has changed it, this is its version.
+    Conflict { version: u64 },
     /// An error.
     Failed { code: ErrorCode, executed: Executed },
 }
@@ -109,6 +132,8 @@ pub(crate) struct Life {
     /// The same, from when until when, of moves that were called off.
     pub(crate) rests: Vec<(Micros, Micros)>,
     pub(crate) ended: Option<(Micros, End)>,
+    /// The reason that it gave, or was given, when it ended.
+    pub(crate) reason: Option<ExitReason>,
     /// All messages that it and those before it have handled, summed up in order.
     pub(crate) state: u64,
     /// The same when it began.
@@ -228,6 +253,11 @@ pub(crate) struct History {
     /// Nodes that asked to leave.
     pub(crate) leaves: Vec<(u16, Micros)>,
     pub(crate) drains: Vec<Drain>,
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) censuses: Vec<Census>,
+    pub(crate) inspected: Vec<Inspected>,
+    pub(crate) monitors: Vec<Monitor>,
+    pub(crate) snapshots: Vec<Snapshot>,
     /// Wall clocks of machines differ.
     pub(crate) clocks_differ: bool,
     /// When every fault was healed; [`NEVER`] while it was not.
@@ -296,6 +326,7 @@ impl Life {
             sealed: None,
             rests: Vec::new(),
             ended: None,
+            reason: None,
             state: 0,
             state_at_start: 0,
         }

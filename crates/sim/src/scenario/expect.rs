@@ -70,6 +70,8 @@ impl Run<'_> {
             (Some((_, Outcome::Started { .. })), _) => "started",
             (Some((_, Outcome::Already { .. })), _) => ErrorCode::AlreadyRunning.as_str(),
             (Some((_, Outcome::Located { .. })), _) => "located",
+            (Some((_, Outcome::Changed { .. })), _) => "changed",
+            (Some((_, Outcome::Conflict { .. })), _) => ErrorCode::WrongVersion.as_str(),
             (Some((_, Outcome::Failed { code, .. })), _) => code.as_str(),
         };
         let expected = if expected == "already" { ErrorCode::AlreadyRunning.as_str() } else { expected };
