@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bonds;
+
 use whimbrel_core::base::Mutants;
 use whimbrel_core::base::limits::Usage;
 
