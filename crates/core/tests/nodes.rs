@@ -8,6 +8,10 @@
 mod drain;
 #[path = "nodes/hostile.rs"]
 mod hostile;
+#[path = "nodes/attached.rs"]
+mod attached;
+#[path = "nodes/monitors.rs"]
+mod monitors;
 #[path = "nodes/mutated.rs"]
 mod mutated;
 #[path = "nodes/placed.rs"]
@@ -19,8 +23,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use whimbrel_core::base::{Bytes, ExitReason, Hindrance, Incarnation, Name, Now, Time};
-use whimbrel_core::directory::{Answer, Ask, Filter, Launch, Message, Placement, RecordState, RestartPolicy};
+use whimbrel_core::base::{Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Name, Now, Time};
+use whimbrel_core::directory::{
+    Answer, Ask, Down, Filter, Launch, Message, Placement, RecordState, RestartPolicy,
+};
 use whimbrel_core::node::{Config, Drained, Effect, Event, Input, LinkLoss, Node, Snapshot};
 use whimbrel_core::wire::{Body, Control};
 
@@ -47,6 +53,10 @@ struct Net {
     drained: Vec<(String, Drained)>,
     /// Processes that do not come to rest when they are to move: why, or for ever.
     refuse_capture: BTreeMap<Name, Option<Hindrance>>,
+    /// What monitors were told, and where.
+    downs: Vec<(String, u64, Down)>,
+    /// Monitors that stand, or were not taken.
+    monitored: Vec<(u64, Result<(), ErrorCode>)>,
 }
 
 impl Net {
@@ -67,6 +77,8 @@ impl Net {
             zones: false,
             drained: Vec::new(),
             refuse_capture: BTreeMap::new(),
+            downs: Vec::new(),
+            monitored: Vec::new(),
         }
     }
 
@@ -178,6 +190,8 @@ impl Net {
             Effect::Answer { request, answer, .. } => {
                 self.answers.push((at.into(), request.number, answer));
             }
+            Effect::Down { id, down } => self.downs.push((at.into(), id, *down)),
+            Effect::Monitored { id, result } => self.monitored.push((id, result)),
             Effect::Listed { rows, complete, .. } => self.listed.push((rows.len(), complete)),
             Effect::Event(Event::Refused { why, .. }) => self.refused.push(why),
             _ => {}

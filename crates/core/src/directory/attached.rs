@@ -312,7 +312,11 @@ impl Directory {
                 Some(before.iter().filter(goes).map(|known| known.group.clone()).collect())
             }
             Change::Remove(..) => Some(before.iter().map(|known| known.group.clone()).collect()),
-            Change::Attach(..) | Change::Runs(..) => None,
+            Change::Attach(..)
+            | Change::Runs(..)
+            | Change::Watch(..)
+            | Change::Unwatch(..)
+            | Change::End(..) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use super::attached::Attachment;
 use super::by_name::{ByName, Named};
 use super::message::{Change, Fill, FillFor};
+use super::monitors::Watches;
 use super::record::{Record, StartOutcome, Tombstone, millis};
 use super::repair::row;
 use crate::base::limits::FILL_BYTES_MAX;
@@ -70,6 +71,8 @@ pub(super) struct Copy {
     removals: VecDeque<(Time, Name)>,
     /// Lives at or below this, of this line and without an entry, are dead.
     watermark: Token,
+    /// Monitors of names, also of such as have ended.
+    pub(super) watches: Watches,
     /// Content that is arriving in parts.
     staging: Option<Box<Copy>>,
     /// The sum over the rows.
@@ -90,6 +93,9 @@ impl Copy {
             }
             Change::Runs(name, token) => self.set_running(&name, token, now),
             Change::Attach(name, attachment) => self.attach(&name, attachment),
+            Change::Watch(name, id, monitor) => self.watches.set(&name, id, monitor),
+            Change::Unwatch(name, ids) => self.watches.unset(&name, &ids),
+            Change::End(name, end) => self.watches.end(&name, end),
             Change::Remove(name, tombstone) => {
                 self.take(&name);
                 self.removals.push_back((now, name.clone()));
@@ -136,7 +142,7 @@ impl Copy {
 
     /// The sum over its rows: see `repair`.
     pub(super) fn digest(&self) -> u64 {
-        self.digest
+        self.digest.wrapping_add(self.watches.digest())
     }
 
     /// Only for planted bugs: a row is gone.
@@ -215,6 +221,7 @@ impl Copy {
             records: Vec::new(),
             tombstones: Vec::new(),
             watermark: self.watermark,
+            watches: Vec::new(),
         };
         let mut fills = vec![part(true)];
         let mut bytes = 0;
@@ -239,6 +246,12 @@ impl Copy {
                 fill.tombstones.push((name.clone(), tombstone.clone()));
             }
         }
+        for (name, watch) in self.watches.iter() {
+            room(&mut fills, name.as_str().len() + watch.bytes());
+            if let Some(fill) = fills.last_mut() {
+                fill.watches.push((name.clone(), watch.clone()));
+            }
+        }
         if let Some(fill) = fills.last_mut() {
             fill.last = true;
         }
@@ -257,6 +270,9 @@ impl Copy {
         for (name, tombstone) in fill.tombstones {
             staging.removals.push_back((now, name.clone()));
             staging.tombstones.insert(name, (tombstone, now));
+        }
+        for (name, watch) in fill.watches {
+            staging.watches.fill(name, watch);
         }
         if !fill.last {
             return false;

@@ -30,7 +30,9 @@ use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::ORPHANS_MAX;
-use crate::base::{ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token};
+use crate::base::{
+    Bytes, ErrorCode, ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, SlotId, Time, Token,
+};
 
 /// Lives in one message: with names of 255 bytes it stays under the frame limit.
 const LIVES_PER_MESSAGE: usize = 2_000;
@@ -76,6 +78,8 @@ struct Rare {
     next: Option<Arc<Record>>,
     /// Why the last attempt to move it came to nothing.
     hindrance: Option<Hindrance>,
+    /// The last state that it published.
+    snapshot: Option<Bytes>,
 }
 
 impl Named for Hosted {
@@ -103,6 +107,10 @@ impl Hosted {
             Phase::Running => Some(News::Running),
             Phase::Ended | Phase::Absent => self.rare.as_ref()?.end.clone(),
         }
+    }
+
+    fn snapshot(&self) -> Option<Bytes> {
+        self.rare.as_ref()?.snapshot.clone()
     }
 
     /// It has ended, and `own` says how if nobody told it to.
@@ -347,9 +355,10 @@ impl Directory {
         let Some(news) = hosted.news() else { return };
         let token = hosted.record.token;
         hosted.unreported = true;
+        let snapshot = hosted.snapshot();
         self.host.report_at.get_or_insert(now + REPEAT);
         if let Some(owner) = self.owner_of(name) {
-            self.send(owner, Message::Report { name: name.clone(), token, news });
+            self.send(owner, Message::Report { name: name.clone(), token, news, snapshot });
         }
     }
 
@@ -468,7 +477,7 @@ impl Directory {
         let Some(hosted) = self.hosted_as(&name).filter(|h| h.record.token <= token) else {
             // It is gone already: tell the owner that asks.
             let news = News::Gone(reason);
-            return self.send(from, Message::Report { name, token, news });
+            return self.send(from, Message::Report { name, token, news, snapshot: None });
         };
         hosted.offered = false;
         let token = hosted.record.token;
@@ -588,7 +597,8 @@ impl Directory {
                 let record = Arc::new(hosted.record_now(now));
                 messages.push((name.clone(), Message::Offer { record, running: true }));
             } else if let Some(news) = hosted.news().filter(|_| hosted.unreported) {
-                messages.push((name.clone(), Message::Report { name: name.clone(), token, news }));
+                let (name, snapshot) = (name.clone(), hosted.snapshot());
+                messages.push((name.clone(), Message::Report { name, token, news, snapshot }));
             }
         }
         for (name, (record, at)) in &self.host.orphans {

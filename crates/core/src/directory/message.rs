@@ -6,11 +6,14 @@ use minicbor::{Decode, Encode};
 
 use super::attached::Attachment;
 use super::copy::Mark;
+use super::monitors::{End, Monitor, Watch, Wish};
 use super::notice::Notice;
 use super::record::{Record, Tombstone};
 use super::request::{Answer, Ask, Filter, Listed};
 use crate::base::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::base::{Decision, ErrorCode, ExitReason, Name, Plea, RequestId, SlotId, Token};
+use crate::base::{
+    Bytes, Decision, ErrorCode, ExitReason, Incarnation, Name, Plea, RequestId, SlotId, Token,
+};
 use crate::view::ViewId;
 
 /// One change of a copy.
@@ -32,6 +35,15 @@ pub enum Change {
     /// What is attached to the record changes so.
     #[n(3)]
     Attach(#[n(0)] Name, #[n(1)] Attachment),
+    /// This monitor waits for an end of the name.
+    #[n(4)]
+    Watch(#[n(0)] Name, #[n(1)] u64, #[n(2)] Monitor),
+    /// These monitors are gone.
+    #[n(5)]
+    Unwatch(#[n(0)] Name, #[n(1)] Vec<u64>),
+    /// The name, or its life, ends: whoever waits for it is to be told.
+    #[n(6)]
+    End(#[n(0)] Name, #[n(1)] End),
 }
 
 impl Change {
@@ -39,7 +51,12 @@ impl Change {
     pub fn name(&self) -> &Name {
         match self {
             Change::Put(record) => &record.name,
-            Change::Remove(name, _) | Change::Runs(name, _) | Change::Attach(name, _) => name,
+            Change::Remove(name, _)
+            | Change::Runs(name, _)
+            | Change::Attach(name, _)
+            | Change::Watch(name, ..)
+            | Change::Unwatch(name, _)
+            | Change::End(name, _) => name,
         }
     }
 
@@ -47,8 +64,18 @@ impl Change {
     pub(super) fn record(&self) -> Option<&Record> {
         match self {
             Change::Put(record) => Some(record),
-            Change::Remove(..) | Change::Runs(..) | Change::Attach(..) => None,
+            Change::Remove(..)
+            | Change::Runs(..)
+            | Change::Attach(..)
+            | Change::Watch(..)
+            | Change::Unwatch(..)
+            | Change::End(..) => None,
         }
+    }
+
+    /// Whether it says what becomes of the process; others stand beside that.
+    pub(super) const fn is_of_process(&self) -> bool {
+        matches!(self, Change::Put(_) | Change::Remove(..) | Change::Runs(..))
     }
 }
 
@@ -73,6 +100,9 @@ impl SlotWrite {
             Change::Put(record) => record.size(),
             Change::Remove(name, _) | Change::Runs(name, _) => name.as_str().len() + 64,
             Change::Attach(name, attachment) => name.as_str().len() + attachment.bytes() + 64,
+            Change::Watch(name, ..) => name.as_str().len() + 96,
+            Change::Unwatch(name, ids) => name.as_str().len() + 10 * ids.len() + 64,
+            Change::End(name, end) => name.as_str().len() + end.bytes() + 64,
         }
     }
 }
@@ -116,6 +146,10 @@ pub struct Fill {
     /// The watermark.
     #[n(7)]
     pub watermark: Token,
+    /// Monitors.
+    #[n(8)]
+    #[cbor(default)]
+    pub watches: Vec<(Name, Watch)>,
 }
 
 /// What the rows of a slot sum up to at the owner.
@@ -307,6 +341,9 @@ pub enum Message {
         /// What became of it.
         #[n(2)]
         news: News,
+        /// The last state that it published, if its owner may not have heard of it.
+        #[n(3)]
+        snapshot: Option<Bytes>,
     },
     /// The owner has written the report down.
     #[n(19)]
@@ -468,6 +505,48 @@ pub enum Message {
     /// What is attached to this record has changed.
     #[n(35)]
     Attached(#[cbor(n(0), with = "crate::base::shared")] Arc<Record>),
+    /// Tell the sender when a process ends.
+    #[n(37)]
+    Watch(#[n(0)] Wish),
+    /// The monitor stands, and this life runs; or it was not taken.
+    #[n(38)]
+    Watched {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The monitor.
+        #[n(1)]
+        id: u64,
+        /// The life, or why not.
+        #[n(2)]
+        result: Result<Token, ErrorCode>,
+    },
+    /// These monitors have heard, or are not wanted any more.
+    #[n(39)]
+    Unwatch {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// The monitors.
+        #[n(1)]
+        ids: Vec<u64>,
+    },
+    /// What monitors of the receiver waited for; or, with the reason *moved*, what they are told meanwhile.
+    #[n(40)]
+    Down {
+        /// The name.
+        #[n(0)]
+        name: Name,
+        /// Its end.
+        #[n(1)]
+        end: End,
+        /// The monitors.
+        #[n(2)]
+        ids: Vec<u64>,
+        /// Where it runs now.
+        #[n(3)]
+        to: Option<Incarnation>,
+    },
     /// What the sender says of itself.
     #[n(36)]
     Notice(#[n(0)] Notice),
@@ -489,9 +568,14 @@ impl Message {
             Message::Answer { answer: Answer::Inspected(inspected), name, .. } => {
                 with(name) + inspected.bytes() + 2 * NAME_BYTES_MAX
             }
+            Message::Report { name, snapshot: Some(bytes), .. } => with(name) + TEXT_BYTES_MAX + bytes.len(),
             Message::Answer { name, .. } | Message::Report { name, .. } | Message::End { name, .. } => {
                 with(name) + TEXT_BYTES_MAX
             }
+            Message::Watch(wish) => with(&wish.name),
+            Message::Watched { name, .. } => with(name),
+            Message::Unwatch { name, ids } => with(name) + 10 * ids.len(),
+            Message::Down { name, end, ids, .. } => with(name) + end.bytes() + 10 * ids.len(),
             Message::Discard { name, .. }
             | Message::Retoken { name, .. }
             | Message::Reported { name, .. }

@@ -39,6 +39,7 @@ mod suspects;
 mod tests;
 mod usage;
 mod waiters;
+mod watching;
 mod warrant;
 mod writes;
 
@@ -46,7 +47,7 @@ pub use attached::{Attached, Attachment, Inspected, Membership, MetaRead};
 pub use copy::Mark;
 pub use host::Left;
 pub use message::{Change, Digest, Fill, FillFor, Life, Message, News, SlotWrite};
-pub use monitors::{Down, Until};
+pub use monitors::{Down, End, Farewell, Monitor, Until, Watch, Wish};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
 pub use placing::Placement;
@@ -82,6 +83,7 @@ use planner::Planner;
 use room::FullHosts;
 use slots::Owned;
 use waiters::Waiting;
+use watching::Watching;
 
 /// Between two tries of what no answer came for.
 const REPEAT: Duration = Duration::from_millis(500);
@@ -139,6 +141,10 @@ pub enum Output {
     Answer { request: RequestId, name: Name, answer: Answer },
     /// The answer to a listing of this node.
     Listed { number: u64, rows: Vec<Listed>, complete: bool },
+    /// A monitor of this node is on every replica, or was not taken.
+    Monitored { id: u64, result: Result<(), ErrorCode> },
+    /// What a monitor of this node waited for.
+    Down { id: u64, down: Box<Down> },
     /// The host of a process has heard what is attached to its record.
     Attached { record: Arc<Record> },
     /// What the record of a name says of its groups now, on every replica; which ones it has left; whose request is to be
@@ -242,6 +248,10 @@ pub struct Directory {
     leavers: BTreeSet<Incarnation>,
     host: Host,
     asks: Asks,
+    /// Monitors that this node has set.
+    watching: Watching,
+    /// Names of owned slots whose ends somebody has yet to hear of, and when they were last told.
+    telling: BTreeMap<Name, Time>,
     listings: Listings,
     answered: Answered,
     batch: Batch,
@@ -282,6 +292,8 @@ impl Directory {
             members_since: BTreeMap::new(),
             leavers: BTreeSet::new(),
             host: Host::new(capacity),
+            watching: Watching::default(),
+            telling: BTreeMap::new(),
             listings: Listings::default(),
             answered: Answered::default(),
             batch: Batch::default(),
@@ -307,6 +319,7 @@ impl Directory {
         self.waiting = Waiting::default();
         self.unsettled.clear();
         self.driving.clear();
+        self.telling.clear();
         self.census.clear();
         self.batch = Batch::default();
         self.losers.clear();
@@ -349,6 +362,7 @@ impl Directory {
         self.line = Some(Line { chain: chain.clone(), table });
         self.take_over(now);
         self.host_follows_view(new_line, now);
+        self.watching_follows_view(new_line, now);
         self.ask_again(now);
         self.listings_follow_view(&view);
         self.notices_follow_view(now);
@@ -401,6 +415,7 @@ impl Directory {
         self.end_trials(now);
         self.repair(now);
         self.level(now);
+        self.watch_again(now);
         self.report_again(now);
         self.finish(now);
     }
@@ -419,6 +434,7 @@ impl Directory {
             self.notices.next_deadline(),
             self.loads.next_deadline(),
             self.host.next_deadline(),
+            self.watching.next_deadline(),
         ];
         parts.into_iter().flatten().min()
     }
@@ -524,7 +540,7 @@ impl Directory {
             Message::Open(slots) => self.on_open(from, &slots),
             Message::Opened(slots) => self.on_opened(from, &slots, now),
             Message::Unlike(slots) => self.on_unlike(from, &slots, now),
-            Message::Settled(slots) => self.on_settled(from, &slots),
+            Message::Settled(slots) => self.on_settled(from, &slots, now),
             Message::Write(writes) => self.on_write(from, writes, now),
             Message::Digests(digests) => self.on_digests(from, &digests),
             Message::Written(acks) => self.on_written(from, &acks, now),
@@ -537,7 +553,9 @@ impl Directory {
             Message::End { name, token, reason } => self.on_end(from, name, token, reason, now),
             Message::Discard { name, token, code } => self.on_discard(name, token, code),
             Message::Retoken { name, old, new } => self.on_retoken(name, old, new),
-            Message::Report { name, token, news } => self.on_report(from, name, token, news, now),
+            Message::Report { name, token, news, snapshot } => {
+                self.on_report(from, name, token, news, snapshot, now);
+            }
             Message::Reported { name, token } => self.on_reported(from, &name, token),
             Message::Offer { record, running } => {
                 self.on_offer(from, Arc::unwrap_or_clone(record), running, now);
@@ -560,6 +578,10 @@ impl Directory {
                 self.tell(Output::Dismiss { name, attempt, decision });
             }
             Message::Attached(record) => self.on_attached(from, &record),
+            Message::Watch(wish) => self.on_watch(from, &wish, now),
+            Message::Watched { name, id, result } => self.on_watched(from, &name, id, result),
+            Message::Unwatch { name, ids } => self.on_unwatch(from, name, &ids, now),
+            Message::Down { name, end, ids, to } => self.on_down(from, name, end, ids, to),
             Message::Notice(notice) => self.on_notice(from, notice, now),
             Message::ListAsk { number, filter } => self.on_list_ask(from, number, &filter),
             Message::ListAnswer { number, rows, last, complete } => {
@@ -589,6 +611,9 @@ impl Message {
                 | Message::Holds { .. }
                 | Message::Dismiss { .. }
                 | Message::Notice(_)
+                | Message::Watch(_)
+                | Message::Unwatch { .. }
+                | Message::Down { .. }
                 | Message::ListAsk { .. }
                 | Message::ListAnswer { .. }
         )

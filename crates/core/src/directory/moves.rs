@@ -294,8 +294,10 @@ impl Directory {
         if self.is_member(source) {
             after.push(After::Decided(source, name.clone(), attempt, Decision::Committed));
         }
-        after.push(After::Wake(name));
+        after.push(After::TellMoved(name.clone(), target));
+        after.push(After::Wake(name.clone()));
         self.write(slot, Change::Put(record.into()), after, now);
+        self.lose_monitors(slot, &name, now);
     }
 
     /// Nothing comes of the open attempt.

@@ -255,7 +255,7 @@ impl Directory {
                 false => Vec::new(),
             };
             self.wait(slot, request, name, Ask::Stop);
-            return self.remove(slot, &record, ExitReason::Shutdown, after, now);
+            return self.remove(slot, &record, &ExitReason::Shutdown, after, now);
         }
         self.wait(slot, request, name.clone(), Ask::Stop);
         let is_new = !record.stopping_by.contains(&request) && record.stopping_by.len() < STOPS_MAX;
@@ -281,7 +281,7 @@ impl Directory {
             After::Answer(request, name.clone(), Answer::Done),
             After::Discard(record.host, name, record.token, ErrorCode::NotFound),
         ];
-        self.remove(slot, &record, ExitReason::Shutdown, after, now);
+        self.remove(slot, &record, &ExitReason::Shutdown, after, now);
     }
 
     fn on_release(&mut self, slot: SlotId, request: RequestId, name: Name, now: Time) {
@@ -370,7 +370,10 @@ impl Directory {
         let ends = record.policy == RestartPolicy::Temporary
             || matches!(record.state, RecordState::Registered | RecordState::Stopping);
         if ends {
-            return self.remove(slot, &record, ExitReason::NodeLost, Vec::new(), now);
+            return self.remove(slot, &record, &ExitReason::NodeLost, Vec::new(), now);
+        }
+        if record.state != RecordState::BackingOff {
+            self.end_monitors(slot, &record, &ExitReason::NodeLost, false, now);
         }
         self.lost_with_node(slot, record, now);
     }

@@ -185,6 +185,7 @@ impl Directory {
         if (offered.token, from) < (record.token, record.host) {
             self.tell_conflict(&name, offered.token, record.token);
             self.end_loser(record.host, name, record.token, now);
+            self.end_monitors(slot, record, &ExitReason::ConflictLost, false, now);
             offered.join_groups_of(record);
             return self.adopt_above(slot, from, offered, record.token, now);
         }

@@ -1,5 +1,6 @@
 //! What hosts report of their instances, and what the owner makes of it.
 
+use super::attached::Attachment;
 use super::message::{Change, Message, News};
 use super::record::{Record, RecordState, StartOutcome, Tombstone, millis};
 use super::request::Answer;
@@ -7,13 +8,21 @@ use super::restart::{AfterExit, EndedBy, after_exit};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
-use crate::base::{ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{Bytes, ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Stops of one life whose retries are recognised.
 pub(super) const STOPS_MAX: usize = 4;
 
 impl Directory {
-    pub(super) fn on_report(&mut self, from: Incarnation, name: Name, token: Token, news: News, now: Time) {
+    pub(super) fn on_report(
+        &mut self,
+        from: Incarnation,
+        name: Name,
+        token: Token,
+        news: News,
+        snapshot: Option<Bytes>,
+        now: Time,
+    ) {
         let slot = self.slot_of(&name);
         if !self.serves(slot) {
             // The host repeats it.
@@ -29,15 +38,21 @@ impl Directory {
         if news == News::Running {
             // As most often: nothing is changed but the state, so the record is not copied.
             return match self.shared_record(&name).filter(|record| is_meant(record)).cloned() {
-                Some(record) => self.on_running(slot, &record, from, now),
+                Some(record) => {
+                    self.on_running(slot, &record, from, now);
+                    self.note_snapshot(slot, &name, snapshot, now);
+                }
                 None => self.on_stale_report(from, name, token, &news, now),
             };
         }
-        let Some(record) = self.record_now(&name, now).filter(is_meant) else {
+        let Some(mut record) = self.record_now(&name, now).filter(is_meant) else {
             return self.on_stale_report(from, name, token, &news, now);
         };
+        if let Some(bytes) = snapshot.filter(|bytes| record.snapshot() != Some(bytes)) {
+            record.attach(Attachment::Snapshot(bytes));
+        }
         match news {
-            News::Running => self.on_running(slot, &record, from, now),
+            News::Running => {}
             News::InitFailed(reason) if record.state == RecordState::Starting => {
                 self.on_init_failed(slot, &record, reason, now);
             }
@@ -71,6 +86,14 @@ impl Directory {
         self.send(from, Message::Reported { name, token });
     }
 
+    /// A process that runs has published a state.
+    fn note_snapshot(&mut self, slot: SlotId, name: &Name, snapshot: Option<Bytes>, now: Time) {
+        let Some(bytes) = snapshot else { return };
+        if self.record(name).is_some_and(|record| record.snapshot() != Some(&bytes)) {
+            self.write(slot, Change::Attach(name.clone(), Attachment::Snapshot(bytes)), Vec::new(), now);
+        }
+    }
+
     fn on_running(&mut self, slot: SlotId, record: &Record, from: Incarnation, now: Time) {
         let (name, token) = (record.name.clone(), record.token);
         if !matches!(record.state, RecordState::Starting | RecordState::Restarting) {
@@ -90,7 +113,7 @@ impl Directory {
             After::Reported(host, name.clone(), token),
             After::Discard(host, name, token, ErrorCode::Stopped),
         ];
-        self.remove(slot, record, reason, after, now);
+        self.remove(slot, record, &reason, after, now);
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, by: EndedBy, now: Time) {
@@ -99,6 +122,9 @@ impl Directory {
             self.move_failed(slot, &name);
         }
         let reported = After::Reported(host, name.clone(), token);
+        if !matches!(record.state, RecordState::BackingOff | RecordState::Quarantined) {
+            self.end_monitors(slot, &record, &reason, false, now);
+        }
         match record.state {
             RecordState::BackingOff => return self.send(host, Message::Reported { name, token }),
             RecordState::Quarantined => {
@@ -108,7 +134,7 @@ impl Directory {
             }
             RecordState::Stopping | RecordState::Registered => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);
-                return self.remove(slot, &record, reason, vec![reported, discard], now);
+                return self.remove(slot, &record, &reason, vec![reported, discard], now);
             }
             RecordState::Starting | RecordState::Running | RecordState::Restarting => {}
         }
@@ -123,10 +149,11 @@ impl Directory {
         match after_exit(record.policy, &reason, by, recent, &intensity, &mut self.rng) {
             AfterExit::Remove => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);
-                self.remove(slot, &record, reason, vec![reported, discard], now);
+                self.remove(slot, &record, &reason, vec![reported, discard], now);
             }
             AfterExit::Quarantine => {
                 record.state = RecordState::Quarantined;
+                self.end_monitors(slot, &record, &ExitReason::Quarantined, true, now);
                 self.event(DirectoryEvent::Quarantined(name.clone()));
                 let discard = After::Discard(host, name.clone(), token, ErrorCode::Quarantined);
                 let after = vec![reported, discard, After::Wake(name)];
@@ -155,11 +182,11 @@ impl Directory {
         &mut self,
         slot: SlotId,
         record: &Record,
-        reason: ExitReason,
+        reason: &ExitReason,
         after: Vec<After>,
         now: Time,
     ) {
-        self.remove_as(slot, record, StartOutcome::Failed(reason), after, now);
+        self.remove_as(slot, record, StartOutcome::Failed(reason.clone()), reason, after, now);
     }
 
     /// As [`Self::remove`], with what the start of a process that never ran came to.
@@ -168,10 +195,12 @@ impl Directory {
         slot: SlotId,
         record: &Record,
         unless_ran: StartOutcome,
+        reason: &ExitReason,
         mut after: Vec<After>,
         now: Time,
     ) {
         let name = record.name.clone();
+        self.end_monitors(slot, record, reason, true, now);
         let mut stopped_by = self.take_stoppers(slot, &name);
         let stops = stopped_by.iter().map(|stop| After::Answer(*stop, name.clone(), Answer::Done));
         after.extend(stops);

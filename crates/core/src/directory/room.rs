@@ -17,7 +17,7 @@ use super::record::{Record, RecordState, StartOutcome, gate_of, millis};
 use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent, ErrorCode};
-use crate::base::{Incarnation, Kind, Mutant, Name, SlotId, Time};
+use crate::base::{ExitReason, Incarnation, Kind, Mutant, Name, SlotId, Time};
 use crate::placement::{Candidate, PlacementRequest, hosts_by_hash};
 use crate::view::{MemberInfo, View};
 
@@ -238,11 +238,19 @@ impl Directory {
         let discard = After::Discard(last, name, token, ErrorCode::Stopped);
         let Some(host) = self.next_host(&record, now) else {
             self.loads.forget_tried(&record.name);
-            return self.remove_as(slot, &record, StartOutcome::AtCapacity, vec![discard], now);
+            return self.remove_as(
+                slot,
+                &record,
+                StartOutcome::AtCapacity,
+                &ExitReason::NoProcess,
+                vec![discard],
+                now,
+            );
         };
         self.count_placed(&record.placement, host, now);
         record.host = host;
         record.token = self.next_token(slot, token);
+        record.born = record.token;
         record.gate = gate_of(record.token, host);
         record.age_ms = 0;
         let record = Arc::new(record);

@@ -125,6 +125,7 @@ impl Directory {
         self.moves.clear();
         self.driving.clear();
         self.losers.clear();
+        self.telling.clear();
         self.census.clear();
         self.batch = Batch::default();
         let Some(line) = &self.line else { return };
@@ -356,6 +357,7 @@ impl Directory {
         self.unsettled.remove(&slot);
         self.batch.settled.push(slot);
         self.repair_soon(now);
+        self.resume_watches(slot, now);
         self.reconcile(slot, now);
         self.queue_moves(slot);
         self.watch_loads(slot, now);
@@ -364,8 +366,9 @@ impl Directory {
 
     /// Whoever is no replica any more may drop its copy: the slot serves with full copies. The owner is told what
     /// runs here, so that no life goes on that it does not know.
-    pub(super) fn on_settled(&mut self, from: Incarnation, slots: &[SlotId]) {
+    pub(super) fn on_settled(&mut self, from: Incarnation, slots: &[SlotId], now: Time) {
         self.tell_hosting(from, slots);
+        self.watch_settled(slots, now);
         for slot in slots {
             let Some(line) = &self.line else { return };
             let Some(replicas) = line.table.get(usize::from(slot.0)) else { continue };
@@ -450,6 +453,7 @@ impl Directory {
     }
 
     pub(super) fn on_ask_hosted(&mut self, from: Incarnation, slots: Vec<SlotId>, now: Time) {
+        self.watch_anew(&slots, now);
         let each_once: BTreeSet<SlotId> = slots.iter().copied().collect();
         let records: Vec<Record> =
             each_once.into_iter().flat_map(|slot| self.host.records_of(slot, now)).collect();
@@ -489,6 +493,7 @@ impl Directory {
         let writes_pending = self.repair_backups(now);
         self.drive_again(now);
         self.end_losers_again();
+        let telling = self.tell_again(now);
         if !self.batch.settled.is_empty() {
             self.open_census();
         }
@@ -496,7 +501,8 @@ impl Directory {
             self.send(member, Message::Settled(slots.into_iter().collect()));
         }
         let told = self.losers.is_empty() && self.census.is_empty();
-        let idle = self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && told;
+        let idle =
+            self.unsettled.is_empty() && !writes_pending && self.driving.is_empty() && told && !telling;
         self.retry_at = (!idle).then_some(now + REPEAT);
     }
 

@@ -26,7 +26,7 @@ use super::message::Change;
 use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
-use crate::base::{Few, Incarnation, Name, SlotId, Time};
+use crate::base::{ExitReason, Few, Incarnation, Name, SlotId, Time};
 
 /// A life that was younger than this when its host died is suspected of it.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -83,6 +83,7 @@ impl Directory {
                 record.state = RecordState::Quarantined;
                 record.suspicion = Suspicion::None;
                 self.event(DirectoryEvent::Quarantined(name.clone()));
+                self.end_monitors(slot, &record, &ExitReason::Quarantined, true, now);
                 self.write(slot, Change::Put(record.into()), vec![After::Wake(name)], now);
             }
             Verdict::Suspect => {

@@ -94,7 +94,7 @@ fn retries_of_the_first_stops_of_a_life_are_recognised() {
     let stops = STOPS_MAX as u64 + 2;
     assert_eq!(answers(&mut directory, 0..stops), [], "they wait until it has ended");
     let ended = News::Exited(ExitReason::Shutdown);
-    directory.on_report(ME, first.name.clone(), first.token, ended, Time::ZERO);
+    directory.on_report(ME, first.name.clone(), first.token, ended, None, Time::ZERO);
     assert_eq!(answers(&mut directory, 0..0), vec![Answer::Done; STOPS_MAX + 2]);
     // The owner of later knows no more than the tombstone.
     directory.answered = Answered::default();

@@ -4,7 +4,7 @@ use super::copy::REMOVALS_SPARE;
 use super::{Directory, Line};
 use crate::base::Incarnation;
 use crate::base::limits::{
-    ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, ORPHANS_MAX, Usage, WAITERS_BYTES_MAX,
+    ANSWERS_MAX, EARLY_MAX, LISTINGS_MAX, LOSERS_MAX, MONITORS_MAX, ORPHANS_MAX, Usage, WAITERS_BYTES_MAX,
 };
 
 impl Directory {
@@ -26,6 +26,7 @@ impl Directory {
             Usage::new("early messages", self.early.len(), EARLY_MAX),
             Usage::new("losers", self.losers.len(), LOSERS_MAX),
             Usage::new("orphans", self.host.orphans(), ORPHANS_MAX),
+            Usage::new("monitors set", self.watching.len(), MONITORS_MAX),
             Usage::new("listings", self.listings.len(), LISTINGS_MAX),
         ];
         rows.extend(self.host.places().map(|(taken, most)| Usage::new("processes of a kind", taken, most)));

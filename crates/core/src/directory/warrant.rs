@@ -10,11 +10,13 @@
 
 use super::attached::Attachment;
 use super::message::{Change, Fill, Message, News};
+use super::monitors::End;
 use super::record::{Record, StartOutcome, Tombstone};
 use super::request::{Answer, Ask};
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::{
-    ARGS_BYTES_MAX, GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX,
+    ARGS_BYTES_MAX, FAREWELLS_MAX, GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, MONITORS_PER_NAME_MAX,
+    SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use crate::base::{Bytes, ExitReason, Incarnation, Name, SlotId, Token};
 use crate::placement::Replicas;
@@ -88,13 +90,16 @@ impl Directory {
                 demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
                 check_token(*new)
             }
-            Message::Report { news, .. } => match news {
-                News::Running | News::Full => Ok(()),
-                News::InitFailed(reason)
-                | News::Exited(reason)
-                | News::Gone(reason)
-                | News::Ended(reason) => check_reason(reason),
-            },
+            Message::Report { news, snapshot, .. } => {
+                demand(snapshot.as_ref().map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)?;
+                check_news(news)
+            }
+            Message::Down { name, end, ids, .. } => {
+                demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
+                demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE)?;
+                check_end(end)
+            }
+            Message::Unwatch { ids, .. } => demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE),
             Message::Offer { record, .. } => check_offered(record),
             // One that is later than all views could never be followed by another.
             Message::Notice(notice) => demand(notice.order.view <= view.counter, ORDER),
@@ -106,6 +111,8 @@ impl Directory {
             | Message::Hosting { .. }
             | Message::Plea { .. }
             | Message::Holds { .. }
+            | Message::Watch(_)
+            | Message::Watched { .. }
             | Message::ListAsk { .. }
             | Message::ListAnswer { .. } => Ok(()),
         }
@@ -133,6 +140,9 @@ impl Directory {
             Change::Remove(_, tombstone) => check_tombstone(tombstone),
             Change::Runs(_, token) => check_token(*token),
             Change::Attach(_, attachment) => check_attachment(attachment),
+            Change::Watch(..) => Ok(()),
+            Change::Unwatch(_, ids) => demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE),
+            Change::End(_, end) => check_end(end),
         }
     }
 
@@ -146,7 +156,21 @@ impl Directory {
             demand(self.slot_of(name) == fill.slot, SLOT)?;
             check_tombstone(tombstone)?;
         }
+        for (name, watch) in &fill.watches {
+            demand(self.slot_of(name) == fill.slot, SLOT)?;
+            demand(watch.len() <= MONITORS_PER_NAME_MAX && watch.farewells.len() <= FAREWELLS_MAX + 2, SIZE)?;
+            watch.farewells.iter().try_for_each(|farewell| check_end(&farewell.end))?;
+        }
         Ok(())
+    }
+}
+
+fn check_news(news: &News) -> Warrant {
+    match news {
+        News::Running | News::Full => Ok(()),
+        News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) | News::Ended(reason) => {
+            check_reason(reason)
+        }
     }
 }
 
@@ -166,6 +190,11 @@ fn check_ask(ask: &Ask) -> Warrant {
         | Ask::Inspect
         | Ask::Move { .. } => Ok(()),
     }
+}
+
+fn check_end(end: &End) -> Warrant {
+    check_reason(&end.reason)?;
+    demand(end.snapshot.as_ref().map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)
 }
 
 fn check_attachment(attachment: &Attachment) -> Warrant {

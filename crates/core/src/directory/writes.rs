@@ -33,6 +33,12 @@ pub(super) enum After {
     Enrol(Name, Vec<Group>, Option<RequestId>),
     /// The host of this name is told what is attached to it.
     Attached(Name),
+    /// A monitor stands, and waits for the end of this life.
+    Watched(Incarnation, Name, u64, Token),
+    /// Watchers of this name are told of its ends.
+    Tell(Name),
+    /// Watchers of this name who want to know are told that it has moved there.
+    TellMoved(Name, Incarnation),
     /// Those who wait for this name are looked at again.
     Wake(Name),
 }
@@ -44,6 +50,8 @@ pub(super) struct Pending {
     name: Name,
     since: Time,
     after: Vec<After>,
+    /// It is of no process: nobody need wait for it.
+    aside: bool,
 }
 
 /// Cuts writes into messages that stay well under the frame limit.
@@ -95,11 +103,12 @@ impl Directory {
                 self.driving.remove(change.name());
             }
             // It is no business of whoever drives the process.
-            Change::Attach(..) => {}
+            Change::Attach(..) | Change::Watch(..) | Change::Unwatch(..) | Change::End(..) => {}
         }
-        if !matches!(change, Change::Attach(..)) {
+        if change.is_of_process() {
             self.moves.note(&name, change.record());
         }
+        let aside = matches!(change, Change::Watch(..) | Change::Unwatch(..));
         copy.apply(change, self.settings.limits.tombstones, now);
         let after = if self.settings.mutants.has(Mutant::AckBeforeBackups) {
             for after in after {
@@ -114,7 +123,7 @@ impl Directory {
             // Most often one is written down before the next one comes, and there are many slots.
             owned.pending.reserve_exact(1);
         }
-        owned.pending.push_back(Pending { seq, name, since: now, after });
+        owned.pending.push_back(Pending { seq, name, since: now, after, aside });
         self.retry_at.get_or_insert(now + REPEAT);
         self.settle(slot, now);
         if is_much {
@@ -126,7 +135,7 @@ impl Directory {
     /// Whether the last word on this name is not on every replica yet: nobody is told of it before.
     pub(super) fn is_unwritten(&self, slot: SlotId, name: &Name) -> bool {
         let pending = self.owned.get(&slot).map(|owned| &owned.pending);
-        pending.is_some_and(|pending| pending.iter().any(|pending| pending.name == *name))
+        pending.is_some_and(|pending| pending.iter().any(|pending| !pending.aside && pending.name == *name))
             && !self.settings.mutants.has(Mutant::AckBeforeBackups)
     }
 
@@ -137,9 +146,12 @@ impl Directory {
             if owned.pending.front().is_none_or(|pending| pending.seq > acked) {
                 return;
             }
-            let Some(Pending { name, after, .. }) = owned.pending.pop_front() else { return };
+            let Some(Pending { name, after, aside, .. }) = owned.pending.pop_front() else { return };
             for after in after {
                 self.run_after(slot, after, now);
+            }
+            if aside {
+                continue;
             }
             self.moves.written(&name);
             self.wake(slot, &name, now);
@@ -204,6 +216,11 @@ impl Directory {
             }
             After::Enrol(name, left, request) => self.enrol(&name, left, request),
             After::Attached(name) => self.tell_attached(&name),
+            After::Watched(watcher, name, id, token) => {
+                self.send(watcher, Message::Watched { name, id, result: Ok(token) });
+            }
+            After::Tell(name) => self.tell_farewells(slot, &name, now),
+            After::TellMoved(name, to) => self.tell_moved(slot, &name, to),
             After::Wake(name) => self.wake(slot, &name, now),
         }
     }

@@ -264,9 +264,16 @@ impl Node {
             }
             Input::Exited { name, token, reason } => {
                 self.handoff.handle_ended(&name, token, now.time);
+                self.directory.handle_watcher_ended(&name, now.time);
                 self.directory.handle_exited(&name, token, reason, now.time);
             }
-            Input::Snapshot { .. } | Input::Monitor { .. } | Input::Demonitor { .. } => {}
+            Input::Snapshot { name, token, bytes } => {
+                self.directory.handle_snapshot(&name, token, bytes, now.time);
+            }
+            Input::Monitor { id, name, of, until, moves, by } => {
+                self.directory.handle_monitor(id, name, of, until, moves, by, now.time);
+            }
+            Input::Demonitor { ids } => self.directory.handle_demonitor(&ids, now.time),
             Input::Rebalance { paused } => self.directory.handle_order(paused, now.time),
             Input::Drain { within } => self.begin_drain(within),
             Input::Leave => {
@@ -456,6 +463,8 @@ impl Node {
             Output::Answer { request, name, answer } => {
                 self.out.push_back(Effect::Answer { request, name, answer });
             }
+            Output::Monitored { id, result } => self.out.push_back(Effect::Monitored { id, result }),
+            Output::Down { id, down } => self.out.push_back(Effect::Down { id, down }),
             Output::Attached { record } => self.out.push_back(Effect::Attached { record }),
             Output::Enrol { name, request, .. } => {
                 if let Some(request) = request {

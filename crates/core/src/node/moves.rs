@@ -65,9 +65,11 @@ impl Node {
         match output {
             Output::Send(to, message) => self.send(to, Body::Handoff(message)),
             Output::Capture { name, token, attempt, to } => {
+                self.directory.handle_watcher_away(&name, true, self.last.time);
                 self.out.push_back(Effect::Capture { name, token, attempt, to });
             }
             Output::Release { name, token, attempt, decision, copied, ends } => {
+                self.directory.handle_watcher_away(&name, false, self.last.time);
                 self.out.push_back(Effect::Release { name: name.clone(), attempt, decision, copied });
                 if let Some(reason) = ends {
                     self.out.push_back(Effect::Terminate { name, token, reason });
@@ -75,10 +77,12 @@ impl Node {
             }
             Output::Depart { name, token, attempt, to } => {
                 self.directory.handle_departed(&name, token);
+                self.directory.handle_watcher_gone(&name, self.last.time);
                 self.drain.note_moved();
                 self.out.push_back(Effect::Depart { name, attempt, to });
             }
             Output::Abandon { name, attempt, reason } => {
+                self.directory.handle_watcher_ended(&name, self.last.time);
                 self.out.push_back(Effect::Abandon { name, attempt, reason });
             }
             Output::Install { passage, image } => self.out.push_back(Effect::Install { passage, image }),

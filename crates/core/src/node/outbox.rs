@@ -80,7 +80,12 @@ mod tests {
 
     fn report(number: usize) -> Message {
         let news = News::Exited(ExitReason::Error("x".repeat(1_024)));
-        Message::Report { name: named(&format!("{number:0>255}")), token: Token::from_u64(u64::MAX), news }
+        Message::Report {
+            name: named(&format!("{number:0>255}")),
+            token: Token::from_u64(u64::MAX),
+            news,
+            snapshot: None,
+        }
     }
 
     fn start(number: usize) -> Message {

@@ -33,6 +33,8 @@
 //! | `AskHolds`, `Holds`, `Dismiss` | owner -> target -> owner -> target | is the whole process with you; forget it |
 //! | `Reserve`, `Reserved`, `Refused` | source -> target -> source | will you take this process |
 //! | `Chunk`, `Taken`, `Installed`, `Cancel` | source -> target -> source | its image; it is there, at rest; nothing comes of it |
+//! | `Watch`, `Watched` | watcher -> owner -> watcher | tell me of the end of a name; every replica knows that |
+//! | `Down`, `Unwatch` | owner -> watcher -> owner | it has ended; heard, or not wanted any more |
 //! | `Attached` | owner -> host | groups, metadata and snapshot of a record are these now |
 //! | `Notice` | member -> member | how many processes the sender has; the last order to pause rebalancing that it knows |
 //! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |

@@ -258,7 +258,17 @@ fn tokens_that_nothing_could_exceed_are_refused_and_the_highest_one_harms_its_ow
     let fill = |watermark, seq, records| {
         let (purpose, tombstones) = (FillFor::Backup, Vec::new());
         let (first, last) = (true, true);
-        Fill { slot: slot_of_c, purpose, mark: mark(seq), first, last, records, tombstones, watermark }
+        Fill {
+            slot: slot_of_c,
+            purpose,
+            mark: mark(seq),
+            first,
+            last,
+            records,
+            tombstones,
+            watermark,
+            watches: Vec::new(),
+        }
     };
     for token in [u64::MAX, 1 << 63, i64::MAX as u64].map(Token::from_u64) {
         net.lie(Message::Offer { record: net.record(&of_a, token).into(), running: true });
@@ -338,7 +348,12 @@ fn arguments_texts_and_lists_that_no_copy_could_carry_are_refused() {
             record: Record { requests_before: vec![request; 9_000].into(), ..record }.into(),
             running: false,
         },
-        Message::Report { name: named(&name), token: Token::from_u64(9), news: News::Exited(long) },
+        Message::Report {
+            name: named(&name),
+            token: Token::from_u64(9),
+            news: News::Exited(long),
+            snapshot: None,
+        },
     ];
     for lie in lies {
         net.lie(lie);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::record::Record;
 use super::super::{Directory, Output};
-use crate::base::Incarnation;
+use crate::base::limits::SNAPSHOT_BYTES_MAX;
+use crate::base::{Bytes, Incarnation, Name, Time, Token};
 
 impl Directory {
     /// What is attached to a record of this host has changed.
@@ -19,5 +20,16 @@ impl Directory {
             let record = Arc::clone(&hosted.record);
             self.tell(Output::Attached { record });
         }
+    }
+
+    /// A process of this node has published a state of itself; one that is too large is not kept.
+    pub fn handle_snapshot(&mut self, name: &Name, token: Token, bytes: Bytes, now: Time) {
+        let Some(hosted) = self.hosted_life(name, token) else { return };
+        if bytes.len() > SNAPSHOT_BYTES_MAX || !hosted.phase.is_alive() {
+            return;
+        }
+        hosted.rare.get_or_insert_default().snapshot = Some(bytes);
+        self.report(name, now);
+        self.finish(now);
     }
 }

@@ -63,7 +63,7 @@ impl Directory {
             if self.hosted_as(&name).is_none() {
                 // The record is older than its end.
                 let news = News::Gone(ExitReason::NodeLost);
-                self.send(from, Message::Report { name, token, news });
+                self.send(from, Message::Report { name, token, news, snapshot: None });
             }
             return;
         };
