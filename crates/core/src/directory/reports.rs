@@ -54,7 +54,7 @@ impl Directory {
         match news {
             News::Running => {}
             News::InitFailed(reason) if record.state == RecordState::Starting => {
-                self.on_init_failed(slot, &record, reason, now);
+                self.on_init_failed(slot, &record, &reason, now);
             }
             News::InitFailed(reason) | News::Exited(reason) => {
                 self.on_exited(slot, record, reason, EndedBy::Itself, now);
@@ -107,13 +107,13 @@ impl Directory {
     }
 
     /// The first start of a name failed: no record is left, its caller gets the reason.
-    fn on_init_failed(&mut self, slot: SlotId, record: &Record, reason: ExitReason, now: Time) {
+    fn on_init_failed(&mut self, slot: SlotId, record: &Record, reason: &ExitReason, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         let after = vec![
             After::Reported(host, name.clone(), token),
             After::Discard(host, name, token, ErrorCode::Stopped),
         ];
-        self.remove(slot, record, &reason, after, now);
+        self.remove(slot, record, reason, after, now);
     }
 
     fn on_exited(&mut self, slot: SlotId, mut record: Record, reason: ExitReason, by: EndedBy, now: Time) {

@@ -111,7 +111,7 @@ fn a_retry_of_a_stop_is_recognised_when_the_next_start_has_failed() {
     let fresh = Record { requests_before: vec![stop].into(), ..fresh };
     let slot = directory.slot_of(&fresh.name);
     directory.write(slot, Change::Put(fresh.clone().into()), Vec::new(), Time::ZERO);
-    directory.remove(slot, &fresh, ExitReason::Error("no".into()), Vec::new(), Time::ZERO);
+    directory.remove(slot, &fresh, &ExitReason::Error("no".into()), Vec::new(), Time::ZERO);
     directory.on_request(stop, fresh.name.clone(), Ask::Stop, Time::ZERO);
     let outputs = std::iter::from_fn(|| directory.poll_output());
     let is_done =
