@@ -7,7 +7,7 @@
 //! leaving, or the stop of whose name, was acknowledged before it began. A join or leave without a certain outcome may be
 //! either. Of the last readings the same is judged whatever the faults, of joins and leaves that were asked for and
 //! acknowledged while nothing was disturbed. Versions of metadata rise with every change.
-//! Loosened: of a name that lived in two lines at once, only what all sides did before they parted.
+//! Loosened: an index hears of a name that is free after who stopped it: 8 s are given. And of a name that lived in two lines at once, only what all sides did before they parted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,11 @@ use whimbrel_core::base::{ErrorCode, Executed};
 use whimbrel_core::directory::RestartPolicy;
 
 use super::{Facts, Violation, ms, outcomes, violated};
-use crate::history::{End, Inspected, Life, Micros, NEVER, Op, OpKind, Outcome, Reading, Roll};
+use crate::history::{End, Inspected, Life, Micros, NEVER, Op, OpKind, Outcome, Reading, Roll, SECOND};
 
 const NAME: &str = "groups";
+/// So long an index may take to hear that a name is free: nobody waits for that.
+const HEARD: Micros = 8 * SECOND;
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     check_ends(facts, found);
@@ -135,6 +137,8 @@ struct Change {
     certain: bool,
     /// The operation, if it is one.
     op: Option<u32>,
+    /// It was answered when the index knew of it.
+    awaited: bool,
 }
 
 /// What made names members of groups, and what ended that.
@@ -197,21 +201,21 @@ impl Changes {
     /// Whether some join may still hold.
     fn may_be_member(&self, name: u32, group: u32, before: Micros, until: Micros) -> bool {
         self.joins.get(&(name, group)).into_iter().flatten().any(|join| {
-            let undone = |end: &Change| end.certain && end.from > join.until && end.until < before;
+            let heard = |end: &Change| end.until.saturating_add(if end.awaited { 0 } else { HEARD });
+            let undone = |end: &Change| end.certain && end.from > join.until && heard(end) < before;
             join.from <= until && !self.ends_of(name, group).any(undone)
         })
     }
 }
 
 fn change(at: usize, op: &Op) -> Option<Change> {
-    let op_number = Some(at as u32);
-    match &op.completed {
-        Some((over, Outcome::Ok)) => {
-            Some(Change { from: op.invoked, until: *over, certain: true, op: op_number })
-        }
-        Some((_, Outcome::Failed { executed: Executed::No, .. })) => None,
-        _ => Some(Change { from: op.invoked, until: NEVER, certain: false, op: op_number }),
-    }
+    let (until, certain) = match &op.completed {
+        Some((over, Outcome::Ok)) => (*over, true),
+        Some((_, Outcome::Failed { executed: Executed::No, .. })) => return None,
+        _ => (NEVER, false),
+    };
+    let awaited = op.kind != OpKind::Stop;
+    Some(Change { from: op.invoked, until, certain, op: Some(at as u32), awaited })
 }
 
 /// Whether the end of this life ends its name.
@@ -240,7 +244,13 @@ fn end_of(facts: &Facts<'_>, life: &Life) -> Change {
         _ => None,
     });
     let again = again.min();
-    Change { from: life.end(), until: again.unwrap_or(NEVER), certain: again.is_some(), op: None }
+    Change {
+        from: life.end(),
+        until: again.unwrap_or(NEVER),
+        certain: again.is_some(),
+        op: None,
+        awaited: false,
+    }
 }
 
 /// What is wrong about a name that is said to be in a group, or not.

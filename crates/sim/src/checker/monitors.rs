@@ -1,6 +1,7 @@
 //! Whoever watches a name is told exactly once that it ended (I12, P8).
 //!
-//! Judged, whatever the faults: nobody is told of an end twice, after he has withdrawn, or though he was refused; a monitor
+//! Judged, whatever the faults: nobody is told of an end twice (but for a process that was on its way when its node was cut
+//! off and goes on in two lines), after he has withdrawn, or though he was refused; a monitor
 //! of one life that has ended, and whose watcher lives to the end, was told of it. In runs without a cut, a pause or a
 //! change of lines, in which no slot lost all copies: an end of a life, or of a name, that came after the monitor was set,
 //! was told; what was told is the end of a life that had ended, in the time in which it was watched, with the reason that
@@ -115,7 +116,14 @@ impl<'a> Watched<'a> {
     /// What must not have been told.
     fn told_wrongly(&self, monitor: &Monitor) -> Option<String> {
         let downs: Vec<&Told> = monitor.downs().collect();
-        if let [first, second, ..] = downs[..] {
+        // A watcher that was on its way may go on in two lines: there each of its lives is told.
+        let may_be_two = monitor.by.is_some() && !self.facts.crash_only;
+        let same = |first: &&Told, second: &&Told| !may_be_two || first.host == second.host;
+        let again = downs.iter().enumerate().find_map(|(at, told)| {
+            let second = downs[at + 1..].iter().find(|second| same(told, second))?;
+            Some((*told, *second))
+        });
+        if let Some((first, second)) = again {
             let (first, second) = (tell(first), tell(second));
             return Some(format!("it is told twice, of {first} and of {second}"));
         }
@@ -159,17 +167,21 @@ impl<'a> Watched<'a> {
         if chain.until + UNSEEN < monitor.asked && monitor.of.is_none() {
             return Some(format!("it is told of {}, which had ended at {}", tell(told), ms(chain.until)));
         }
-        if monitor.of.is_some_and(|of| self.chain_of[of as usize] != self.chain_of[*life as usize]) {
+        let another = |of: u32| self.chain_of[of as usize] != self.chain_of[*life as usize];
+        if monitor.until == Until::Life && monitor.of.is_some_and(another) {
             return Some(format!("it is told of {}, which it does not watch", tell(told)));
         }
         if monitor.until == Until::Name && !self.name_may_have_ended(monitor, told) {
             return Some(format!("it is told of {}, and the name goes on", tell(told)));
         }
-        if !self.is_reason_true(chain, told) {
+        // A name that does not run just then is stopped as any other.
+        let stopped = told.reason == ExitReason::Shutdown
+            && self.facts.stop_between(monitor.name as usize, chain.until, told.at);
+        if !self.is_reason_true(chain, told) && !stopped {
             let (ended, reason) = (ms(chain.until), &self.life(chain.last).reason);
             return Some(format!("it is told of {}; at {ended} it gave {reason:?}", tell(told)));
         }
-        self.false_snapshot(chain, told)
+        self.false_snapshot(monitor, chain, told)
     }
 
     /// A life that was granted and never launched: its host died first.
@@ -209,14 +221,21 @@ impl<'a> Watched<'a> {
         }
     }
 
-    fn false_snapshot(&self, chain: &Chain, told: &Told) -> Option<String> {
+    fn false_snapshot(&self, monitor: &Monitor, chain: &Chain, told: &Told) -> Option<String> {
         let snapshots = &self.facts.history.snapshots;
+        // The last state of a name may be that of a life before.
+        let may_be = |life: u32| match monitor.until {
+            Until::Life => std::ptr::eq(self.chain(life), chain),
+            Until::Name => self.life(life).name == monitor.name,
+        };
         let of_chain = |life: u32| std::ptr::eq(self.chain(life), chain);
         let numbered = snapshots.iter().enumerate().filter(|(_, snapshot)| of_chain(snapshot.life));
         let numbered: Vec<_> = numbered.map(|(at, snapshot)| (at as u32, snapshot)).collect();
-        if let Some(number) = told.snapshot
-            && !numbered.iter().any(|(at, snapshot)| *at == number && snapshot.at <= told.at)
-        {
+        let is_known = |number: u32| {
+            let snapshot = snapshots.get(number as usize);
+            snapshot.is_some_and(|snapshot| may_be(snapshot.life) && snapshot.at <= told.at)
+        };
+        if let Some(number) = told.snapshot.filter(|number| !is_known(*number)) {
             return Some(format!("it is told of {}, which did not publish snapshot {number}", tell(told)));
         }
         let own = self.life(chain.last).reason.as_ref() == Some(&told.reason);

@@ -8,6 +8,8 @@ use super::Micros;
 /// What a watcher was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
+    /// The machine on which the watcher was.
+    pub(crate) host: u16,
     pub(crate) at: Micros,
     pub(crate) token: Token,
     pub(crate) reason: ExitReason,

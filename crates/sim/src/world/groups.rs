@@ -22,7 +22,8 @@ pub(super) fn bonds_rng(seed: u64) -> Rng {
     Rng::new(seed ^ 0x0062_6f6e_6473)
 }
 
-pub(super) fn group_of(index: u32) -> Group {
+/// The group of this index.
+pub(crate) fn group_of(index: u32) -> Group {
     Group::new(SCOPE, &format!("g{index}")).expect("it has letters and digits alone")
 }
 
@@ -114,10 +115,9 @@ impl World {
 
     /// Whether the `init` of a life goes on when it has joined a group.
     pub(super) fn joins_first(&mut self, host: u16, name: u32, life: u32) -> bool {
-        if !self.plan.bonds.join_in_init || !name.is_multiple_of(3) {
-            return false;
-        }
-        let group = name / 3 % self.plan.bonds.groups.max(1);
+        let planned = self.plan.bonds.join_in_init && name.is_multiple_of(3);
+        let planned = planned.then(|| name / 3 % self.plan.bonds.groups.max(1));
+        let Some(group) = self.joins_of_init.get(&name).copied().or(planned) else { return false };
         let home = self.home(host);
         let op = self.operate(host, PROCESS_CLIENT, Want::new(OpKind::Join { group }, name));
         if let Some(op) = op {

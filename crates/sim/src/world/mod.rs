@@ -37,7 +37,9 @@ mod trap;
 use client::KIND;
 pub(crate) use client::Want;
 pub(crate) use drain::WITHIN;
+pub(crate) use groups::group_of;
 pub(crate) use healing::CONVERGENCE;
+pub(crate) use monitors::Watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -114,6 +116,8 @@ pub(crate) struct World {
     rows_lost: u32,
     /// Names that do not return from user code any more: scenarios set it.
     pub(crate) hanging: BTreeSet<u32>,
+    /// Groups that the `init` of a name joins: scenarios set it.
+    pub(crate) joins_of_init: BTreeMap<u32, u32>,
     /// Joins that an `init` waits for: its node and its life.
     joins_in_init: BTreeMap<u32, (Home, u32)>,
     /// Versions of metadata that somebody was told last, by name.
@@ -175,6 +179,7 @@ impl World {
             deadly: BTreeSet::new(),
             rows_lost: 0,
             hanging: BTreeSet::new(),
+            joins_of_init: BTreeMap::new(),
             joins_in_init: BTreeMap::new(),
             meta_versions: BTreeMap::new(),
             spare_outputs: Vec::new(),

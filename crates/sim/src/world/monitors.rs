@@ -10,6 +10,15 @@ use super::World;
 use super::instance::Instance;
 use crate::history::{Monitor, SECOND, Snapshot, Told};
 
+/// What a monitor is to wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    /// The life, if it is to be one.
+    pub(crate) of: Option<u32>,
+    pub(crate) until: Until,
+    pub(crate) moves: bool,
+}
+
 impl World {
     /// One operation about monitors.
     pub(super) fn monitor_work(&mut self, host: u16, name: u32) {
@@ -20,7 +29,7 @@ impl World {
         let of = (self.bonds_rng.below(4) == 0).then(|| self.present_life(name)).flatten();
         let until = if self.bonds_rng.below(4) == 0 { Until::Name } else { Until::Life };
         let moves = self.bonds_rng.below(3) == 0;
-        self.watch(host, by, name, of, until, moves);
+        self.watch(host, by, name, Watched { of, until, moves });
     }
 
     /// A process of this node that could watch.
@@ -40,17 +49,8 @@ impl World {
         self.history.lives.iter().rposition(|life| life.name == name).map(|at| at as u32)
     }
 
-    /// Sets a monitor.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn watch(
-        &mut self,
-        host: u16,
-        by: Option<u32>,
-        name: u32,
-        of: Option<u32>,
-        until: Until,
-        moves: bool,
-    ) -> Option<u32> {
+    /// Sets a monitor, for a life of this node or for code outside of processes.
+    pub(crate) fn watch(&mut self, host: u16, by: Option<u32>, name: u32, watched: Watched) -> Option<u32> {
         let at = self.history.monitors.len() as u32;
         let id = self.bonds_rng.next_u64();
         let asked = self.now;
@@ -58,6 +58,7 @@ impl World {
         if let Some(instance) = by.and_then(|life| self.instance(host, life)) {
             instance.monitors.insert(id, at);
         }
+        let Watched { of, until, moves } = watched;
         self.history.monitors.push(Monitor {
             host,
             by,
@@ -133,7 +134,7 @@ impl World {
         if snapshot.is_some() {
             self.stats.mark("down_with_snapshot");
         }
-        let told = Told { at: self.now, token: down.token, reason: down.reason.clone(), snapshot };
+        let told = Told { host, at: self.now, token: down.token, reason: down.reason.clone(), snapshot };
         self.history.monitors[at as usize].told.push(told);
     }
 
@@ -183,6 +184,21 @@ impl World {
     pub(super) fn publish_last(&mut self, host: u16, life: u32) {
         if self.plan.bonds.snapshot_permille > 0 && self.bonds_rng.below(2) == 0 {
             self.publish(host, life, true);
+        }
+    }
+
+    /// The life of a name that runs on a machine.
+    pub(crate) fn running_on(&mut self, host: u16, name: u32) -> Option<u32> {
+        Some(self.shell(host)?.entries.get(&name)?.instance.as_ref()?.life)
+    }
+
+    /// A process publishes its state now.
+    pub(crate) fn publish_now(&mut self, name: u32) {
+        for host in self.up_hosts() {
+            if let Some(life) = self.running_on(host, name) {
+                self.publish(host, life, false);
+                self.flush(host);
+            }
         }
     }
 

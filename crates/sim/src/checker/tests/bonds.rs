@@ -85,6 +85,7 @@ fn op(
 
 fn monitor(history: &mut History, told: &[(Micros, u32, ExitReason)]) -> usize {
     let told = told.iter().map(|(at, life, reason)| Told {
+        host: 1,
         at: *at,
         token: history.lives.get(*life as usize).map_or(Token::default(), |life| life.token),
         reason: reason.clone(),
@@ -249,7 +250,12 @@ fn a_member_that_has_left_or_never_joined_is_seen() {
     let leave = op(&mut history, OpKind::Leave { group: 0 }, 0, 7 * SECOND, Some((8 * SECOND, Outcome::Ok)));
     says(&history, "groups", "has left");
     history.ops[leave as usize].kind = OpKind::Stop;
+    assert_eq!(judged(&history, "groups"), None, "its index may not have heard of it yet");
+    history.readings[0].invoked = 17 * SECOND;
+    history.readings[0].over.as_mut().unwrap().0 = 18 * SECOND;
     says(&history, "groups", "has left");
+    history.readings[0].invoked = 9 * SECOND;
+    history.readings[0].over.as_mut().unwrap().0 = 9 * SECOND;
     history.ops[leave as usize].invoked = 10 * SECOND;
     history.ops[leave as usize].completed = Some((11 * SECOND, Outcome::Ok));
     history.readings[0].over.as_mut().unwrap().1.members.push((1, Some(join)));
