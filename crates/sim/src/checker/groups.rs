@@ -72,6 +72,9 @@ fn check_agreement(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for reading in history.readings.iter().filter(|reading| reading.last) {
         let Some((_, roll)) = &reading.over else { continue };
         let group = reading.group;
+        if changes_late(facts, group) {
+            continue;
+        }
         if !roll.complete {
             let text = format!("n{} reads group g{group} in part alone, after healing", reading.host + 1);
             return violated(found, NAME, text);
@@ -92,11 +95,23 @@ fn check_agreement(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let Some((_, counts)) = &census.over else { continue };
         let members = |(group, (_, roll)): (&u32, &(&Reading, &Roll))| (*group, roll.members.len());
         let expected: Vec<_> = first.iter().map(members).filter(|(_, count)| *count > 0).collect();
-        if counts.counts != expected || !counts.complete {
+        let late = |group: u32| changes_late(facts, group);
+        let counted: Vec<_> = counts.counts.iter().copied().filter(|(group, _)| !late(*group)).collect();
+        if counted != expected || !counts.complete {
             let text = format!("n{} counts {counts:?}; the groups have {expected:?}", census.host + 1);
             return violated(found, NAME, text);
         }
     }
+}
+
+/// Whether somebody joins or leaves while the last readings go on: a process may begin anew so late, and join in its `init`.
+fn changes_late(facts: &Facts<'_>, group: u32) -> bool {
+    let last = facts.history.readings.iter().filter(|reading| reading.last).map(|reading| reading.invoked);
+    let from = last.min().unwrap_or(NEVER);
+    facts.history.ops.iter().any(|op| {
+        let of_group = op.kind == OpKind::Join { group } || op.kind == OpKind::Leave { group };
+        of_group && op.completed.as_ref().is_none_or(|(at, _)| *at >= from) && op.deadline >= from
+    })
 }
 
 fn difference(facts: &Facts<'_>, one: &Roll, other: &Roll) -> String {
