@@ -251,6 +251,7 @@ fn a_member_that_has_left_or_never_joined_is_seen() {
     says(&history, "groups", "has left");
     history.ops[leave as usize].kind = OpKind::Stop;
     assert_eq!(judged(&history, "groups"), None, "its index may not have heard of it yet");
+    history.readings[0].deadline = 20 * SECOND;
     history.readings[0].invoked = 17 * SECOND;
     history.readings[0].over.as_mut().unwrap().0 = 18 * SECOND;
     says(&history, "groups", "has left");
