@@ -3,11 +3,17 @@
 //! The world writes it down while it runs; no checker ever looks into a node. Points of time are microseconds of
 //! virtual time. Names are indices into [`History::names`], nodes are indices of the run's machines.
 
+mod groups;
+mod monitors;
+
+pub(crate) use groups::{Census, Inspected, Reading, Roll};
+pub(crate) use monitors::{Monitor, Snapshot, Told};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use whimbrel_core::base::limits::Usage;
-use whimbrel_core::base::{ErrorCode, Executed, Hindrance, Incarnation, Name, RequestId, Token};
+use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, RequestId, Token};
 use whimbrel_core::directory::{Record, RestartPolicy};
 use whimbrel_core::view::{Labels, View, ViewId};
 
@@ -34,6 +40,19 @@ pub(crate) enum OpKind {
     Move {
         to: u16,
     },
+    /// Join that group.
+    Join {
+        group: u32,
+    },
+    Leave {
+        group: u32,
+    },
+    /// Read what belongs to the name.
+    Inspect,
+    /// Change its metadata, if it still has this version.
+    SetMeta {
+        expected: Option<u64>,
+    },
 }
 
 /// How it ended.
@@ -47,6 +66,10 @@ pub(crate) enum Outcome {
     Already { token: Token },
     /// Locate: there it is.
     Located { token: Token, host: Incarnation },
+    /// Metadata: changed, this is its version now.
+    Changed { version: u64 },
+    /// Metadata: somebody else has changed it, this is its version.
+    Conflict { version: u64 },
     /// An error.
     Failed { code: ErrorCode, executed: Executed },
 }
@@ -106,7 +129,11 @@ pub(crate) struct Life {
     pub(crate) running: Option<Micros>,
     /// Since when it is on its way to another node: it does nothing any more, unless the move is called off.
     pub(crate) sealed: Option<Micros>,
+    /// The same, from when until when, of moves that were called off.
+    pub(crate) rests: Vec<(Micros, Micros)>,
     pub(crate) ended: Option<(Micros, End)>,
+    /// The reason that it gave, or was given, when it ended.
+    pub(crate) reason: Option<ExitReason>,
     /// All messages that it and those before it have handled, summed up in order.
     pub(crate) state: u64,
     /// The same when it began.
@@ -226,6 +253,11 @@ pub(crate) struct History {
     /// Nodes that asked to leave.
     pub(crate) leaves: Vec<(u16, Micros)>,
     pub(crate) drains: Vec<Drain>,
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) censuses: Vec<Census>,
+    pub(crate) inspected: Vec<Inspected>,
+    pub(crate) monitors: Vec<Monitor>,
+    pub(crate) snapshots: Vec<Snapshot>,
     /// Wall clocks of machines differ.
     pub(crate) clocks_differ: bool,
     /// When every fault was healed; [`NEVER`] while it was not.
@@ -292,7 +324,9 @@ impl Life {
             launched: now,
             running: None,
             sealed: None,
+            rests: Vec::new(),
             ended: None,
+            reason: None,
             state: 0,
             state_at_start: 0,
         }
@@ -307,5 +341,23 @@ impl Life {
     pub(crate) fn end(&self) -> Micros {
         let ended = self.ended.map_or(NEVER, |(at, _)| at);
         self.sealed.map_or(ended, |sealed| sealed.min(ended))
+    }
+
+    /// The times in which it ran, until the end of the run at most: it stands still while it is on its way to another node.
+    pub(crate) fn runs(&self, over: Micros) -> Vec<(Micros, Micros)> {
+        let Some(mut from) = self.running else { return Vec::new() };
+        let mut runs = Vec::new();
+        for (sealed, released) in &self.rests {
+            runs.push((from, *sealed));
+            from = *released;
+        }
+        runs.push((from, self.end().min(over)));
+        runs
+    }
+
+    /// Whether it was on its way to another node.
+    pub(crate) fn rested_at(&self, at: Micros) -> bool {
+        self.rests.iter().any(|(sealed, released)| *sealed < at && at < *released)
+            || self.sealed.is_some_and(|sealed| sealed < at)
     }
 }

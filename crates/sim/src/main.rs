@@ -31,7 +31,7 @@ struct Cli {
 enum Command {
     /// Runs many seeds and judges each.
     Run {
-        /// full, lite, birth, calm, crash, split, pause or storm.
+        /// full, lite, birth, calm, crash, split, pause, room, storm, handoff, groups or monitors.
         #[arg(long, default_value = "full")]
         profile: Profile,
         #[arg(long, default_value_t = 1000)]

@@ -3,8 +3,10 @@
 //! Each seed draws a *swarm*: which kinds of fault exist at all, how dense they are, how slow the network is. A
 //! run with every fault at once finds less than many runs with few faults each, because faults hide each other.
 
+mod groups;
 mod storm;
 
+pub(crate) use groups::Bonds;
 pub(crate) use storm::Storm;
 
 use std::str::FromStr;
@@ -39,11 +41,15 @@ pub(crate) enum Profile {
     Storm,
     /// Processes move: by hand, and with every join; nodes die, freeze and are cut in the middle of it.
     Handoff,
+    /// Processes join and leave groups, and everybody reads them, under the faults of `full` and `handoff`.
+    Groups,
+    /// Processes and clients watch processes, under the same.
+    Monitors,
 }
 
 impl Profile {
     /// All of them.
-    pub(crate) const ALL: [Profile; 10] = [
+    pub(crate) const ALL: [Profile; 12] = [
         Profile::Full,
         Profile::Lite,
         Profile::Birth,
@@ -54,6 +60,8 @@ impl Profile {
         Profile::Room,
         Profile::Storm,
         Profile::Handoff,
+        Profile::Groups,
+        Profile::Monitors,
     ];
 
     /// As the command line writes it.
@@ -69,6 +77,8 @@ impl Profile {
             Profile::Room => "room",
             Profile::Storm => "storm",
             Profile::Handoff => "handoff",
+            Profile::Groups => "groups",
+            Profile::Monitors => "monitors",
         }
     }
 }
@@ -256,6 +266,8 @@ pub(crate) struct Plan {
     pub(crate) order_permille: u64,
     /// How likely a process wants to stay when it is to move, in thousandths, and how likely it can not be made there.
     pub(crate) unmovable_permille: u64,
+    /// Groups and monitors.
+    pub(crate) bonds: Bonds,
     /// How many processes a node hosts at most, if there is a limit.
     pub(crate) capacity: Option<usize>,
     /// How much the tables of a node hold.
@@ -338,6 +350,7 @@ impl Plan {
             by_load: false,
             order_permille: 0,
             unmovable_permille: 20,
+            bonds: Bonds::default(),
             capacity: None,
             limits: Limits::default(),
             link_limits: LinkLimits::default(),
@@ -358,6 +371,8 @@ impl Plan {
             Profile::Room => self.shape_room(rng),
             Profile::Storm => self.shape_storm(rng),
             Profile::Handoff => self.shape_handoff(rng),
+            Profile::Groups => self.shape_groups(rng),
+            Profile::Monitors => self.shape_monitors(rng),
         }
         if self.faults.contains(&Fault::Panic) && rng.below(2) == 0 {
             self.panic_permille = 1 + rng.below(20);

@@ -76,7 +76,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 33] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -106,6 +106,10 @@ impl Mutant {
         Mutant::FailedAndSent,
         Mutant::LeftBeforeMoved,
         Mutant::PlacedOnDraining,
+        Mutant::MonitorLostOnMove,
+        Mutant::JoinForgottenAtRestart,
+        Mutant::DownTwice,
+        Mutant::StaleIndexEntry,
     ];
 }
 

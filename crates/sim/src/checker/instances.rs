@@ -1,4 +1,6 @@
 //! At most one life of a name; one winner per race; tokens that rise.
+//!
+//! A life that is on its way to another node does not run, and handles nothing: that is judged too, whatever the faults.
 
 use super::{Facts, Violation, ms, violated};
 use crate::history::{Life, Micros, Outcome, SECOND};
@@ -7,6 +9,7 @@ const NAME: &str = "instances";
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     let windows = facts.excused_windows();
+    check_rests(facts, found);
     for name in 0..facts.lives.len() {
         check_overlaps(facts, name, &windows, found);
         if facts.crash_only {
@@ -24,7 +27,7 @@ fn check_overlaps(facts: &Facts<'_>, name: usize, windows: &[(Micros, Micros)], 
     let mut running: Vec<(Micros, Micros, &Life)> = facts.lives[name]
         .iter()
         .map(|life| &history.lives[*life as usize])
-        .filter_map(|life| Some((life.running?, life.end().min(history.ended), life)))
+        .flat_map(|life| life.runs(history.ended).into_iter().map(move |(from, until)| (from, until, life)))
         .collect();
     running.sort_by_key(|(from, ..)| *from);
     let mut longest: Option<(Micros, &Life)> = None;
@@ -47,6 +50,19 @@ fn check_overlaps(facts: &Facts<'_>, name: usize, windows: &[(Micros, Micros)], 
         }
         if longest.is_none_or(|(end, _)| until > end) {
             longest = Some((until, life));
+        }
+    }
+}
+
+/// What is on its way handles nothing.
+fn check_rests(facts: &Facts<'_>, found: &mut Vec<Violation>) {
+    let history = facts.history;
+    for entry in &history.handled {
+        let life = &history.lives[entry.life as usize];
+        if life.rested_at(entry.at) {
+            let (name, op, at) = (history.name(life.name), entry.op, ms(entry.at));
+            let text = format!("{name} handles {op} on n{} at {at}, on its way to another", life.host + 1);
+            return violated(found, NAME, text);
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (at, op) in facts.history.ops.iter().enumerate() {
         let judged = match op.kind {
             OpKind::Start(_) | OpKind::Stop | OpKind::Locate | OpKind::Release => true,
+            OpKind::Join { .. } | OpKind::Leave { .. } | OpKind::Inspect | OpKind::SetMeta { .. } => true,
             // It ends when the process has come to rest.
             OpKind::Move { .. } => false,
             OpKind::Call => !facts.history.paced,

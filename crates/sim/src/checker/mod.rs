@@ -16,6 +16,8 @@
 //! | `handoff` | a process that moves and does not go on where it stopped; an error that only a lost node gives (P3) |
 //! | `placed` | a process without the labels that it wants; moves without end; orders that not all follow |
 //! | `drains` | a node that drains and takes something new, leaves something behind, or never ends |
+//! | `groups` | members of groups that are read differently, or are not those that joined and did not leave (I9) |
+//! | `monitors` | an end that a watcher is told of twice, or not, or falsely (I12, P8) |
 //! | `world` | what the world itself found odd |
 //!
 //! What may be promised depends on the faults: a *crash-only* run had no cut, no pause and no change of lines, and
@@ -25,10 +27,12 @@
 mod bounds;
 mod drains;
 mod durability;
+mod groups;
 mod handoff;
 mod instances;
 mod isolation;
 mod linear;
+mod monitors;
 mod moves;
 mod order;
 mod outcomes;
@@ -201,6 +205,8 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     handoff::check(&facts, &mut found);
     placed::check(&facts, &mut found);
     drains::check(&facts, &mut found);
+    groups::check(&facts, &mut found);
+    monitors::check(&facts, &mut found);
     found
 }
 

@@ -24,9 +24,9 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
 }
 
 /// By when the outcome must be there: a frozen node is excused until it goes on, perhaps to be frozen again at once.
-fn due(facts: &Facts<'_>, op: &Op) -> Micros {
-    let frozen = facts.history.disturbances.iter().filter(|d| d.frozen == Some(op.host));
-    frozen.filter(|d| d.until >= op.invoked).fold(op.deadline + LATE_MAX, |due, d| match d.from <= due {
+pub(super) fn due(facts: &Facts<'_>, host: u16, invoked: Micros, deadline: Micros) -> Micros {
+    let frozen = facts.history.disturbances.iter().filter(|d| d.frozen == Some(host));
+    frozen.filter(|d| d.until >= invoked).fold(deadline + LATE_MAX, |due, d| match d.from <= due {
         true => due.max(d.until + LATE_MAX),
         false => due,
     })
@@ -37,7 +37,7 @@ fn check_outcome(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violatio
     if op.second_outcome {
         violated(found, NAME, format!("operation {at} ({:?}) ended twice", op.kind));
     }
-    let due = due(facts, op);
+    let due = due(facts, op.host, op.invoked, op.deadline);
     match &op.completed {
         Some((completed, outcome)) if *completed > due => {
             let text = format!(

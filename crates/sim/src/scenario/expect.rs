@@ -1,10 +1,10 @@
 //! What a scenario expects, held against the history.
 
-use whimbrel_core::base::ErrorCode;
+use whimbrel_core::base::{ErrorCode, ExitReason};
 
 use super::Run;
 use super::parse::Expected;
-use crate::history::{Life, Outcome};
+use crate::history::{Life, Monitor, Outcome, Told};
 
 impl Run<'_> {
     /// What is not as expected.
@@ -33,6 +33,8 @@ impl Run<'_> {
                 let seen = self.world.stats.marks.keys().any(|seen| seen == mark);
                 (!seen).then(|| format!("the world did not see {mark}"))
             }
+            Expected::Told { label, reasons } => self.expect_told(label, reasons),
+            Expected::LastSnapshot { label } => self.expect_last_snapshot(label),
             Expected::ViewsMax(most) => self.expect_views(*most),
             Expected::Drained { host, left } => {
                 let drain = self.world.history.drains.iter().rev().find(|drain| drain.host == *host);
@@ -70,6 +72,8 @@ impl Run<'_> {
             (Some((_, Outcome::Started { .. })), _) => "started",
             (Some((_, Outcome::Already { .. })), _) => ErrorCode::AlreadyRunning.as_str(),
             (Some((_, Outcome::Located { .. })), _) => "located",
+            (Some((_, Outcome::Changed { .. })), _) => "changed",
+            (Some((_, Outcome::Conflict { .. })), _) => ErrorCode::WrongVersion.as_str(),
             (Some((_, Outcome::Failed { code, .. })), _) => code.as_str(),
         };
         let expected = if expected == "already" { ErrorCode::AlreadyRunning.as_str() } else { expected };
@@ -80,6 +84,35 @@ impl Run<'_> {
         let Some(op) = self.op(label) else { return Some(format!("{label} was not done")) };
         let times = self.world.history.handled.iter().filter(|handled| handled.op == op).count();
         (times != 1).then(|| format!("{label} was handled {times} times"))
+    }
+
+    fn monitor(&self, label: &str) -> Option<&Monitor> {
+        let at = self.monitors.iter().find(|(known, _)| known == label)?.1;
+        self.world.history.monitors.get(at as usize)
+    }
+
+    fn expect_told(&self, label: &str, reasons: &[String]) -> Option<String> {
+        let Some(monitor) = self.monitor(label) else { return Some(format!("{label} was not set")) };
+        let lives = &self.world.history.lives;
+        let own = |told: &Told| {
+            let life = lives.iter().find(|life| life.name == monitor.name && life.token == told.token);
+            life.is_some_and(|life| life.reason.as_ref() == Some(&told.reason))
+        };
+        let word = |(at, told): (usize, &Told)| match reasons.get(at).is_some_and(|word| word == "own") {
+            true if own(told) => "own",
+            _ => word_of(&told.reason),
+        };
+        let told: Vec<&str> = monitor.told.iter().enumerate().map(word).collect();
+        (told != *reasons).then(|| format!("{label} was told [{}]", told.join(", ")))
+    }
+
+    fn expect_last_snapshot(&self, label: &str) -> Option<String> {
+        let Some(monitor) = self.monitor(label) else { return Some(format!("{label} was not set")) };
+        let lives = &self.world.history.lives;
+        let mut snapshots = self.world.history.snapshots.iter();
+        let last = snapshots.rposition(|it| lives[it.life as usize].name == monitor.name).map(|at| at as u32);
+        let told = monitor.told.last().and_then(|told| told.snapshot);
+        (told.is_none() || told != last).then(|| format!("{label} was told of {told:?}, not {last:?}"))
     }
 
     fn expect_view(&self, hosts: &[u16]) -> Option<String> {
@@ -106,6 +139,22 @@ impl Run<'_> {
         let count = |host: u16| history.installed.iter().filter(|installed| installed.host == host).count();
         let worst = (0..hosts).max_by_key(|host| count(*host))?;
         (count(worst) > most).then(|| format!("n{} installed {} views", worst + 1, count(worst)))
+    }
+}
+
+/// A reason in one word.
+fn word_of(reason: &ExitReason) -> &'static str {
+    match reason {
+        ExitReason::Normal => "normal",
+        ExitReason::Shutdown => "shutdown",
+        ExitReason::Error(_) => "error",
+        ExitReason::Panic(_) => "panic",
+        ExitReason::Killed => "killed",
+        ExitReason::NodeLost => "node_lost",
+        ExitReason::ConflictLost => "conflict_lost",
+        ExitReason::Quarantined => "quarantined",
+        ExitReason::Moved => "moved",
+        ExitReason::NoProcess => "no_process",
     }
 }
 

@@ -1,7 +1,7 @@
 //! From lines to steps.
 
 use whimbrel_core::base::Name;
-use whimbrel_core::directory::{Placement, RestartPolicy};
+use whimbrel_core::directory::{Placement, RestartPolicy, Until};
 
 use crate::history::{MILLI, Micros, OpKind, SECOND};
 use crate::world::WITHIN;
@@ -15,6 +15,8 @@ pub(super) struct Scenario {
     pub(super) settings: Vec<(String, u64)>,
     /// Names, with the beginning of their slot's ranking.
     pub(super) names: Vec<(String, Vec<u16>)>,
+    /// Groups, with the beginning of the ranking of their slot.
+    pub(super) groups: Vec<(String, Vec<u16>)>,
     pub(super) boots: Vec<(u16, Micros)>,
     /// Machines that have the name of another.
     pub(super) twins: Vec<(u16, u16)>,
@@ -65,22 +67,65 @@ pub(super) enum Step {
         host: u16,
         count: u64,
     },
+    /// Its `init` joins that group first.
+    JoinInInit(u32, u32),
+    Watch(Watch),
+    Publish(u32),
     Expect(Expected),
+}
+
+/// A monitor to be set.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) name: u32,
+    pub(super) host: u16,
+    /// The process that watches.
+    pub(super) by: Option<u32>,
+    pub(super) until: Until,
+    pub(super) moves: bool,
+    pub(super) label: String,
 }
 
 /// What must be true at a time.
 #[derive(Clone, Debug)]
 pub(super) enum Expected {
-    Outcome { label: String, outcome: String },
-    Handled { label: String },
-    RunsOn { name: u32, host: u16 },
-    RunsOnce { name: u32 },
-    RunsNowhere { name: u32 },
-    Lives { name: u32, count: usize },
+    Outcome {
+        label: String,
+        outcome: String,
+    },
+    Handled {
+        label: String,
+    },
+    RunsOn {
+        name: u32,
+        host: u16,
+    },
+    RunsOnce {
+        name: u32,
+    },
+    RunsNowhere {
+        name: u32,
+    },
+    Lives {
+        name: u32,
+        count: usize,
+    },
     View(Vec<u16>),
     Mark(String),
     ViewsMax(usize),
-    Drained { host: u16, left: usize },
+    Drained {
+        host: u16,
+        left: usize,
+    },
+    /// What a monitor was told: reasons, in their order.
+    Told {
+        label: String,
+        reasons: Vec<String>,
+    },
+    /// A monitor was told of the last snapshot.
+    LastSnapshot {
+        label: String,
+    },
 }
 
 /// Reads a whole file.
@@ -113,6 +158,10 @@ impl Scenario {
             ["name", name, "ranks", hosts @ ..] => {
                 let hosts = self.hosts(hosts)?;
                 self.names.push(((*name).to_owned(), hosts));
+            }
+            ["group", group, "ranks", hosts @ ..] => {
+                let hosts = self.hosts(hosts)?;
+                self.groups.push(((*group).to_owned(), hosts));
             }
             ["boot", host, "at", at] => {
                 let boot = (self.host(host)?, time(at)?);
@@ -184,14 +233,45 @@ impl Scenario {
             ["clock", host, "back", by] => Step::SetBack(self.host(host)?, time(by)? / MILLI),
             ["deadly", name] => Step::Deadly(self.name(name)),
             ["lose", name, "on", host] => Step::Lose(self.name(name), self.host(host)?),
+            ["init", name, "joins", group] => Step::JoinInInit(self.name(name), self.group(group)),
+            ["publish", name] => Step::Publish(self.name(name)),
+            ["watch", name, "from", host, rest @ ..] => Step::Watch(self.watch(name, host, rest)?),
             [verb, name, "from", host, rest @ ..] => self.operation(verb, name, host, rest)?,
             _ => return Err("unknown step".into()),
         })
     }
 
+    fn watch(&mut self, name: &str, host: &str, mut rest: &[&str]) -> Result<Watch, String> {
+        let (name, host) = (self.name(name), self.host(host)?);
+        let mut watch =
+            Watch { name, host, by: None, until: Until::Life, moves: false, label: String::new() };
+        while !rest.is_empty() {
+            rest = match rest {
+                ["by", name, rest @ ..] => {
+                    watch.by = Some(self.name(name));
+                    rest
+                }
+                ["until", "freed", rest @ ..] => {
+                    watch.until = Until::Name;
+                    rest
+                }
+                ["moves", rest @ ..] => {
+                    watch.moves = true;
+                    rest
+                }
+                ["as", label, rest @ ..] => {
+                    watch.label = (*label).to_owned();
+                    rest
+                }
+                _ => return Err(format!("unknown word {:?}", rest[0])),
+            };
+        }
+        Ok(watch)
+    }
+
     fn operation(&mut self, verb: &str, name: &str, host: &str, rest: &[&str]) -> Result<Step, String> {
         let (name, host) = (self.name(name), self.host(host)?);
-        let (mut policy, mut to) = (RestartPolicy::Permanent, None);
+        let (mut policy, mut to, mut group) = (RestartPolicy::Permanent, None, None);
         let (mut label, mut placement, mut deadline) = (String::new(), Placement::Hash, 5 * SECOND);
         let mut rest = rest;
         while !rest.is_empty() {
@@ -206,6 +286,10 @@ impl Scenario {
                 }
                 ["to", node, rest @ ..] => {
                     to = Some(self.host(node)?);
+                    rest
+                }
+                ["in", text, rest @ ..] => {
+                    group = Some(self.group(text));
                     rest
                 }
                 ["local", rest @ ..] => {
@@ -236,6 +320,9 @@ impl Scenario {
             "stop" => OpKind::Stop,
             "release" => OpKind::Release,
             "move" => OpKind::Move { to: to.ok_or("a move goes to a node")? },
+            "join" => OpKind::Join { group: group.ok_or("a join is in a group")? },
+            "part" => OpKind::Leave { group: group.ok_or("whoever parts was in a group")? },
+            "inspect" => OpKind::Inspect,
             _ => return Err(format!("unknown operation {verb:?}")),
         };
         Ok(Step::Operate { kind, name, host, label, placement, deadline })
@@ -255,6 +342,10 @@ impl Scenario {
             [name, "runs", "nowhere"] => Expected::RunsNowhere { name: self.name(name) },
             [name, "lives", count] => {
                 Expected::Lives { name: self.name(name), count: number(count)? as usize }
+            }
+            [label, "told", "last", "snapshot"] => Expected::LastSnapshot { label: text(label) },
+            [label, "told", reasons @ ..] => {
+                Expected::Told { label: text(label), reasons: reasons.iter().map(text).collect() }
             }
             [label, "handled"] => Expected::Handled { label: text(label) },
             [label, outcome] if self.is_label(label) => {
@@ -296,6 +387,16 @@ impl Scenario {
             return Err(format!("there is no machine {word}"));
         }
         Ok(number as u16 - 1)
+    }
+
+    /// The index of a group, which is added when it is new.
+    fn group(&mut self, word: &str) -> u32 {
+        let at = self.groups.iter().position(|(group, _)| group == word);
+        let at = at.unwrap_or_else(|| {
+            self.groups.push((word.to_owned(), Vec::new()));
+            self.groups.len() - 1
+        });
+        at as u32
     }
 
     /// The index of a name, which is added when it is new.

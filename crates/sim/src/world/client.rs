@@ -7,6 +7,7 @@ use whimbrel_core::view::Labels;
 
 use super::World;
 use super::exchange::OP_DEADLINE;
+use super::groups::{group_of, made_by};
 use super::queue::Event;
 use super::shell::Asker;
 use crate::history::{MILLI, Micros, Op, OpKind, Outcome, SECOND};
@@ -104,6 +105,10 @@ impl World {
             OpKind::Stop => Ask::Stop,
             OpKind::Release => Ask::Release,
             OpKind::Move { to } => Ask::Move { to: Some(self.machines[usize::from(to)].config.name.clone()) },
+            OpKind::Join { group } => Ask::Join { group: group_of(group), meta: made_by(op) },
+            OpKind::Leave { group } => Ask::Leave { group: group_of(group) },
+            OpKind::SetMeta { expected } => Ask::SetMeta { map: made_by(op), expected },
+            OpKind::Inspect => Ask::Inspect,
         };
         self.request(host, want.name, ask, want.deadline, Asker::Op(op));
     }
@@ -114,15 +119,20 @@ impl World {
         let host = self.history.ops[op as usize].host;
         self.tell(host, 12, u64::from(op), || format!("operation {op} ends: {outcome:?}"));
         let started = matches!(outcome, Outcome::Started { .. });
+        let done = outcome == Outcome::Ok;
+        let at = op;
         let op = &mut self.history.ops[op as usize];
         if op.completed.is_some() {
             op.second_outcome = true;
         } else {
             op.completed = Some((now, outcome));
         }
-        let name = op.name;
+        let (name, kind) = (op.name, op.kind);
         if started {
             self.maybe_ambush(host, name);
+        }
+        if let OpKind::Join { group } = kind {
+            self.join_is_over(host, at, name, group, done);
         }
     }
 
@@ -141,7 +151,10 @@ impl World {
             Answer::NoHost(_) => failed(ErrorCode::NoHost, Executed::No),
             Answer::AtCapacity => failed(ErrorCode::AtCapacity, Executed::No),
             Answer::NotFound => failed(ErrorCode::NotFound, Executed::No),
-            Answer::Done | Answer::Meta(_) | Answer::Inspected(_) => Outcome::Ok,
+            Answer::Done => Outcome::Ok,
+            Answer::Meta(meta) => self.meta_told(op, meta.version, true),
+            Answer::Conflict(meta) => self.meta_told(op, meta.version, false),
+            Answer::Inspected(found) => self.inspected(op, &found),
             // A start may be told this of the very life that it made.
             Answer::Quarantined if matches!(self.history.ops[op as usize].kind, OpKind::Start(_)) => {
                 failed(ErrorCode::Quarantined, Executed::Unknown)
@@ -151,7 +164,6 @@ impl World {
             Answer::Unlinked => failed(ErrorCode::NodeLost, Executed::No),
             Answer::Overloaded => failed(ErrorCode::Overloaded, Executed::No),
             Answer::Hindered(_) => failed(ErrorCode::Moving, Executed::No),
-            Answer::Conflict(_) => failed(ErrorCode::WrongVersion, Executed::No),
         };
         self.complete(op, outcome);
     }
@@ -197,6 +209,9 @@ impl World {
         }
         if self.plan.move_permille > 0 && self.work_rng.below(1000) < self.plan.move_permille {
             return self.draw_move(host, client, name);
+        }
+        if self.bonds_work(host, client, name) {
+            return;
         }
         match self.work_rng.below(100) {
             0..4 => self.race(name, &hosts),

@@ -1,5 +1,7 @@
 //! Simulated processes: `init` and handlers that take time, fail and panic, as a host's shell runs them.
 
+use std::collections::BTreeMap;
+
 use whimbrel_core::base::hash::mix;
 use whimbrel_core::base::{ErrorCode, Executed, ExitReason, Incarnation, Name, Token};
 use whimbrel_core::delivery::{Inbox, MailboxLimits};
@@ -9,7 +11,7 @@ use whimbrel_core::node::Input;
 use super::World;
 use super::exchange::Message;
 use super::queue::Event;
-use crate::history::{End, Handled, Life, SECOND};
+use crate::history::{End, Handled, Life, Micros, SECOND};
 
 /// What a process is doing.
 #[derive(Debug)]
@@ -33,13 +35,26 @@ pub(super) struct Instance {
     pub(super) terminate: Option<ExitReason>,
     /// The attempt to move it, and where to.
     pub(super) moves: Option<(Token, Incarnation)>,
+    /// What it watches: its monitors, and which ones they are of the run.
+    pub(super) monitors: BTreeMap<u64, u32>,
+    /// When it published a snapshot.
+    pub(super) published: Option<Micros>,
     /// `init` fails in the end.
     fails: bool,
 }
 
 impl Instance {
     fn new(life: u32, token: Token, doing: Doing, fails: bool) -> Self {
-        Self { life, token, doing, terminate: None, moves: None, fails }
+        Self {
+            life,
+            token,
+            doing,
+            terminate: None,
+            moves: None,
+            monitors: BTreeMap::new(),
+            published: None,
+            fails,
+        }
     }
 
     /// One that came from another node.
@@ -75,6 +90,9 @@ impl World {
         let instance = Instance::new(life, record.token, Doing::Init, fails);
         if let Some(entry) = self.entry(host, name) {
             entry.instance = Some(instance);
+        }
+        if self.joins_first(host, name, life) {
+            return;
         }
         let takes = 1 + self.process_rng.below(self.plan.init_max.max(1));
         self.return_after(takes, name, Event::InitDone(self.home(host), life));
@@ -135,7 +153,7 @@ impl World {
         }
     }
 
-    fn instance(&mut self, host: u16, life: u32) -> Option<&mut Instance> {
+    pub(super) fn instance(&mut self, host: u16, life: u32) -> Option<&mut Instance> {
         let name = self.history.lives.get(life as usize)?.name;
         let instance = self.shell(host)?.entries.get_mut(&name)?.instance.as_mut()?;
         (instance.life == life).then_some(instance)
@@ -163,7 +181,7 @@ impl World {
         };
         self.stats.mark("init_failed");
         let end = if told_to_end { End::Terminated } else { End::InitFailed };
-        self.history.lives[life as usize].ended = Some((now, end));
+        self.life_ends(life, end, &reason);
         if let Some(entry) = self.entry(host, name) {
             entry.instance = None;
             if let Some(inbox) = entry.port.inbox_mut() {
@@ -222,6 +240,7 @@ impl World {
         self.tell(host, 10, u64::from(op), || format!("life {life} handles {op}"));
         let slow = name < self.plan.odd_names && self.plan.slow_handler_max > 0;
         let most = if slow { self.plan.slow_handler_max } else { self.plan.handler_max };
+        self.maybe_publish(host, life);
         let takes = 1 + self.process_rng.below(most.max(1));
         self.return_after(takes, name, Event::HandlerDone(self.home(host), life));
     }
@@ -269,16 +288,26 @@ impl World {
 
     /// A process ended by itself: gate and mailbox stay, suspended, until the owner has decided.
     fn exit(&mut self, host: u16, life: u32, end: End, reason: ExitReason) {
-        let now = self.now;
         let name = self.history.lives[life as usize].name;
-        self.history.lives[life as usize].ended = Some((now, end));
+        if end == End::Crashed {
+            self.publish_last(host, life);
+        }
+        self.life_ends(life, end, &reason);
         let Some(entry) = self.entry(host, name) else { return };
         let Some(instance) = entry.instance.take() else { return };
         if let Some(inbox) = entry.port.inbox_mut() {
             inbox.suspend();
         }
+        self.forget_monitors(host, &instance);
         let Some(text) = self.history.names.get(name as usize).cloned() else { return };
         self.input(host, Input::Exited { name: text, token: instance.token, reason });
+    }
+
+    /// A life is over; a life that a node took with it has no last word.
+    pub(super) fn life_ends(&mut self, life: u32, end: End, reason: &ExitReason) {
+        let life = &mut self.history.lives[life as usize];
+        life.ended = Some((self.now, end));
+        life.reason = Some(reason.clone());
     }
 
     /// The core ends a process.
@@ -313,12 +342,14 @@ impl World {
     }
 
     fn finish_termination(&mut self, host: u16, life: u32) {
-        let now = self.now;
         let name = self.history.lives[life as usize].name;
-        let Some(instance) = self.entry(host, name).and_then(|entry| entry.instance.take()) else { return };
-        let reason = instance.terminate.unwrap_or(ExitReason::Shutdown);
+        let Some(mut instance) = self.entry(host, name).and_then(|entry| entry.instance.take()) else {
+            return;
+        };
+        let reason = instance.terminate.take().unwrap_or(ExitReason::Shutdown);
         let end = if reason == ExitReason::Shutdown { End::Stopped } else { End::Terminated };
-        self.history.lives[life as usize].ended = Some((now, end));
+        self.life_ends(life, end, &reason);
+        self.forget_monitors(host, &instance);
         self.drop_inbox(host, name, ErrorCode::Stopped);
         let Some(text) = self.history.names.get(name as usize).cloned() else { return };
         self.input(host, Input::Exited { name: text, token: instance.token, reason });

@@ -21,9 +21,11 @@ mod exchange;
 mod fault;
 mod finding;
 mod gauge;
+mod groups;
 mod handshake;
 mod healing;
 mod instance;
+mod monitors;
 mod moves;
 mod network;
 mod queue;
@@ -35,7 +37,9 @@ mod trap;
 use client::KIND;
 pub(crate) use client::Want;
 pub(crate) use drain::WITHIN;
+pub(crate) use groups::group_of;
 pub(crate) use healing::CONVERGENCE;
+pub(crate) use monitors::Watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,7 +55,7 @@ use crate::plan::{Fault, Finds, Plan};
 use exchange::Message;
 use fault::Cut;
 use network::Network;
-use queue::{Event, Queue};
+use queue::{Event, Home, Queue};
 use shell::Machine;
 
 /// Events without progress of time: a loop between nodes.
@@ -112,6 +116,12 @@ pub(crate) struct World {
     rows_lost: u32,
     /// Names that do not return from user code any more: scenarios set it.
     pub(crate) hanging: BTreeSet<u32>,
+    /// Groups that the `init` of a name joins: scenarios set it.
+    pub(crate) joins_of_init: BTreeMap<u32, u32>,
+    /// Joins that an `init` waits for: its node and its life.
+    joins_in_init: BTreeMap<u32, (Home, u32)>,
+    /// Versions of metadata that somebody was told last, by name.
+    meta_versions: BTreeMap<u32, u64>,
     spare_outputs: Vec<PortOutput<Message>>,
     rng: Rng,
     work_rng: Rng,
@@ -120,6 +130,7 @@ pub(crate) struct World {
     storm_rng: Rng,
     trap_rng: Rng,
     drain_rng: Rng,
+    bonds_rng: Rng,
     /// What the end of all faults lets go on.
     hung: Vec<Event>,
     /// When a line was founded last.
@@ -168,6 +179,9 @@ impl World {
             deadly: BTreeSet::new(),
             rows_lost: 0,
             hanging: BTreeSet::new(),
+            joins_of_init: BTreeMap::new(),
+            joins_in_init: BTreeMap::new(),
+            meta_versions: BTreeMap::new(),
             spare_outputs: Vec::new(),
             work_rng: rng.fork(),
             fault_rng: rng.fork(),
@@ -176,6 +190,7 @@ impl World {
             storm_rng: storm::storm_rng(plan.seed),
             trap_rng: trap::trap_rng(plan.seed),
             drain_rng: drain::drain_rng(plan.seed),
+            bonds_rng: groups::bonds_rng(plan.seed),
             hung: Vec::new(),
             founded_at: None,
             apart: Vec::new(),
@@ -344,6 +359,7 @@ impl World {
             Event::Heal => self.on_heal(),
             Event::Watch => self.on_watch(),
             Event::Probe { name, host } => self.on_probe(name, host),
+            Event::Inspect { name, host } => self.inspect(host, name),
             Event::Script(line) => self.script_due = Some(line),
         }
     }

@@ -1,5 +1,7 @@
 //! Processes that move: captured at one node, made at another, as the shells of both do it.
 
+use std::collections::BTreeMap;
+
 use minicbor::{Decode, Encode};
 use whimbrel_core::base::{
     Bytes, Decision, ErrorCode, Executed, ExitReason, Hindrance, Incarnation, Name, Token,
@@ -28,6 +30,9 @@ struct Image {
     /// What it has handled, summed up.
     #[n(3)]
     state: u64,
+    /// What it watches.
+    #[n(4)]
+    monitors: BTreeMap<u64, u32>,
 }
 
 /// A message on its way in a mailbox.
@@ -104,7 +109,8 @@ impl World {
         let InboxImage { table, messages, .. } = image;
         self.tell_callers(host, &messages, to);
         let unread = messages.iter().map(Message::to_unread).collect();
-        let image = Image { table, unread, life, state: self.history.lives[life as usize].state };
+        let monitors = self.monitors_of(host, life);
+        let image = Image { table, unread, life, state: self.history.lives[life as usize].state, monitors };
         let bytes = minicbor::to_vec(&image).unwrap_or_default();
         self.input(host, Input::Captured { name: text, attempt, image: Ok(Bytes::from(bytes)) });
     }
@@ -140,7 +146,9 @@ impl World {
         }
         instance.doing = Doing::Waiting;
         let life = instance.life;
-        self.history.lives[life as usize].sealed = None;
+        let now = self.now;
+        let life = &mut self.history.lives[life as usize];
+        life.rests.extend(life.sealed.take().map(|sealed| (sealed, now)));
         self.stats.mark("move_released");
         let me = self.shell(host).map(|shell| shell.me());
         let image = self.with_port(host, id, |port, _, out| {
@@ -174,6 +182,7 @@ impl World {
         }
         self.history.lives[instance.life as usize].ended = Some((now, End::Moved));
         self.stats.mark("move_departed");
+        self.forget_monitors(host, &instance);
         // What it holds is at the target.
         self.with_port(host, id, |port, here, out| drop(port.uninstall(here, out)));
     }
@@ -181,12 +190,12 @@ impl World {
     /// The process ends, and what it has not read may be handled elsewhere.
     pub(super) fn abandon(&mut self, host: u16, name: &Name, attempt: Token, reason: &ExitReason) {
         let id = self.name_id(name);
-        let now = self.now;
         let moves = |instance: &mut Instance| instance.moves.is_some_and(|(known, _)| known == attempt);
         let Some(instance) = self.entry(host, id).and_then(|entry| entry.instance.take_if(moves)) else {
             return self.stats.mark("abandon_of_nobody");
         };
-        self.history.lives[instance.life as usize].ended = Some((now, End::Terminated));
+        self.life_ends(instance.life, End::Terminated, reason);
+        self.forget_monitors(host, &instance);
         self.stats.mark("move_abandoned");
         let inbox = self.with_port(host, id, |port, here, out| port.uninstall(here, out)).flatten();
         for (message, _) in inbox.into_iter().flat_map(Inbox::into_messages) {
@@ -254,7 +263,7 @@ impl World {
             let text = format!("{} is to run on n{} and never arrived", record.name, host + 1);
             return self.history.oddities.push(text);
         };
-        let Image { table, unread, life: from, state } = arrival.image;
+        let Image { table, unread, life: from, state, monitors } = arrival.image;
         let machine = &self.machines[usize::from(host)];
         let messages = unread.into_iter().map(|unread| Message::of_unread(&unread, machine)).collect();
         let image = InboxImage { table, notices: Vec::new(), messages };
@@ -285,6 +294,7 @@ impl World {
             }
         }
         self.with_port(host, name, |port, here, out| port.install(here, inbox, out));
+        self.watch_again(host, life, monitors);
         self.wake_instance(host, name);
     }
 

@@ -73,6 +73,8 @@ pub(crate) enum Event {
     Watch,
     /// A probe of the liveness phase.
     Probe { name: u32, host: u16 },
+    /// A record of the liveness phase is looked at.
+    Inspect { name: u32, host: u16 },
     /// A line of a scenario.
     Script(u32),
 }

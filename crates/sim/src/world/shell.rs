@@ -58,6 +58,8 @@ pub(super) struct Shell {
     pub(super) dirty: Vec<Incarnation>,
     pub(super) requests: BTreeMap<u64, Asker>,
     pub(super) next_request: u64,
+    /// Monitors of code and of processes of this node, and which ones they are of the run.
+    pub(super) monitors: BTreeMap<u64, u32>,
     node_wake: Micros,
     pub(super) view: Option<Arc<View>>,
     /// Inputs that came up while effects were carried out.
@@ -195,6 +197,7 @@ impl World {
             dirty: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
+            monitors: BTreeMap::new(),
             node_wake: NEVER,
             view: None,
             inputs: VecDeque::new(),
@@ -291,7 +294,6 @@ impl World {
         }
         match effect {
             Effect::Group { .. } | Effect::Groups { .. } => {}
-            Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::Reincarnate(incarnation) => self.reincarnate(host, incarnation),
             Effect::Connect(address) => self.connect(host, &address),
             Effect::Send { to, message } => self.send_control(host, to, message),
@@ -321,6 +323,9 @@ impl World {
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
             Effect::Drained(drained) => self.drained(host, &drained),
+            Effect::Attached { .. } => self.stats.mark("attached_told"),
+            Effect::Monitored { id, result } => self.on_monitored(host, id, result),
+            Effect::Down { id, down } => self.on_down(host, id, &down),
             // Its process ends a little later.
             Effect::OrderKnown => self.stats.mark("order_known"),
             // Nobody counts or follows here.

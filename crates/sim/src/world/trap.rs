@@ -121,7 +121,7 @@ impl World {
         shell.map(|shell| shell.node.handoff_steps().collect()).unwrap_or_default()
     }
 
-    fn host_of(&self, incarnation: Incarnation) -> Option<u16> {
+    pub(super) fn host_of(&self, incarnation: Incarnation) -> Option<u16> {
         let is = |shell: &super::shell::Shell| shell.me() == incarnation;
         let at = self.machines.iter().position(|machine| machine.shell.as_deref().is_some_and(is))?;
         u16::try_from(at).ok()

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bonds;
+
 use whimbrel_core::base::Mutants;
 use whimbrel_core::base::limits::Usage;
 
 use super::{Violation, judge};
-use crate::history::{Fullest, History, OpKind, Outcome, SECOND};
+use crate::history::{End, Fullest, Handled, History, Life, MILLI, OpKind, Outcome, SECOND};
 use crate::plan::{Plan, Profile, Storm};
 use crate::run::delay_max;
 use crate::world::World;
@@ -159,4 +161,51 @@ fn views_that_go_on_changing_while_nothing_else_does_are_seen() {
         }
     });
     only(&violations, "progress", "installs 11 views");
+}
+
+/// The history of the first run of `handoff` in which a life stood still for a move that was called off, and that life.
+fn rested() -> (Plan, History, usize) {
+    for seed in 1..100 {
+        let plan = Plan::draw(Profile::Handoff, seed, Mutants::default());
+        let mut world = World::new(plan.clone(), false);
+        world.run();
+        let rested = |life: &Life| life.rests.first().is_some_and(|(from, until)| *from + MILLI < *until);
+        let at = world.history.lives.iter().position(rested);
+        if let Some(at) = at.filter(|_| world.history.crash_only()) {
+            assert_eq!(judge(&world.history, plan.replicas, delay_max(&plan)).len(), 0, "judged green");
+            return (plan, world.history, at);
+        }
+    }
+    panic!("no move is called off in all these runs");
+}
+
+#[test]
+fn a_life_that_handles_a_message_on_its_way_is_seen() {
+    let (plan, mut history, at) = rested();
+    let (from, until) = history.lives[at].rests[0];
+    let op = history.handled[0].op;
+    history.handled.push(Handled { op, life: at as u32, at: from.midpoint(until) });
+    let violations = judge(&history, plan.replicas, delay_max(&plan));
+    assert!(violations.iter().any(|v| v.checker == "instances" && v.what.contains("on its way")));
+}
+
+#[test]
+fn a_life_beside_one_that_goes_on_after_its_move_was_called_off_is_seen() {
+    let (plan, mut history, at) = rested();
+    let (from, until) = history.lives[at].rests[0];
+    let twin = Life {
+        running: Some(from),
+        rests: Vec::new(),
+        ended: Some((until, End::Terminated)),
+        ..history.lives[at].clone()
+    };
+    history.lives.push(twin.clone());
+    let twice = |history: &History| {
+        let violations = judge(history, plan.replicas, delay_max(&plan));
+        violations.iter().any(|v| v.checker == "instances" && v.what.contains("runs twice"))
+    };
+    assert!(!twice(&history), "who stands still does not run");
+    history.lives.push(Life { ended: Some((until + 1, End::Terminated)), ..twin });
+    history.lives.swap_remove(history.lives.len() - 2);
+    assert!(twice(&history));
 }
