@@ -6,7 +6,7 @@
 mod groups;
 mod monitors;
 
-pub(crate) use groups::{Census, Inspected, Reading, Roll};
+pub(crate) use groups::{Census, Counts, Inspected, Reading, Roll};
 pub(crate) use monitors::{Monitor, Snapshot, Told};
 
 use std::collections::{BTreeMap, BTreeSet};

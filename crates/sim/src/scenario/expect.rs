@@ -1,5 +1,7 @@
 //! What a scenario expects, held against the history.
 
+use std::collections::BTreeSet;
+
 use whimbrel_core::base::{ErrorCode, ExitReason};
 
 use super::Run;
@@ -33,6 +35,7 @@ impl Run<'_> {
                 let seen = self.world.stats.marks.keys().any(|seen| seen == mark);
                 (!seen).then(|| format!("the world did not see {mark}"))
             }
+            Expected::Members { label, names } => self.expect_members(label, names),
             Expected::Told { label, reasons } => self.expect_told(label, reasons),
             Expected::LastSnapshot { label } => self.expect_last_snapshot(label),
             Expected::ViewsMax(most) => self.expect_views(*most),
@@ -84,6 +87,18 @@ impl Run<'_> {
         let Some(op) = self.op(label) else { return Some(format!("{label} was not done")) };
         let times = self.world.history.handled.iter().filter(|handled| handled.op == op).count();
         (times != 1).then(|| format!("{label} was handled {times} times"))
+    }
+
+    fn expect_members(&self, label: &str, names: &[u32]) -> Option<String> {
+        let at = self.readings.iter().find(|(known, _)| known == label).map(|(_, at)| *at as usize);
+        let reading = at.and_then(|at| self.world.history.readings.get(at));
+        let Some((_, roll)) = reading.and_then(|reading| reading.over.as_ref()) else {
+            return Some(format!("{label} is not over, or never began"));
+        };
+        let members: Vec<&str> = roll.members.iter().map(|(name, _)| self.name(*name)).collect();
+        let expected: BTreeSet<&str> = names.iter().map(|name| self.name(*name)).collect();
+        let fits = roll.complete && expected == members.iter().copied().collect();
+        (!fits).then(|| format!("{label} has [{}], complete: {}", members.join(", "), roll.complete))
     }
 
     fn monitor(&self, label: &str) -> Option<&Monitor> {

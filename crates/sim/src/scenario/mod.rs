@@ -14,6 +14,7 @@
 //! at 3s start a from n2 as s1  also: call, cast, locate, stop, release, move; `local`, `pinned n2`, `transient`,
 //!                              `temporary`, `deadline 1s`, for a move `to n2`, may follow;
 //!                              inspect; join and part (leave), with `in g`
+//! at 3s read g from n2 as r1   the members of a group
 //! at 3s watch a from n2 as w1  a monitor; `by b` (a process of that node), `until freed`, `moves` may follow
 //! at 3s publish a              it publishes a snapshot
 //! at 4s kill n1                also: off n1, boot n1, pause n1 2s, reset n1 n2, half n1 n2, leave n1, forget n1,
@@ -32,6 +33,7 @@
 //! at 5s expect view n2 n3      these have one view that holds exactly them
 //! at 5s expect s1 handled      the message was handled, once
 //! at 5s expect n1 drained 2    its last drain is over, and so many processes were left
+//! at 5s expect r1 has a b      the reading is complete, and these are the members
 //! at 5s expect w1 told moved   what the monitor was told, in this order: no_process, shutdown, node_lost, moved, ...,
 //!                              own (what the process gave itself as it crashed)
 //! at 5s expect w1 told last snapshot
@@ -154,8 +156,9 @@ fn find_group(at: usize, ranks: &[u16], plan: &Plan) -> Result<u32, String> {
 struct Run<'a> {
     world: World,
     scenario: &'a Scenario,
-    /// Operations and monitors by their label.
+    /// Operations, readings and monitors by their label.
     ops: Vec<(String, u32)>,
+    readings: Vec<(String, u32)>,
     monitors: Vec<(String, u32)>,
     /// Groups of the run, as the file numbers them.
     groups: Vec<u32>,
@@ -191,7 +194,15 @@ fn run_seed(scenario: &Scenario, seed: u64, mutants: Mutants, trace: bool) -> Op
     for (line, (at, _)) in scenario.steps.iter().enumerate() {
         world.schedule_script(*at, line as u32);
     }
-    let mut run = Run { world, scenario, ops: Vec::new(), monitors: Vec::new(), groups, cuts: Vec::new() };
+    let mut run = Run {
+        world,
+        scenario,
+        ops: Vec::new(),
+        readings: Vec::new(),
+        monitors: Vec::new(),
+        groups,
+        cuts: Vec::new(),
+    };
     for _ in 0..scenario.steps.len() {
         let Some(line) = run.world.run_to_script() else { return Some("nothing is left to happen".into()) };
         if let Some(failed) = run.step(line as usize) {
@@ -219,6 +230,10 @@ impl Run<'_> {
                     return Some(format!("at {}: n{} is down", seconds(*at), host + 1));
                 };
                 self.ops.push((label.clone(), op));
+            }
+            Step::Read { group, host, label } => {
+                let reading = self.world.read_group(*host, self.groups[*group as usize], 2 * SECOND, false);
+                self.readings.extend(reading.map(|reading| (label.clone(), reading)));
             }
             Step::Watch(watch) => return self.watch(*at, watch),
             Step::Expect(expected) => {
@@ -295,7 +310,7 @@ impl Run<'_> {
                 world.joins_of_init.insert(*name, self.groups[*group as usize]);
             }
             Step::Publish(name) => world.publish_now(*name),
-            Step::Operate { .. } | Step::Expect(_) | Step::Watch(_) => {}
+            Step::Operate { .. } | Step::Expect(_) | Step::Read { .. } | Step::Watch(_) => {}
         }
     }
 }

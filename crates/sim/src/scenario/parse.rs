@@ -69,6 +69,11 @@ pub(super) enum Step {
     },
     /// Its `init` joins that group first.
     JoinInInit(u32, u32),
+    Read {
+        group: u32,
+        host: u16,
+        label: String,
+    },
     Watch(Watch),
     Publish(u32),
     Expect(Expected),
@@ -116,6 +121,11 @@ pub(super) enum Expected {
     Drained {
         host: u16,
         left: usize,
+    },
+    /// A reading of a group gave these.
+    Members {
+        label: String,
+        names: Vec<u32>,
     },
     /// What a monitor was told: reasons, in their order.
     Told {
@@ -235,6 +245,10 @@ impl Scenario {
             ["lose", name, "on", host] => Step::Lose(self.name(name), self.host(host)?),
             ["init", name, "joins", group] => Step::JoinInInit(self.name(name), self.group(group)),
             ["publish", name] => Step::Publish(self.name(name)),
+            ["read", group, "from", host, "as", label] => {
+                let label = (*label).to_owned();
+                Step::Read { group: self.group(group), host: self.host(host)?, label }
+            }
             ["watch", name, "from", host, rest @ ..] => Step::Watch(self.watch(name, host, rest)?),
             [verb, name, "from", host, rest @ ..] => self.operation(verb, name, host, rest)?,
             _ => return Err("unknown step".into()),
@@ -342,6 +356,10 @@ impl Scenario {
             [name, "runs", "nowhere"] => Expected::RunsNowhere { name: self.name(name) },
             [name, "lives", count] => {
                 Expected::Lives { name: self.name(name), count: number(count)? as usize }
+            }
+            [label, "has", names @ ..] => {
+                let names = names.iter().map(|name| self.name(name)).collect();
+                Expected::Members { label: text(label), names }
             }
             [label, "told", "last", "snapshot"] => Expected::LastSnapshot { label: text(label) },
             [label, "told", reasons @ ..] => {

@@ -12,6 +12,8 @@ use crate::plan::Bonds;
 
 /// The scope of all simulated groups.
 const SCOPE: &str = "sim";
+/// How long a reading may take.
+const READ_WITHIN: Micros = 2 * SECOND;
 /// What processes do themselves they do as this client of their node.
 const PROCESS_CLIENT: u32 = 62;
 /// The key under which metadata says which operation made it.
@@ -65,7 +67,11 @@ impl World {
             40..55 => Want::new(OpKind::Leave { group }, name),
             55..60 => Want::new(OpKind::Inspect, name),
             60..68 => Want::new(self.draw_change(name), name),
-            _ => Want::new(OpKind::Inspect, name),
+            68..95 => {
+                self.read_group(host, group, READ_WITHIN, false);
+                return;
+            }
+            _ => return self.read_scope(host, READ_WITHIN, false),
         };
         if self.bonds_rng.below(8) == 0 {
             want.deadline = 20 * MILLI + self.bonds_rng.below(SECOND);

@@ -120,6 +120,7 @@ impl World {
         }
         self.stats.mark_n("probe", probes);
         let at = self.schedule_inspections(&hosts, at);
+        let at = self.schedule_last_readings(&hosts, at);
         let last = at + super::exchange::OP_DEADLINE + SECOND;
         self.queue.at(last, Event::Probe { name: u32::MAX, host: 0 });
     }

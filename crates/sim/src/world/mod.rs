@@ -29,6 +29,7 @@ mod monitors;
 mod moves;
 mod network;
 mod queue;
+mod readings;
 mod session;
 mod shell;
 mod storm;
@@ -359,6 +360,7 @@ impl World {
             Event::Heal => self.on_heal(),
             Event::Watch => self.on_watch(),
             Event::Probe { name, host } => self.on_probe(name, host),
+            Event::LastReading { host, group } => self.on_last_reading(host, group),
             Event::Inspect { name, host } => self.inspect(host, name),
             Event::Script(line) => self.script_due = Some(line),
         }

@@ -73,6 +73,8 @@ pub(crate) enum Event {
     Watch,
     /// A probe of the liveness phase.
     Probe { name: u32, host: u16 },
+    /// A node reads a group in the liveness phase, or behind the last one all of them.
+    LastReading { host: u16, group: u32 },
     /// A record of the liveness phase is looked at.
     Inspect { name: u32, host: u16 },
     /// A line of a scenario.

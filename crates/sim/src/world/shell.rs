@@ -18,6 +18,7 @@ use super::exchange::{Entry, Frame};
 use super::gauge::CALLS_MAX;
 use super::moves::Arrival;
 use super::queue::{Event, Home};
+use super::readings::Readings;
 use super::session::{Dial, Session};
 use crate::history::{Installed, MILLI, Micros, NEVER, SECOND};
 
@@ -58,6 +59,7 @@ pub(super) struct Shell {
     pub(super) dirty: Vec<Incarnation>,
     pub(super) requests: BTreeMap<u64, Asker>,
     pub(super) next_request: u64,
+    pub(super) readings: Readings,
     /// Monitors of code and of processes of this node, and which ones they are of the run.
     pub(super) monitors: BTreeMap<u64, u32>,
     node_wake: Micros,
@@ -197,6 +199,7 @@ impl World {
             dirty: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
+            readings: Readings::default(),
             monitors: BTreeMap::new(),
             node_wake: NEVER,
             view: None,
@@ -293,7 +296,6 @@ impl World {
             self.tell(host, 3, 0, || format!("-> {effect:?}"));
         }
         match effect {
-            Effect::Group { .. } | Effect::Groups { .. } => {}
             Effect::Reincarnate(incarnation) => self.reincarnate(host, incarnation),
             Effect::Connect(address) => self.connect(host, &address),
             Effect::Send { to, message } => self.send_control(host, to, message),
@@ -323,6 +325,8 @@ impl World {
             Effect::Answer { request, answer, .. } => self.on_answer(host, request.number, answer),
             Effect::Listed { number, complete, .. } => self.on_listed(host, number, complete),
             Effect::Drained(drained) => self.drained(host, &drained),
+            Effect::Group { number, reading } => self.on_group(host, number, reading),
+            Effect::Groups { number, reading } => self.on_groups(host, number, &reading),
             Effect::Attached { .. } => self.stats.mark("attached_told"),
             Effect::Monitored { id, result } => self.on_monitored(host, id, result),
             Effect::Down { id, down } => self.on_down(host, id, &down),
