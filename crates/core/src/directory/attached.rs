@@ -216,8 +216,12 @@ impl Record {
         }
     }
 
-    /// Two lives of the name become one, which is in the groups of both: each of them was told that it is.
-    pub(super) fn join_groups_of(&mut self, other: &Record) {
+    /// Another record of this name ends in this one. Of one life the later is right; two lives become one, which is in the
+    /// groups of both: each of them was told that it is.
+    pub(super) fn merge_attached(&mut self, other: &Record) {
+        if self.gate == other.gate {
+            return self.take_attached(other);
+        }
         for membership in other.groups() {
             let known = self.groups().iter().any(|own| own.group == membership.group);
             if !known && self.groups().len() < GROUPS_PER_NAME_MAX {

@@ -501,7 +501,7 @@ impl Directory {
 
     pub(super) fn on_retoken(&mut self, name: Name, old: Token, new: Token) {
         if let Some(hosted) = self.hosted_life(&name, old) {
-            Arc::make_mut(&mut hosted.record).token = new;
+            Arc::make_mut(&mut hosted.record).set_token(new);
             self.tell(Output::Retoken { name, old, new });
         }
     }

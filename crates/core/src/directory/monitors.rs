@@ -465,7 +465,7 @@ fn what_is_over(record: &Record, of: Option<Token>, life: Option<LifeId>) -> Opt
     let dormant = matches!(record.state, RecordState::BackingOff | RecordState::Quarantined);
     match of {
         // Planned moves have given it other tokens since.
-        Some(of) if dormant || of < record.born || of > record.token => Some((of, ExitReason::NoProcess)),
+        Some(of) if dormant || !record.is_life_of(of) => Some((of, ExitReason::NoProcess)),
         None if record.state == RecordState::Quarantined => Some((record.token, ExitReason::Quarantined)),
         Some(_) | None => None,
     }

@@ -286,7 +286,7 @@ impl Directory {
         let source = record.host;
         let name = record.name.clone();
         record.host = target;
-        record.token = attempt;
+        record.set_token(attempt);
         record.state = RecordState::Restarting;
         self.moves.tries.remove(&name);
         self.event(DirectoryEvent::Moved { name: name.clone(), from: source, to: target });

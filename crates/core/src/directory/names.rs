@@ -25,6 +25,7 @@ use super::{Directory, DirectoryEvent, REPEAT};
 use crate::base::limits::ANSWERS_MAX;
 use crate::base::{
     ErrorCode, Executed, ExitReason, Few, Hindrance, Incarnation, Mutant, Name, RequestId, SlotId, Time,
+    Token,
 };
 
 /// The last answers of this node as an owner, kept over views: a copy of a request that was on its way when the
@@ -421,14 +422,9 @@ impl Directory {
         let told = record.waits_for_host || goes_on;
         record.host = host;
         record.waits_for_host = false;
-        record.age_ms = 0;
-        record.token = if self.settings.mutants.has(Mutant::TokenNotRaised) {
-            record.token
-        } else {
-            self.next_token(slot, record.token)
-        };
+        let token = self.token_of_next_life(slot, &record);
+        record.begin_life(token);
         record.gate = gate_of(record.token, record.host);
-        record.born = record.token;
         self.forget_groups(&mut record);
         record.moving = None;
         record.state = RecordState::Restarting;
@@ -493,6 +489,13 @@ impl Directory {
         }
     }
 
+    fn token_of_next_life(&mut self, slot: SlotId, record: &Record) -> Token {
+        match self.settings.mutants.has(Mutant::TokenNotRaised) {
+            true => record.token,
+            false => self.next_token(slot, record.token),
+        }
+    }
+
     /// Only for the planted bug.
     fn forget_groups(&self, record: &mut Record) {
         if self.settings.mutants.has(Mutant::JoinForgottenAtRestart) {
@@ -508,14 +511,11 @@ impl Directory {
         mut after: Vec<After>,
         now: Time,
     ) {
-        if !self.settings.mutants.has(Mutant::TokenNotRaised) {
-            record.token = self.next_token(slot, record.token);
-        }
+        let token = self.token_of_next_life(slot, &record);
+        record.begin_life(token);
         record.state = RecordState::Restarting;
         record.moving = None;
-        record.born = record.token;
         self.forget_groups(&mut record);
-        record.age_ms = 0;
         record.back_off_ms = 0;
         let record = Arc::new(record);
         after.push(After::Grant(Arc::clone(&record)));

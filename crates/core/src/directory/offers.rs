@@ -133,7 +133,7 @@ impl Directory {
 
     fn adopt(&mut self, slot: SlotId, host: Incarnation, mut offered: Record, now: Time) {
         if let Some(record) = self.record(&offered.name) {
-            offered.take_attached(record);
+            offered.merge_attached(record);
         }
         offered.host = host;
         offered.moving = None;
@@ -155,7 +155,10 @@ impl Directory {
         offered.moving = None;
         offered.host = host;
         offered.waits_for_host = false;
-        offered.token = self.next_token(slot, old.max(other));
+        if let Some(record) = self.record(&name) {
+            offered.merge_attached(record);
+        }
+        offered.set_token(self.next_token(slot, old.max(other)));
         let after = vec![
             After::Retoken(host, name.clone(), old, offered.token),
             After::Offered(host, name.clone(), old),
@@ -173,31 +176,23 @@ impl Directory {
     }
 
     /// Two lives of one name: the lower token stays, then the smaller incarnation.
-    fn on_conflict(
-        &mut self,
-        slot: SlotId,
-        from: Incarnation,
-        record: &Record,
-        mut offered: Record,
-        now: Time,
-    ) {
+    fn on_conflict(&mut self, slot: SlotId, from: Incarnation, record: &Record, offered: Record, now: Time) {
         let name = record.name.clone();
         if (offered.token, from) < (record.token, record.host) {
             self.tell_conflict(&name, offered.token, record.token);
             self.end_loser(record.host, name, record.token, now);
             self.end_monitors(slot, record, &ExitReason::ConflictLost, false, now);
-            offered.join_groups_of(record);
             return self.adopt_above(slot, from, offered, record.token, now);
         }
         self.tell_conflict(&name, record.token, offered.token);
         self.end_loser(from, name.clone(), offered.token, now);
         self.send(from, Message::Offered { name: name.clone(), token: offered.token });
         let mut winner = record.clone();
-        winner.join_groups_of(&offered);
+        winner.merge_attached(&offered);
         let mut after = Vec::new();
         if record.state == RecordState::Running && record.token < offered.token {
             winner.moving = None;
-            winner.token = self.next_token(slot, offered.token);
+            winner.set_token(self.next_token(slot, offered.token));
             after.push(After::Retoken(winner.host, name.clone(), record.token, winner.token));
         }
         if winner == *record {

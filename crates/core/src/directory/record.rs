@@ -150,6 +150,10 @@ pub struct Record {
     #[n(25)]
     #[cbor(default)]
     pub born: Token,
+    /// The tokens that its present life had before this one; of many the last.
+    #[n(26)]
+    #[cbor(default)]
+    pub tokens_before: Few<Token>,
 }
 
 /// An attempt to move a process.
@@ -230,6 +234,9 @@ pub struct Located {
     pub gate: Token,
 }
 
+/// Tokens of one life that are kept: of what was before them all are taken for its own.
+const TOKENS_MAX: usize = 16;
+
 /// Names the gate that is made for this life on this host.
 ///
 /// Not the token alone: during a split two lines may give the same one to a name, and a sender must never take one
@@ -270,6 +277,7 @@ impl Record {
             moving: None,
             attached: None,
             born: token,
+            tokens_before: Few::default(),
         }
     }
 
@@ -283,6 +291,33 @@ impl Record {
         self.state = RecordState::Running;
         self.has_run = true;
         self.age_ms = 0;
+    }
+
+    /// A life begins under this token.
+    pub(super) fn begin_life(&mut self, token: Token) {
+        self.token = token;
+        self.born = token;
+        self.tokens_before = Few::default();
+        self.age_ms = 0;
+    }
+
+    /// Its life goes on under a higher token.
+    pub(super) fn set_token(&mut self, token: Token) {
+        if self.tokens_before.len() == TOKENS_MAX
+            && let Some(oldest) = self.tokens_before.first().copied()
+        {
+            self.tokens_before.retain(|token| *token != oldest);
+        }
+        self.tokens_before.push(self.token);
+        self.token = token;
+    }
+
+    /// Whether its present life has this token, or had it.
+    pub(super) fn is_life_of(&self, token: Token) -> bool {
+        let earlier = self.tokens_before.len() == TOKENS_MAX
+            && token >= self.born
+            && self.tokens_before.first().is_some_and(|oldest| token < *oldest);
+        token == self.token || self.tokens_before.contains(&token) || earlier
     }
 
     /// Its ages as of now, so much after it was written.

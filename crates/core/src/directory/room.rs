@@ -249,10 +249,9 @@ impl Directory {
         };
         self.count_placed(&record.placement, host, now);
         record.host = host;
-        record.token = self.next_token(slot, token);
-        record.born = record.token;
+        let next = self.next_token(slot, token);
+        record.begin_life(next);
         record.gate = gate_of(record.token, host);
-        record.age_ms = 0;
         let record = Arc::new(record);
         let grant = After::Grant(Arc::clone(&record));
         self.write(slot, Change::Put(record), vec![discard, grant], now);

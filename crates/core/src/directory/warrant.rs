@@ -263,8 +263,10 @@ fn check_record(record: &Record) -> Warrant {
         record.node_deaths_ms.len(),
         record.requests_before.len(),
         record.stopping_by.len(),
+        record.tokens_before.len(),
     ];
     check_token(record.born)?;
+    record.tokens_before.iter().try_for_each(|token| check_token(*token))?;
     demand(record.attached.as_ref().is_none_or(|attached| attached.is_sound()), SIZE)?;
     demand(record.placement.is_sound(), SIZE)?;
     demand(record.args.len() <= ARGS_BYTES_MAX && lists.iter().all(|length| *length <= LIST_MAX), SIZE)
