@@ -177,7 +177,7 @@ mod tests {
         for cut in 0..written.len() {
             assert!(read(&written[..cut]).is_err(), "cut at {cut}");
         }
-        let mut newer = written.clone();
+        let mut newer = written;
         newer[0] = 0x83;
         newer.extend_from_slice(&[0x82, 1, 2]);
         assert_eq!(read(&newer).unwrap(), (publish(1), newer.len()));
