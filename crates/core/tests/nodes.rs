@@ -6,6 +6,8 @@
 
 #[path = "nodes/drain.rs"]
 mod drain;
+#[path = "nodes/groups.rs"]
+mod groups;
 #[path = "nodes/hostile.rs"]
 mod hostile;
 #[path = "nodes/mutated.rs"]
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use whimbrel_core::base::{Bytes, ExitReason, Hindrance, Incarnation, Name, Now, Time};
 use whimbrel_core::directory::{Answer, Ask, Filter, Launch, Message, Placement, RecordState, RestartPolicy};
+use whimbrel_core::groups::{GroupReading, ScopeReading};
 use whimbrel_core::node::{Config, Drained, Effect, Event, Input, LinkLoss, Node, Snapshot};
 use whimbrel_core::wire::{Body, Control};
 
@@ -31,6 +34,9 @@ struct Net {
     queue: VecDeque<(String, Input)>,
     answers: Vec<(String, u64, Answer)>,
     listed: Vec<(usize, bool)>,
+    /// What questions about groups found.
+    readings: BTreeMap<u64, GroupReading>,
+    scopes: Vec<ScopeReading>,
     launched: Vec<(String, Name)>,
     numbers: u64,
     /// Nodes on the far side of a cut.
@@ -58,6 +64,8 @@ impl Net {
             queue: VecDeque::new(),
             answers: Vec::new(),
             listed: Vec::new(),
+            readings: BTreeMap::new(),
+            scopes: Vec::new(),
             launched: Vec::new(),
             numbers: 0,
             far: Vec::new(),
@@ -178,6 +186,10 @@ impl Net {
             Effect::Answer { request, answer, .. } => {
                 self.answers.push((at.into(), request.number, answer));
             }
+            Effect::Group { number, reading } => {
+                self.readings.insert(number, reading);
+            }
+            Effect::Groups { reading, .. } => self.scopes.push(reading),
             Effect::Listed { rows, complete, .. } => self.listed.push((rows.len(), complete)),
             Effect::Event(Event::Refused { why, .. }) => self.refused.push(why),
             _ => {}

@@ -93,6 +93,26 @@ pub const IMAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const IMAGE_CHUNK_BYTES: usize = 64 * 1024;
 /// Bytes of all images that leave one node, and of all that arrive.
 pub const IMAGES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Names in groups that one index knows.
+pub const INDEX_ROWS_MAX: usize = 1_000_000;
+/// Rows of an index in one message that tells it.
+pub const INDEX_PART_ROWS: usize = 1_024;
+/// Bytes of these; the row that reaches it may go beyond.
+pub const INDEX_PART_BYTES: usize = 64 * 1024;
+/// Such messages that one index has yet to acknowledge.
+pub const INDEX_PARTS_AHEAD: usize = 8;
+/// Rows of an index in one answer.
+pub const INDEX_PAGE_ROWS: usize = 4_096;
+/// Bytes of these; the row that reaches it may go beyond.
+pub const INDEX_PAGE_BYTES: usize = 128 * 1024;
+/// Joins and leaves that wait for the indexes of one owner of names to know them.
+pub const ENROLLING_MAX: usize = 65_536;
+/// Questions of one node about groups that wait for an answer; one more is answered as incomplete at once.
+pub const READINGS_MAX: usize = 4_096;
+/// Rows of what one such question finds: members of a group, or groups of a scope.
+pub const READING_ROWS_MAX: usize = 100_000;
+/// Bytes of what all of them have found.
+pub const READINGS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Processes that leave one node at a time.
 pub const MOVES_OUT_MAX: usize = 32;
 /// Processes that arrive at one node at a time.
@@ -125,6 +145,10 @@ pub struct Limits {
     /// Processes that a node may have above five quarters of its share before names leave it for load; default
     /// [`LEVEL_SLACK`].
     pub level_slack: u64,
+    /// Names in groups that one index knows; default [`INDEX_ROWS_MAX`].
+    pub index_rows: usize,
+    /// Questions about groups that wait for an answer; default [`READINGS_MAX`].
+    pub readings: usize,
 }
 
 impl Default for Limits {
@@ -136,6 +160,8 @@ impl Default for Limits {
             tombstones: TOMBSTONES_MAX,
             image_chunk: IMAGE_CHUNK_BYTES,
             level_slack: LEVEL_SLACK,
+            index_rows: INDEX_ROWS_MAX,
+            readings: READINGS_MAX,
         }
     }
 }

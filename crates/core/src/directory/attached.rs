@@ -13,7 +13,7 @@ use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, Output};
 use crate::base::limits::{GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::base::{Bytes, Few, Group, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time};
+use crate::base::{Bytes, Few, Group, Kind, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time};
 
 /// Changes of metadata whose retries are recognised.
 const CHANGES_MAX: usize = 4;
@@ -291,10 +291,11 @@ impl Directory {
     fn groups_left(&self, slot: SlotId, change: &Change) -> Option<Vec<Group>> {
         let record = self.copies.get(&slot)?.entries.get(change.name()).map(|entry| &*entry.record);
         let before = record.map_or(&[][..], Record::groups);
+        let is_kind = |kind: &Kind| record.is_none_or(|record| record.kind == *kind);
         match change {
             Change::Attach(_, Attachment::Left(group)) => Some(vec![group.clone()]),
             Change::Attach(_, Attachment::Joined(_)) => Some(Vec::new()),
-            Change::Put(record) if record.groups() == before => None,
+            Change::Put(record) if record.groups() == before && is_kind(&record.kind) => None,
             Change::Remove(..) if before.is_empty() => None,
             Change::Put(record) => {
                 let goes = |known: &&Membership| record.groups().iter().all(|now| now.group != known.group);
@@ -324,7 +325,7 @@ impl Directory {
         let record = self.record(name);
         let (kind, now) = record.map_or((None, Vec::new()), |r| (Some(r.kind.clone()), r.groups().to_vec()));
         left.retain(|group| now.iter().all(|membership| membership.group != *group));
-        if self.settings.mutants.has(Mutant::StaleIndexEntry) && now.is_empty() {
+        if self.settings.mutants.has(Mutant::StaleIndexEntry) && kind.is_none() {
             left.clear();
         }
         self.tell(Output::Enrol { name: name.clone(), kind, now, left, request });

@@ -1,20 +1,40 @@
-//! Groups, between the directory, which knows the records, and the indexes.
+//! Groups, between the directory, which knows what the records say, and the indexes.
 
-use std::time::Duration;
-
-use super::{Effect, Node};
-use crate::base::{Group, Name};
-use crate::groups::{GroupReading, GroupVersion, ScopeReading};
+use super::{Effect, Event, Node};
+use crate::base::Time;
+use crate::groups::Output;
+use crate::wire::Body;
 
 impl Node {
-    /// User code asks who is in a group.
-    pub(super) fn read_group(&mut self, number: u64, _: Group, _: Option<GroupVersion>, _: Duration) {
-        let reading = GroupReading { members: Some(Vec::new()), ..GroupReading::default() };
-        self.out.push_back(Effect::Group { number, reading });
+    pub(super) fn on_groups(&mut self, output: Output) {
+        match output {
+            Output::Send(to, message) => self.send(to, Body::Groups(message)),
+            Output::Enrolled { request, name } => {
+                self.directory.handle_enrolled(request, name, self.last.time);
+            }
+            Output::Group { number, reading } => self.out.push_back(Effect::Group { number, reading }),
+            Output::Scope { number, reading } => self.out.push_back(Effect::Groups { number, reading }),
+            Output::Refused { peer, why } => self.out.push_back(Effect::Event(Event::Refused { peer, why })),
+        }
     }
 
-    /// User code asks which groups of a scope have members.
-    pub(super) fn read_scope(&mut self, number: u64, _: Name, _: Duration) {
-        self.out.push_back(Effect::Groups { number, reading: ScopeReading::default() });
+    /// Says what the turn has brought about names and groups. Of a join to an index that is here, both have more to say.
+    pub(super) fn flush_parts(&mut self, now: Time) {
+        loop {
+            self.directory.flush_writes();
+            self.groups.flush(now);
+            let mut said = false;
+            while let Some(output) = self.directory.poll_output() {
+                said = true;
+                self.on_directory(output);
+            }
+            while let Some(output) = self.groups.poll_output() {
+                said = true;
+                self.on_groups(output);
+            }
+            if !said {
+                return;
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::base::limits::Usage;
 use crate::base::{Incarnation, Name, Now, Rng, Time, Token};
 use crate::directory::{self, Directory, DirectoryEvent, RebalanceReport, Record};
+use crate::groups::Groups;
 use crate::handoff::Handoff;
 use crate::membership::{self, Membership, MembershipEvent};
 use crate::view::{MemberInfo, View};
@@ -39,6 +40,7 @@ const RECORDS_EVERY: Duration = Duration::from_millis(20);
 pub struct Node {
     membership: Membership,
     directory: Directory,
+    groups: Groups,
     handoff: Handoff,
     drain: Drain,
     detection: Duration,
@@ -104,6 +106,7 @@ impl Node {
         };
         let directory = Directory::new(membership.me().incarnation, settings, rng.fork());
         let mut node = Self {
+            groups: Groups::new(membership.me().incarnation, config.limits),
             membership,
             directory,
             handoff: Handoff::new(config.limits.image_chunk, config.mutants),
@@ -153,10 +156,7 @@ impl Node {
 
     /// Says what was collected: the turn is over, or the view is, in which it is to be said.
     fn say_all(&mut self) {
-        self.directory.flush_writes();
-        while let Some(output) = self.directory.poll_output() {
-            self.on_directory(output);
-        }
+        self.flush_parts(self.last.time);
         while let Some((to, body)) = self.outbox.pop() {
             self.send(to, body);
         }
@@ -173,6 +173,7 @@ impl Node {
         let parts = [
             self.membership.next_deadline(),
             self.directory.next_deadline(),
+            self.groups.next_deadline(),
             self.handoff.next_deadline(),
             self.drain.next_deadline(),
         ];
@@ -213,6 +214,7 @@ impl Node {
     pub fn usage(&self) -> Vec<Usage> {
         let mut rows = self.membership.usage();
         rows.extend(self.directory.usage());
+        rows.extend(self.groups.usage());
         rows.extend(self.handoff.usage());
         rows
     }
@@ -235,6 +237,7 @@ impl Node {
                 self.membership.handle_wake(now);
                 self.route(now);
                 self.directory.handle_wake(now.time);
+                self.groups.handle_wake(now.time);
                 self.handoff.handle_wake(now.time);
             }
             Input::Discovered(addresses) => self.membership.handle_discovered(addresses, now),
@@ -255,9 +258,11 @@ impl Node {
                 self.directory.handle_list(number, &filter, deadline, now.time);
             }
             Input::Group { number, group, known, deadline } => {
-                self.read_group(number, group, known, deadline);
+                self.groups.handle_group(number, group, known, deadline, now.time);
             }
-            Input::Groups { number, scope, deadline } => self.read_scope(number, scope, deadline),
+            Input::Groups { number, scope, deadline } => {
+                self.groups.handle_scope(number, scope, deadline, now.time);
+            }
             Input::Launched { name, token, result } => {
                 self.directory.handle_launched(&name, token, result, now.time);
             }
@@ -311,6 +316,12 @@ impl Node {
                     self.directory.handle_turn(from, message.view, turn.into_messages(), now.time);
                 }
             }
+            Body::Groups(body) => {
+                self.membership.handle_heard(from, now);
+                if self.membership.has_session(from) {
+                    self.groups.handle_message(from, message.view, body, now.time);
+                }
+            }
             Body::Handoff(body) => {
                 self.membership.handle_heard(from, now);
                 if self.membership.has_session(from) {
@@ -327,6 +338,8 @@ impl Node {
                 self.on_membership(output, now);
             } else if let Some(output) = self.directory.poll_output() {
                 self.on_directory(output);
+            } else if let Some(output) = self.groups.poll_output() {
+                self.on_groups(output);
             } else if let Some(output) = self.handoff.poll_output() {
                 self.on_handoff(output);
             } else if let Some((from, question)) = self.handoff.take_question() {
@@ -369,10 +382,12 @@ impl Node {
                 self.say_all();
                 self.view = None;
                 self.directory.handle_line_left();
+                self.groups.handle_line_left(now.time);
                 self.handoff.handle_line_left(now.time);
             }
             Output::Reincarnate(incarnation) => {
                 self.directory.handle_reincarnated(incarnation);
+                self.groups.handle_reincarnated(incarnation);
                 self.out.push_back(Effect::Reincarnate(incarnation));
             }
             Output::Event(event) => self.on_membership_event(event, now),
@@ -425,6 +440,7 @@ impl Node {
         if let Some(chain) = self.membership.chain().filter(|chain| Some(chain.current().id) == current) {
             self.directory.handle_view(chain, now.time);
             if let Some(view) = &self.view {
+                self.groups.handle_view(view, self.directory.owners().collect(), now.time);
                 self.handoff.handle_view(view, now.time);
             }
             self.look_at_drain_soon();
@@ -462,12 +478,10 @@ impl Node {
                 self.out.push_back(Effect::Answer { request, name, answer });
             }
             Output::Attached { record } => self.out.push_back(Effect::Attached { record }),
-            Output::Enrol { name, request, .. } => {
-                if let Some(request) = request {
-                    self.directory.handle_enrolled(request, name, self.last.time);
-                }
+            Output::Enrol { name, kind, now, left, request } => {
+                self.groups.handle_enrol(name, kind.as_ref(), now, left, request);
             }
-            Output::Roll(_) => {}
+            Output::Roll(roll) => self.groups.handle_roll(roll),
             Output::OrderKnown => self.out.push_back(Effect::OrderKnown),
             Output::Listed { number, rows, complete } => {
                 self.out.push_back(Effect::Listed { number, rows, complete });

@@ -98,7 +98,7 @@ mod tests {
         match body {
             Body::Directory(message) => vec![message],
             Body::Turn(turn) => turn.into_messages(),
-            Body::Membership(_) | Body::Handoff(_) => Vec::new(),
+            Body::Membership(_) | Body::Handoff(_) | Body::Groups(_) => Vec::new(),
         }
     }
 

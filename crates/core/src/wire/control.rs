@@ -36,8 +36,11 @@
 //! | `Attached` | owner -> host | groups, metadata and snapshot of a record are these now |
 //! | `Notice` | member -> member | how many processes the sender has; the last order to pause rebalancing that it knows |
 //! | `ListAsk`, `ListAnswer` | member -> member | rows of a listing |
+//! | `Enrol`, `Enrolled` | owner -> owner of an index -> owner | names are in these groups, or not any more; all up to there is known |
+//! | `Here`, `Again` | member -> member | the sender is in this view; and what it could do nothing with is to be said again |
+//! | `Ask`, `Page` | reader -> owner of an index -> reader | who is in a group, which groups a scope has |
 //!
-//! From `Gather` on they are about slots and names. Several of those that a turn has for one member go in one `Turn`, in
+//! From `Gather` to `ListAnswer`, without those of a move, they are about slots and names. Several of those that a turn has for one member go in one `Turn`, in
 //! their order; each is judged and handled as if it had come alone.
 
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
@@ -45,7 +48,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use crate::base::bytes::encoded;
 use crate::base::limits::TURN_MESSAGES_MAX;
 use crate::view::ViewId;
-use crate::{directory, handoff, membership};
+use crate::{directory, groups, handoff, membership};
 
 /// One message of the control lane.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -73,6 +76,9 @@ pub enum Body {
     /// Processes on their way.
     #[n(3)]
     Handoff(#[n(0)] handoff::Message),
+    /// Indexes of groups.
+    #[n(4)]
+    Groups(#[n(0)] groups::Message),
 }
 
 /// What a turn has to say to one member about slots and names: at most [`TURN_MESSAGES_MAX`] messages, in order.
@@ -118,6 +124,7 @@ impl Control {
     pub fn to_bytes(&self) -> Vec<u8> {
         let messages = match &self.body {
             Body::Membership(_) | Body::Directory(_) | Body::Handoff(_) => 1,
+            Body::Groups(message) => message.rows(),
             Body::Turn(turn) => turn.0.len(),
         };
         encoded(self, 96 * (messages + 1))

@@ -17,10 +17,12 @@ use super::message::{Message, MessageHead};
 use super::publish::{Publish, Target};
 use crate::base::limits::{FRAME_BYTES_MAX, TURN_MESSAGES_MAX};
 use crate::base::{
-    Bytes, ErrorCode, Executed, ExitReason, Incarnation, Name, RequestId, ShortBytes, SlotId, Token,
+    Bytes, ErrorCode, Executed, ExitReason, Group, Incarnation, Metadata, Name, RequestId, ShortBytes,
+    SlotId, Token,
 };
 use crate::delivery::{Errand, Signal};
 use crate::directory::{self, Answer, Ask, Change, Filter, Mark, Placement, Record, RecordState, SlotWrite};
+use crate::groups;
 use crate::membership;
 use crate::view::{MemberInfo, View, ViewId};
 
@@ -177,6 +179,13 @@ fn controls() -> Vec<Control> {
     let request = RequestId { caller: life(3), number: 4 };
     let changes = [Change::Put(record().into()), Change::Runs(name("basket:42"), Token::from_u64(u64::MAX))];
     let writes = (1..).zip(changes).map(|(seq, change)| SlotWrite { slot: SlotId(7), seq, change }).collect();
+    let (group, meta) = (Group::new("rooms", "lobby").unwrap(), Metadata::new().with("as", "guest").unwrap());
+    let (kind, guest) = (name("basket"), name("basket:42"));
+    let entry = Some(groups::Entry { kind: kind.clone(), meta: meta.clone() });
+    let row = groups::Row { group: group.clone(), name: guest.clone(), entry };
+    let version = Some(groups::GroupVersion { view: id, changes: u64::MAX });
+    let question = groups::Question::Members { group, known: version };
+    let member_of_group = groups::GroupMember { name: guest, kind, meta };
     let bodies = [
         Body::Membership(membership::Message::Probe(vec![1, 2, 3])),
         Body::Membership(membership::Message::Join { member: member(), counter_floor: u64::MAX }),
@@ -204,6 +213,16 @@ fn controls() -> Vec<Control> {
             directory::Message::Grant(record().into()),
             directory::Message::Written(vec![(SlotId(7), u64::MAX)]),
         ])),
+        Body::Groups(groups::Message::Enrol { number: u64::MAX, rows: vec![row; 3], whole: true }),
+        Body::Groups(groups::Message::Ask { number: 7, question, after: Some(name("basket:42")) }),
+        Body::Groups(groups::Message::Page {
+            number: 7,
+            after: None,
+            rows: groups::Rows::Members(vec![member_of_group; 3]),
+            version,
+            more: true,
+            complete: false,
+        }),
     ];
     bodies.into_iter().map(|body| Control { view: Some(id), body }).collect()
 }

@@ -89,6 +89,7 @@ fn no_changed_message_of_a_member_makes_a_node_panic() {
         let mut net = three();
         for number in 0..20 {
             net.start("a", &format!("name:{number}"));
+            net.ask("c", &format!("name:{number}"), groups::join(&groups::room(number)));
             net.ask("b", &format!("name:{}", number / 2), Ask::Stop);
         }
         let samples = std::mem::take(&mut net.said);

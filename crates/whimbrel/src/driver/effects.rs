@@ -1,7 +1,9 @@
 //! Carrying out what the node wants.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use whimbrel_core::base::{Incarnation, Name};
 use whimbrel_core::delivery::Lane;
 use whimbrel_core::directory::{Answer, Launch};
@@ -70,23 +72,10 @@ impl Running {
             Effect::Retoken { name, old, new } => exchange.retoken(&name, old, new),
             Effect::Answer { request, name, answer } => self.answer(request.number, &name, answer),
             Effect::Listed { number, rows, complete } => {
-                if let Some(asker) = self.listings.remove(&number) {
-                    // Whoever asked may have given up.
-                    let _gone = asker.send((rows, complete));
-                }
+                answer_one(&mut self.listings, number, (rows, complete));
             }
-            Effect::Group { number, reading } => {
-                if let Some(asker) = self.readings.remove(&number) {
-                    // Whoever asked may have given up.
-                    let _gone = asker.send(reading);
-                }
-            }
-            Effect::Groups { number, reading } => {
-                if let Some(asker) = self.scope_readings.remove(&number) {
-                    // Whoever asked may have given up.
-                    let _gone = asker.send(reading);
-                }
-            }
+            Effect::Group { number, reading } => answer_one(&mut self.readings, number, reading),
+            Effect::Groups { number, reading } => answer_one(&mut self.scope_readings, number, reading),
             Effect::Attached { .. } | Effect::Monitored { .. } | Effect::Down { .. } => {}
             Effect::OrderKnown => answer_all(&mut self.orderers, &()),
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
@@ -199,8 +188,16 @@ impl Running {
     }
 }
 
+/// Answers the one that waits under this number.
+fn answer_one<T>(waiting: &mut HashMap<u64, oneshot::Sender<T>>, number: u64, answer: T) {
+    if let Some(asker) = waiting.remove(&number) {
+        // Whoever asked may have given up.
+        let _gone = asker.send(answer);
+    }
+}
+
 /// Answers all that wait for the same.
-fn answer_all<T: Clone>(waiting: &mut Vec<tokio::sync::oneshot::Sender<T>>, answer: &T) {
+fn answer_all<T: Clone>(waiting: &mut Vec<oneshot::Sender<T>>, answer: &T) {
     for asker in waiting.drain(..) {
         // Whoever asked may have given up.
         let _gone = asker.send(answer.clone());

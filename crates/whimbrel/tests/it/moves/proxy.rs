@@ -156,7 +156,7 @@ fn says(frame: &RawFrame<'_>) -> Vec<String> {
     let word = |text: String| text.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
     match frame.kind {
         FrameKind::Control => match Control::from_bytes(frame.body).unwrap().body {
-            Body::Membership(_) => Vec::new(),
+            Body::Membership(_) | Body::Groups(_) => Vec::new(),
             Body::Directory(message) => vec![word(format!("{message:?}"))],
             Body::Handoff(message) => vec![word(format!("{message:?}"))],
             Body::Turn(turn) => {
