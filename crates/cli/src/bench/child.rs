@@ -119,14 +119,8 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         }
         Command::ReachAll { prefix, names } => json!(bench.reach_all(&prefix, names).await?),
         Command::Idle { what, count } => json!(bench.idle_bytes(what, count).await?),
-        Command::JoinAll { prefix, names, groups, tasks } => {
-            json!(crowd::join_all(bench.cluster()?, &prefix, names, groups, tasks).await?)
-        }
-        Command::FillGroup { prefix, names, tasks } => {
-            json!(crowd::fill(bench.cluster()?, &prefix, names, tasks).await?)
-        }
-        Command::Publish { prefix, names, times } => {
-            json!(crowd::publish(bench.cluster()?, &prefix, names, times).await?)
+        command @ (Command::JoinAll { .. } | Command::FillGroup { .. } | Command::Publish { .. }) => {
+            json!(crowd::answer(bench.cluster()?, command).await?)
         }
         Command::MoveAll { prefix, names, to, tasks } => {
             json!(mover::move_all(bench.cluster()?, &prefix, names, &to, tasks).await?)

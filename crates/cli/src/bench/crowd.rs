@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use whimbrel::{Cluster, GroupError, GroupRef};
 
 use super::child::{Echo, EchoCount, EchoEcho};
+use super::command::Command;
 use super::meter::{self, name_of, per_second};
 use crate::control::Trouble;
 
@@ -16,8 +17,22 @@ const BURST: u64 = 256;
 /// How long the last of these may take.
 const HANDLED_WITHIN: Duration = Duration::from_secs(30);
 
+/// Carries out a command about groups.
+pub(crate) async fn answer(cluster: &Cluster, command: Command) -> Result<Option<f64>, Trouble> {
+    match command {
+        Command::JoinAll { prefix, names, groups, tasks } => {
+            join_all(cluster, &prefix, names, groups, tasks).await.map(Some)
+        }
+        Command::FillGroup { prefix, names, tasks } => {
+            each(cluster, &prefix, names, 1, tasks, Step::Join).await.map(|()| None)
+        }
+        Command::Publish { prefix, names, times } => publish(cluster, &prefix, names, times).await.map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Puts names into groups from this many tasks; answered with how many a second. Then takes them out again.
-pub(crate) async fn join_all(
+async fn join_all(
     cluster: &Cluster,
     prefix: &str,
     names: u64,
@@ -69,13 +84,8 @@ async fn each(
     Ok(())
 }
 
-/// Puts names into one group for good; answered when all are in it.
-pub(crate) async fn fill(cluster: &Cluster, prefix: &str, names: u64, tasks: u32) -> Result<(), Trouble> {
-    each(cluster, prefix, names, 1, tasks, Step::Join).await
-}
-
 /// Publishes to the group that was filled until all was handled; answered with how many members were told in a second.
-pub(crate) async fn publish(cluster: &Cluster, prefix: &str, names: u64, times: u64) -> Result<f64, Trouble> {
+async fn publish(cluster: &Cluster, prefix: &str, names: u64, times: u64) -> Result<f64, Trouble> {
     let group = group(cluster, &name_of(prefix, 0))?;
     let failed = |error: GroupError| Trouble::new("a group could not be told", error);
     let began = Instant::now();

@@ -59,7 +59,7 @@ impl Cluster {
             let map = change(read.map)?;
             match self.set_metadata(name, map, Some(read.version)).await {
                 Err(MetadataError::Conflict { current }) if tokio::time::Instant::now() < until => {
-                    read = current
+                    read = current;
                 }
                 outcome => return outcome,
             }

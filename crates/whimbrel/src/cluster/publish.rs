@@ -80,7 +80,7 @@ impl GroupRef {
         deadline: Duration,
     ) -> Result<CallAll<M::Reply>, GroupError> {
         let until = Instant::now() + deadline;
-        let copies = Copies::of(message)?;
+        let copies = Copies::of(&message)?;
         let members = self.read(deadline).await?;
         let mut open = Vec::new();
         for member in members.iter().filter(|member| member.kind.as_str() == P::KIND) {
@@ -124,7 +124,7 @@ impl GroupRef {
     /// As a [`Call`]: dropped after its first poll, it may have been sent, and is not recalled.
     pub async fn call_any<P: Handler<M>, M: Message>(&self, message: M) -> Result<M::Reply, GroupError> {
         let until = Instant::now() + DEADLINE;
-        let copies = Copies::of(message)?;
+        let copies = Copies::of(&message)?;
         let members = self.read(DEADLINE).await?;
         let members: Vec<_> = members.iter().filter(|member| member.kind.as_str() == P::KIND).collect();
         if members.is_empty() {
@@ -162,11 +162,11 @@ struct Copies<M> {
 }
 
 impl<M: Message> Copies<M> {
-    fn of(message: M) -> Result<Self, GroupError> {
+    fn of(message: &M) -> Result<Self, GroupError> {
         const {
             assert!(M::WIRE.travels(), "a message without a wire form can not be sent to a group");
         }
-        let bytes = M::WIRE.encode(&message).map_err(codec)?;
+        let bytes = M::WIRE.encode(message).map_err(codec)?;
         Ok(Self { bytes, message: std::marker::PhantomData })
     }
 

@@ -1,7 +1,7 @@
 //! What arrives from other nodes on the message lane, and what is answered.
 //!
 //! Confirmations are merged to the highest of each epoch, and sent when [`CONFIRM_EVERY`] messages of a peer wait for
-//! theirs, or [`CONFIRM_WITHIN`] has passed: they free memory of the sender and nobody waits for them, so a lone call does
+//! theirs, more if they are for many names, as of a publish, or [`CONFIRM_WITHIN`] has passed: they free memory of the sender and nobody waits for them, so a lone call does
 //! not pay for a frame and a wake-up of its own. Other signals go out at once: each signal is a fact that stays true,
 //! so order does not matter.
 
@@ -30,6 +30,13 @@ const ENTERING_MAX: usize = 32;
 /// Messages of one peer after which they are confirmed at the end of the read: far below the room of a route.
 const CONFIRM_EVERY: u32 = 256;
 
+/// Messages for many names wait until there are so many for each of them, on average: one signal for each message would
+/// cost as much as the messages.
+const CONFIRM_OF_EACH: u32 = 8;
+
+/// For however many names: a quarter of the room of a route.
+const CONFIRM_EVERY_MAX: u32 = 4_096;
+
 /// A message is confirmed at latest this long after it was admitted.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(100);
 
@@ -55,6 +62,13 @@ impl Pending {
             return self.due;
         }
         None
+    }
+
+    /// Whether they are worth the signals, one for each epoch.
+    fn is_due(&self) -> bool {
+        let epochs = u32::try_from(self.confirmed.len()).unwrap_or(u32::MAX);
+        let of_each = epochs.saturating_mul(CONFIRM_OF_EACH);
+        self.messages >= of_each.clamp(CONFIRM_EVERY, CONFIRM_EVERY_MAX)
     }
 
     fn take(&mut self) -> BTreeMap<u64, u64> {
@@ -257,7 +271,7 @@ impl Exchange {
     /// Sends the confirmations of a peer of which many wait.
     fn confirm_many(&self, to: Incarnation) {
         let mut all = lock(&self.confirmations);
-        let many = all.get_mut(&to).filter(|pending| pending.messages >= CONFIRM_EVERY);
+        let many = all.get_mut(&to).filter(|pending| pending.is_due());
         let confirmed = many.map(Pending::take).unwrap_or_default();
         drop(all);
         for (epoch, seq) in confirmed {
@@ -308,5 +322,26 @@ fn epoch_of(signal: Signal) -> u64 {
         | Signal::NotHere { epoch, .. }
         | Signal::Moving { epoch, .. }
         | Signal::Room { epoch } => epoch,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confirmations_wait_for_more_messages_the_more_names_they_are_for() {
+        for (names, expected) in [(1, 256), (20, 256), (100, 800), (500, 4_000), (5_000, 5_000)] {
+            let mut pending = Pending::default();
+            let mut messages = 0;
+            while !pending.is_due() {
+                pending.add(u64::from(messages % names), 1, 1);
+                messages += 1;
+            }
+            // Of 5,000 names not even each has one by then.
+            assert_eq!(messages, expected.min(CONFIRM_EVERY_MAX), "{names} names");
+            assert_eq!(pending.take().len() as u32, names.min(messages));
+            assert!(!pending.is_due());
+        }
     }
 }

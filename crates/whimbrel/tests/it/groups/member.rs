@@ -53,10 +53,11 @@ pub(crate) fn in_rooms(rooms: &[&str]) -> Origin {
 
 /// Publishes a number, again while the index of the room is being rebuilt: nothing was sent then.
 pub(crate) async fn tell(room: &GroupRef, client: &str, seq: u64) -> usize {
+    let until = tokio::time::Instant::now() + LONG;
     loop {
         match room.publish::<Member, _>(MemberHear { client: client.to_owned(), seq }).await {
             Ok(members) => return members,
-            Err(GroupError::Partial { .. }) => {}
+            Err(GroupError::Partial { .. }) if tokio::time::Instant::now() < until => {}
             Err(error) => panic!("{error}"),
         }
     }

@@ -10,15 +10,17 @@ use std::collections::BTreeSet;
 use whimbrel::limits::{GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX};
 use whimbrel::{Cluster, GroupError, GroupMember, GroupRef, Metadata, RequestError, StartError};
 
+use crate::kinds::LONG;
 use crate::nodes::leave_all;
 use member::*;
 
 /// The members, also if the index is being rebuilt meanwhile.
 async fn members(room: &GroupRef) -> Vec<GroupMember> {
+    let until = tokio::time::Instant::now() + LONG;
     loop {
         match room.members().await {
             Ok(members) => return members,
-            Err(GroupError::Partial { .. }) => {}
+            Err(GroupError::Partial { .. }) if tokio::time::Instant::now() < until => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -30,7 +32,7 @@ async fn names(room: &GroupRef) -> Vec<String> {
 
 /// Waits until the group has exactly these members.
 async fn becomes(room: &GroupRef, expected: &[&str]) {
-    let until = tokio::time::Instant::now() + crate::kinds::LONG;
+    let until = tokio::time::Instant::now() + LONG;
     loop {
         let names = names(room).await;
         if names == expected {
@@ -193,7 +195,7 @@ impl Wait for Cluster {
     async fn wait_for_members_exactly(&self, members: usize) {
         let mut events = self.events();
         while self.view().is_none_or(|view| view.members.len() != members) {
-            tokio::time::timeout(crate::kinds::LONG, events.next()).await.unwrap();
+            tokio::time::timeout(LONG, events.next()).await.unwrap();
         }
     }
 }
