@@ -26,7 +26,7 @@ mod handoff;
 mod image;
 mod instance;
 mod kind;
-pub(crate) mod notice;
+pub(crate) mod tiding;
 mod quiet;
 mod run;
 mod timers;

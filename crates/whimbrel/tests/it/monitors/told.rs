@@ -162,6 +162,19 @@ async fn a_process_without_a_name_is_told_and_gives_up_with_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_has_so_many_monitors_and_no_more() {
+    let nodes = watchers(1).await;
+    let watcher = nodes[0].start::<Watcher>("watcher", ()).await.unwrap().process;
+    assert_eq!(watcher.watch_many("nobody".into()).deadline(LONG).await, Ok(16_384));
+    let until = tokio::time::Instant::now() + LONG;
+    while watcher.heard_so_many().await.unwrap() < 16_384 {
+        assert!(tokio::time::Instant::now() < until);
+    }
+    assert!(watcher.watch("nobody".into()).await.unwrap().is_some(), "there is room again");
+    leave_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn moves_are_told_to_a_process_that_asked_for_them() {
     let nodes = watchers(2).await;
     let watcher = nodes[0].start::<Watcher>("watcher", ()).await.unwrap().process;
