@@ -307,8 +307,8 @@ impl<M: Expires> Inbox<M> {
         Err(InboxRefused { message, code })
     }
 
-    /// What the process has asked to be told, in the order of its messages. It is not counted among those that may wait:
-    /// whoever tells it limits how much can be asked for.
+    /// What the process has asked to be told, in the order of its messages and beyond the limit of the mailbox: whoever
+    /// tells it limits how much can be asked for. While that waits, others find less room.
     ///
     /// # Errors
     /// It is on its way to another node, or has ended; the message comes back, not executed.

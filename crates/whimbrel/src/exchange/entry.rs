@@ -25,7 +25,7 @@ use crate::message::Work;
 use crate::message::call::Waiter;
 use crate::message::reply::{Caller, ReplyTo};
 use crate::process::current::{Current, InstanceId, current};
-use crate::process::{Instance, notice};
+use crate::process::{Instance, tiding};
 use crate::transport::{OutFrame, OutMessage, SendError, Writing};
 
 /// How long a cast may wait for its receiver to be found before it is a dead letter.
@@ -457,7 +457,7 @@ impl Entry {
     /// A message will not be handled: its caller is told, or it is a dead letter.
     pub(crate) fn undelivered(&self, envelope: Envelope, failure: Failure) {
         // Whoever it was meant for does not wait for it any more.
-        if notice::is_notice(&envelope) {
+        if tiding::is_tiding(&envelope) {
             return;
         }
         match envelope.head().reply {

@@ -23,7 +23,7 @@ use whimbrel_core::node::Input;
 
 use super::{Entry, Envelope, Exchange, lock};
 use crate::process::current::InstanceId;
-use crate::process::notice::Notice;
+use crate::process::tiding::Tiding;
 
 /// Who is watched, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl Told {
     fn hear(self, id: u64, down: Down) {
         match self {
             Told::Code(slot) => slot.hear(down),
-            Told::Process(entry, _) => entry.tell(Notice::down(id, down)),
+            Told::Process(entry, _) => entry.tell(Tiding::down(id, down)),
         }
     }
 }
@@ -262,14 +262,14 @@ impl Entry {
 
     /// Tells the process what it has asked for. Moves may be many, and are nothing that it has to hear: they find room as
     /// others do.
-    fn tell(self: &Arc<Self>, notice: Notice) {
-        if notice.is_move() {
+    fn tell(self: &Arc<Self>, tiding: Tiding) {
+        if tiding.is_move() {
             // Without room it is not told.
-            let _full = self.cast(notice.boxed());
+            let _full = self.cast(tiding.boxed());
             return;
         }
         let mut state = self.lock();
-        match state.port.tell(Envelope::Work(notice.boxed())) {
+        match state.port.tell(Envelope::Work(tiding.boxed())) {
             Ok(()) => state.wake(),
             Err(InboxRefused { message, code }) => {
                 drop(state);

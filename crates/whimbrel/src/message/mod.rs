@@ -26,7 +26,7 @@ pub use wire::Wire;
 pub(crate) use work::{Handling, Typed, Work};
 
 use crate::exchange::Encoded;
-use crate::process::notice::Notice;
+use crate::process::tiding::Tiding;
 use crate::process::{Context, Process};
 
 /// Something that a process can be asked.
@@ -80,7 +80,7 @@ impl<P: Process> MessageList<P> {
     {
         let mut list = Self { forms: BTreeMap::new(), duplicate: None, process: std::marker::PhantomData };
         P::messages(&mut list);
-        list.add::<Notice>();
+        list.add::<Tiding>();
         list
     }
 

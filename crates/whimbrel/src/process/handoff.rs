@@ -20,7 +20,7 @@ pub enum Handoff {
     Auto,
     /// With this state, which [`Process::resume`] gets there.
     Resume(State),
-    /// It begins anew there, with `init` and the arguments of its record. Its unread messages and its timers go along.
+    /// It begins anew there, with `init` and the arguments of its record. Its unread messages, its timers and its monitors go along.
     Restart,
     /// It does not go: it runs on here, until the members change again.
     Stay,

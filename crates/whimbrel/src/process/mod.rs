@@ -27,7 +27,7 @@ mod handoff;
 mod image;
 mod instance;
 mod kind;
-pub(crate) mod notice;
+pub(crate) mod tiding;
 mod quiet;
 mod run;
 mod timers;

@@ -17,7 +17,7 @@ use super::guard::{self, Guarded};
 use super::handoff::Skills;
 use super::instance::Order;
 use super::kind::Arriving;
-use super::{Launching, Process, arrival, notice, quiet, unhandled};
+use super::{Launching, Process, arrival, quiet, tiding, unhandled};
 use crate::clock;
 use crate::error::SnapshotTooLarge;
 use crate::exchange::{Encoded, Entry, Envelope, Failure, Head};
@@ -324,7 +324,7 @@ fn handle<P: Process>(alive: &mut Alive<P>, envelope: Envelope) -> Option<Guarde
 /// Whether a message of another node is for this kind, and what makes it of its bytes.
 fn check<P: Process, F>(encoded: &Encoded, form: Option<F>) -> Result<F, Failure> {
     let Encoded { kind, codec, .. } = encoded;
-    if kind.as_str() != P::KIND && !notice::is_named_so(kind.as_str(), encoded.message.as_str()) {
+    if kind.as_str() != P::KIND && !tiding::is_named_so(kind.as_str(), encoded.message.as_str()) {
         return Err(Failure::new(ErrorCode::WrongKind, Executed::No).detailed(P::KIND));
     }
     let form = form.ok_or_else(|| Failure::new(ErrorCode::UnknownMessage, Executed::No))?;
@@ -355,7 +355,7 @@ fn start<'a, P: Process>(
     work: Box<dyn Work>,
     deadline: Option<Time>,
 ) -> Option<Guarded<Handling<'a>>> {
-    let work = if notice::is_for_anyone(&*work) { notice::for_kind::<P>(work) } else { work };
+    let work = if tiding::is_for_anyone(&*work) { tiding::for_kind::<P>(work) } else { work };
     cx.in_hand = work.name();
     let current = cx.current(deadline);
     if work.process_type() != TypeId::of::<P>() {

@@ -12,8 +12,8 @@ use whimbrel_core::base::{ErrorCode, Executed, ExitReason};
 use super::Process;
 use super::context::Context;
 use super::guard::{self, Guarded};
-use super::notice::is_notice;
 use super::run::TERMINATE_MAX;
+use super::tiding::is_tiding;
 use crate::clock;
 use crate::codec;
 use crate::exchange::{Entry, Envelope, Failure};
@@ -123,7 +123,7 @@ pub(super) async fn offer<P: Process>(
     // All mailboxes are closed before the first message is shown.
     let closed: Vec<Unhandled<P>> = closed.collect();
     for unhandled in closed {
-        if unhandled.rest.as_ref().is_some_and(|rest| is_notice(&rest.envelope)) {
+        if unhandled.rest.as_ref().is_some_and(|rest| is_tiding(&rest.envelope)) {
             continue;
         }
         let deadline = unhandled.rest.as_ref().and_then(|rest| rest.envelope.call_deadline());

@@ -34,6 +34,13 @@ struct Row {
     asked: bool,
 }
 
+impl Row {
+    fn ask(&mut self, id: u64, entry: &Arc<Entry>, life: InstanceId) {
+        self.asked = true;
+        entry.exchange().set_monitor(id, &self.watch, Told::Process(entry.clone(), life));
+    }
+}
+
 /// All of one life.
 pub(super) struct Watches {
     entry: Arc<Entry>,
@@ -53,19 +60,18 @@ impl Watches {
             return None;
         }
         let id = self.entry.exchange().new_monitor();
-        self.rows.insert(id, Row { watch, sort, asked: false });
+        let mut row = Row { watch, sort, asked: false };
         if self.entry.is_at_home(self.life) {
-            self.ask();
+            row.ask(id, &self.entry, self.life);
         }
+        self.rows.insert(id, row);
         Some(MonitorId(id))
     }
 
     /// Asks the node for all that it does not know of.
     pub(super) fn ask(&mut self) {
         for (id, row) in self.rows.iter_mut().filter(|(_, row)| !row.asked) {
-            row.asked = true;
-            let told = Told::Process(self.entry.clone(), self.life);
-            self.entry.exchange().set_monitor(*id, &row.watch, told);
+            row.ask(*id, &self.entry, self.life);
         }
     }
 

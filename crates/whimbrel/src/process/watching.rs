@@ -3,7 +3,7 @@
 use whimbrel_core::base::{ExitReason, Name, Token};
 use whimbrel_core::directory::{Down, Until};
 
-use super::notice::Notice;
+use super::tiding::Tiding;
 use super::watches::{MonitorId, Sort, Watches};
 use super::{Context, Process};
 use crate::error::{MonitorError, SnapshotTooLarge};
@@ -89,7 +89,7 @@ impl<P: Process> Context<P> {
         let id = self.watches().add(Watch::of(name.clone()), Sort::Link).ok_or(MonitorError::Overloaded)?;
         if let Some(from) = self.name().cloned() {
             let life = self.token();
-            self.tell(&name, Notice::Link { from, life });
+            self.tell(&name, Tiding::Link { from, life });
         }
         Ok(id)
     }
@@ -102,14 +102,14 @@ impl<P: Process> Context<P> {
         let name = Name::new(name)?;
         self.forget_link(&name);
         if let Some(from) = self.name().cloned() {
-            self.tell(&name, Notice::Unlink { from });
+            self.tell(&name, Tiding::Unlink { from });
         }
         Ok(())
     }
 
-    fn tell(&self, name: &Name, notice: Notice) {
+    fn tell(&self, name: &Name, tiding: Tiding) {
         // What is not accepted is not missed: the other one has ended, which the link itself will tell.
-        if let Err(error) = self.entry.exchange().entry(name).cast(notice.boxed()) {
+        if let Err(error) = self.entry.exchange().entry(name).cast(tiding.boxed()) {
             tracing::debug!(?name, %error, "a process is not told of a link");
         }
     }

@@ -6,13 +6,14 @@ use super::watcher::*;
 use super::{down_of, worker};
 use crate::kinds::LONG;
 use crate::moves::doors;
-use crate::nodes::leave_all;
+use crate::nodes::{answer, leave_all};
 
 /// Waits until so many ends were heard, and returns them.
 pub(super) async fn heard(watcher: &ProcessRef<Watcher>, count: usize) -> Vec<Heard> {
     let until = tokio::time::Instant::now() + LONG;
     loop {
-        let heard = watcher.heard().await.unwrap();
+        // A mailbox full of ends refuses.
+        let heard = answer(|| watcher.heard()).await;
         if heard.len() >= count {
             return heard;
         }
@@ -158,6 +159,19 @@ async fn a_process_without_a_name_is_told_and_gives_up_with_its_end() {
     down_of(&mut others).await;
     assert_eq!(letters.total(), 0, "an end that nobody waits for is no dead letter");
     drop(letters.next());
+    leave_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_has_so_many_monitors_and_no_more() {
+    let nodes = watchers(1).await;
+    let watcher = nodes[0].start::<Watcher>("watcher", ()).await.unwrap().process;
+    assert_eq!(watcher.watch_many("nobody".into()).deadline(LONG).await, Ok(16_384));
+    let until = tokio::time::Instant::now() + LONG;
+    while answer(|| watcher.heard_so_many()).await < 16_384 {
+        assert!(tokio::time::Instant::now() < until);
+    }
+    assert!(watcher.watch("nobody".into()).await.unwrap().is_some(), "there is room again");
     leave_all(nodes).await;
 }
 

@@ -82,6 +82,26 @@ macro_rules! watcher {
                     && matches!(cx.link("\n"), Err(MonitorError::BadName(_)))
             }
 
+            /// How many it can set.
+            #[call]
+            async fn watch_many(&mut self, cx: &mut Context<Self>, name: String) -> u64 {
+                let mut set = 0;
+                loop {
+                    match cx.monitor(&name).set() {
+                        Ok(_) => set += 1,
+                        Err(error) => {
+                            assert_eq!(error, MonitorError::Overloaded);
+                            return set;
+                        }
+                    }
+                }
+            }
+
+            #[call]
+            async fn heard_so_many(&self) -> usize {
+                self.heard.len()
+            }
+
             #[call]
             async fn heard(&self) -> Vec<Heard> {
                 self.heard.clone()
@@ -220,7 +240,8 @@ impl Worker {
 }
 
 pub(crate) fn builder(node: &str, seeds: &[&Cluster]) -> Builder {
-    let temporary = KindOptions::default().policy(RestartPolicy::Temporary);
+    // Ends find room in a mailbox that is as good as full.
+    let temporary = KindOptions::default().policy(RestartPolicy::Temporary).mailbox_max(4);
     Cluster::builder("test")
         .node_name(node)
         .listen("127.0.0.1:0")

@@ -27,7 +27,7 @@ impl Process for Anyone {
 
 /// Something that Whimbrel tells.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) enum Notice {
+pub(crate) enum Tiding {
     /// A monitor of the process has something to say: of its end, or of a move.
     #[n(0)]
     Down {
@@ -61,7 +61,7 @@ pub(crate) enum Notice {
     },
 }
 
-impl Notice {
+impl Tiding {
     pub(crate) fn down(id: u64, down: Down) -> Self {
         let Down { name, token, reason, snapshot, to } = down;
         Self::Down { id, name, token, reason, snapshot, to }
@@ -85,45 +85,45 @@ impl Notice {
 
     fn decode_all(bytes: &[u8]) -> Result<Self, String> {
         let mut decoder = Decoder::new(bytes);
-        let notice = decoder.decode().map_err(|error| error.to_string())?;
+        let tiding = decoder.decode().map_err(|error| error.to_string())?;
         match bytes.len() - decoder.position() {
-            0 => Ok(notice),
+            0 => Ok(tiding),
             more => Err(format!("{more} bytes too many")),
         }
     }
 }
 
-impl Message for Notice {
+impl Message for Tiding {
     type Reply = ();
-    const NAME: &'static str = "whimbrel.notice";
+    const NAME: &'static str = "whimbrel.tiding";
     const WIRE: Wire<Self> = Wire::of(Self::encode_short, Self::decode_all);
 }
 
-impl<P: Process> Handler<Notice> for P {
-    async fn handle(&mut self, notice: Notice, cx: &mut Context<Self>) {
-        match notice {
-            Notice::Down { id, name, token, reason, snapshot, to } => {
+impl<P: Process> Handler<Tiding> for P {
+    async fn handle(&mut self, tiding: Tiding, cx: &mut Context<Self>) {
+        match tiding {
+            Tiding::Down { id, name, token, reason, snapshot, to } => {
                 let down = Down { name, token, reason, snapshot, to };
                 if let Some(down) = cx.hear(id, down) {
                     self.down(down, super::MonitorId(id), cx).await;
                 }
             }
-            Notice::Link { from, life } => cx.linked_by(from, life),
-            Notice::Unlink { from } => cx.forget_link(&from),
+            Tiding::Link { from, life } => cx.linked_by(from, life),
+            Tiding::Unlink { from } => cx.forget_link(&from),
         }
     }
 }
 
-/// Whether these are the names of a notice's kind and message.
+/// Whether these are the names of a tiding's kind and message.
 pub(crate) fn is_named_so(kind: &str, message: &str) -> bool {
-    kind == Anyone::KIND && message == Notice::NAME
+    kind == Anyone::KIND && message == Tiding::NAME
 }
 
 pub(super) fn is_for_anyone(work: &dyn Work) -> bool {
     work.process_type() == TypeId::of::<Anyone>()
 }
 
-pub(crate) fn is_notice(envelope: &Envelope) -> bool {
+pub(crate) fn is_tiding(envelope: &Envelope) -> bool {
     match envelope {
         Envelope::Work(work) => is_for_anyone(&**work),
         Envelope::Encoded(encoded) => is_named_so(encoded.kind.as_str(), encoded.message.as_str()),
@@ -132,8 +132,8 @@ pub(crate) fn is_notice(envelope: &Envelope) -> bool {
 
 /// A message for anyone as one for processes of this type; others stay as they are.
 pub(super) fn for_kind<P: Process>(work: Box<dyn Work>) -> Box<dyn Work> {
-    match work.take::<Anyone, Notice>() {
-        Ok(notice) => Typed::<P, Notice>::boxed(notice),
+    match work.take::<Anyone, Tiding>() {
+        Ok(tiding) => Typed::<P, Tiding>::boxed(tiding),
         Err(work) => work,
     }
 }
@@ -144,19 +144,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notices_survive_the_wire_and_damaged_ones_are_refused() {
+    fn tidings_survive_the_wire_and_damaged_ones_are_refused() {
         let name = Name::new("a").unwrap();
         let (token, reason) = (Token::from_u64(7), ExitReason::Panic("why".into()));
         let down =
             Down { name: name.clone(), token, reason, snapshot: Some(Bytes::from(&b"s"[..])), to: None };
-        let link = Notice::Link { from: name.clone(), life: token };
-        for notice in [Notice::down(9, down), link, Notice::Unlink { from: name }] {
-            let bytes = notice.encode_short().unwrap();
-            assert_eq!(Notice::decode_all(bytes.as_slice()).unwrap(), notice);
+        let link = Tiding::Link { from: name.clone(), life: token };
+        for tiding in [Tiding::down(9, down), link, Tiding::Unlink { from: name }] {
+            let bytes = tiding.encode_short().unwrap();
+            assert_eq!(Tiding::decode_all(bytes.as_slice()).unwrap(), tiding);
             for cut in 0..bytes.len() {
-                assert!(Notice::decode_all(&bytes.as_slice()[..cut]).is_err());
+                assert!(Tiding::decode_all(&bytes.as_slice()[..cut]).is_err());
             }
-            assert!(Notice::decode_all(&[bytes.as_slice(), &[0]].concat()).is_err());
+            assert!(Tiding::decode_all(&[bytes.as_slice(), &[0]].concat()).is_err());
         }
     }
 }
