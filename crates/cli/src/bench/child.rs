@@ -135,10 +135,7 @@ async fn answer(bench: Arc<Bench>, command: Command) -> Result<Value, Trouble> {
         Command::Monitor { name, count } => json!(bench.watchers.set(bench.cluster()?, &name, count).await?),
         Command::DownsHeard => json!(bench.watchers.heard().await?),
         Command::Stop { name } => json!(bench.stop(&name).await?),
-        Command::WatchDeaths => {
-            bench.deaths.watch(bench.cluster()?);
-            Value::Null
-        }
+        Command::WatchDeaths => json!(bench.deaths.watch(bench.cluster()?)),
         Command::Deaths => json!(bench.deaths.count()),
         Command::StartSlow { name } => json!(flood::start_slow(bench.cluster()?, &name).await?),
         Command::Flood { name, senders, payload, millis } => {

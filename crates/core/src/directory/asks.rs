@@ -173,6 +173,12 @@ impl Directory {
             Answer::NoHost(_) | Answer::Overloaded | Answer::Quarantined => elsewhere,
             // There was a record of it, on every replica: one that a view has left out since may have it still.
             Answer::AtCapacity => asked.asked_in != self.view().map(|view| view.id),
+            // An earlier copy may have found the name, which is free by now.
+            Answer::NotFound => {
+                let attaches =
+                    matches!(asked.ask, Ask::Join { .. } | Ask::Leave { .. } | Ask::SetMeta { .. });
+                attaches && asked.copies > 1
+            }
             _ => false,
         };
         if may_be_done && asked.ask.changes() {

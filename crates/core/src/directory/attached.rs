@@ -7,7 +7,8 @@
 
 use minicbor::{Decode, Encode};
 
-use super::message::{Change, Message};
+use super::content::Change;
+use super::message::Message;
 use super::record::{Located, Record, RecordState};
 use super::request::{Answer, Ask};
 use super::writes::After;

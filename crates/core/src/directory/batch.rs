@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::Directory;
+use super::content::{Digest, SlotWrite};
 use super::copy::Mark;
-use super::message::{Digest, Message, SlotWrite};
+use super::message::Message;
 use super::repair::DIGESTS_PER_MESSAGE;
 use super::writes::split_writes;
 use crate::base::{Incarnation, SlotId};

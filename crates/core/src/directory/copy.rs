@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 
 use super::attached::Attachment;
 use super::by_name::{ByName, Named};
-use super::message::{Change, Fill, FillFor};
+use super::content::{Change, Fill, FillFor};
 use super::monitors::Watches;
 use super::record::{Record, StartOutcome, Tombstone, millis};
 use super::repair::row;

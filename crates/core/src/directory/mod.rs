@@ -14,6 +14,7 @@ mod asks;
 mod batch;
 mod by_name;
 mod by_slot;
+mod content;
 mod copy;
 mod early;
 mod filter;
@@ -50,10 +51,11 @@ mod writes;
 
 pub use crate::base::Membership;
 pub use attached::{Attached, Attachment, Inspected, MetaRead};
+pub use content::{Change, Digest, Fill, FillFor, SlotWrite};
 pub use copy::Mark;
 pub use filter::{Filter, Listed};
 pub use host::Left;
-pub use message::{Change, Digest, Fill, FillFor, FollowAsk, Life, Message, News, SlotWrite, StreamNews};
+pub use message::{FollowAsk, Life, Message, News, StreamNews};
 pub use monitors::{Down, End, Farewell, LifeId, Monitor, Until, Watch, Wish};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
@@ -626,32 +628,5 @@ impl Directory {
             | Message::Followed { .. }
             | Message::Unfollow { .. } => self.dispatch_listing(from, message, now),
         }
-    }
-}
-
-impl Message {
-    /// Whether it is no command for a slot: it is checked against what the receiver knows, in any view; what it
-    /// follows from was on every replica before it was sent.
-    const fn is_for_any_view(&self) -> bool {
-        matches!(
-            self,
-            Message::Request { .. }
-                | Message::Answer { .. }
-                | Message::Report { .. }
-                | Message::Reported { .. }
-                | Message::Offer { .. }
-                | Message::Offered { .. }
-                | Message::Forget(_)
-                | Message::Discard { .. }
-                | Message::Retoken { .. }
-                | Message::Plea { .. }
-                | Message::Decided { .. }
-                | Message::Holds { .. }
-                | Message::Dismiss { .. }
-                | Message::Notice(_)
-                | Message::Watch(_)
-                | Message::Unwatch { .. }
-                | Message::Down { .. }
-        )
     }
 }

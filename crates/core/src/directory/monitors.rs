@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 
-use super::message::{Change, Message};
+use super::content::Change;
+use super::message::Message;
 use super::record::{Record, RecordState};
 use super::writes::After;
 use super::{Directory, REPEAT};

@@ -13,7 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::message::{Change, Message};
+use super::content::Change;
+use super::message::Message;
 use super::record::{Moving, Record, RecordState};
 use super::request::{Answer, Ask};
 use super::suspects::Suspicion;

@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::message::{Change, Message};
+use super::content::Change;
+use super::message::Message;
 use super::placing::Placement;
 use super::record::{Record, RecordState, RestartPolicy, Tombstone, gate_of};
 use super::reports::STOPS_MAX;

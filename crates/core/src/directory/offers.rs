@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::message::{Change, Life, Message};
+use super::content::Change;
+use super::message::{Life, Message};
 use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};

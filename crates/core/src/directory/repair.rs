@@ -12,7 +12,8 @@
 
 use std::time::Duration;
 
-use super::message::{Digest, Message};
+use super::content::Digest;
+use super::message::Message;
 use super::record::Record;
 use super::{Directory, DirectoryEvent};
 use crate::base::hash::{hash, mix};
@@ -107,8 +108,8 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::content::{Change, FillFor};
     use super::super::copy::{Copy, Mark};
-    use super::super::message::{Change, FillFor};
     use super::super::record::{RecordState, StartOutcome, Tombstone};
     use super::*;
     use crate::base::{ExitReason, Name, RequestId, SlotId, Token};

@@ -1,7 +1,8 @@
 //! What hosts report of their instances, and what the owner makes of it.
 
 use super::attached::Attachment;
-use super::message::{Change, Message, News};
+use super::content::Change;
+use super::message::{Message, News};
 use super::record::{Record, RecordState, StartOutcome, Tombstone, millis};
 use super::request::Answer;
 use super::restart::{AfterExit, EndedBy, after_exit};

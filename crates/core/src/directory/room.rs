@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::message::{Change, Message};
+use super::content::Change;
+use super::message::Message;
 use super::placing::Placement;
 use super::record::{Record, RecordState, StartOutcome, gate_of, millis};
 use super::suspects::Suspicion;

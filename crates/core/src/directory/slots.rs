@@ -19,8 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::Batch;
+use super::content::{Change, Fill, FillFor};
 use super::copy::{Copy, Entry, Mark};
-use super::message::{Change, Fill, FillFor, Message};
+use super::message::Message;
 use super::record::{Record, RecordState};
 use super::waiters::{Waiter, Waiting};
 use super::writes::Pending;

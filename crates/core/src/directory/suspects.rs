@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
-use super::message::Change;
+use super::content::Change;
 use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};

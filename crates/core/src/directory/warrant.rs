@@ -9,8 +9,9 @@
 //! with who was written to.
 
 use super::attached::Attachment;
+use super::content::{Change, Fill};
 use super::filter::{Filter, Listed};
-use super::message::{Change, Fill, Message, News, StreamNews};
+use super::message::{Message, News, StreamNews};
 use super::monitors::End;
 use super::record::{Record, StartOutcome, Tombstone};
 use super::request::{Answer, Ask};
@@ -92,14 +93,10 @@ impl Directory {
                 demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
                 check_token(*new)
             }
-            Message::Report { news, snapshot, .. } => {
-                demand(snapshot.as_ref().map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)?;
-                check_news(news)
-            }
+            Message::Report { news, snapshot, .. } => check_report(news, snapshot.as_ref()),
             Message::Down { name, end, ids, .. } => {
                 demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
-                demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE)?;
-                check_end(end)
+                check_down(end, ids)
             }
             Message::Unwatch { ids, .. } => demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE),
             Message::Offer { record, .. } => check_offered(record),
@@ -199,7 +196,13 @@ impl Directory {
     }
 }
 
-fn check_news(news: &News) -> Warrant {
+fn check_down(end: &End, ids: &[u64]) -> Warrant {
+    demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE)?;
+    check_end(end)
+}
+
+fn check_report(news: &News, snapshot: Option<&Bytes>) -> Warrant {
+    demand(snapshot.map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)?;
     match news {
         News::Running | News::Full => Ok(()),
         News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) | News::Ended(reason) => {

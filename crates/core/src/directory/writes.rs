@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::message::{Change, Message, SlotWrite};
+use super::content::{Change, SlotWrite};
+use super::message::Message;
 use super::monitors::LifeId;
 use super::record::{Record, RecordState};
 use super::request::Answer;

@@ -14,6 +14,7 @@ mod groups;
 mod io;
 mod moves;
 mod outbox;
+mod questions;
 
 pub use drain::{Drained, Stayed};
 pub use io::{Config, Effect, Event, Input, LinkLoss};
@@ -254,21 +255,13 @@ impl Node {
             Input::Request { number, name, ask, deadline } => {
                 self.directory.handle_request(number, name, ask, deadline, now.time);
             }
-            Input::List { number, filter, deadline } => {
-                self.directory.handle_list(number, filter, deadline, now.time);
-            }
-            Input::Group { number, group, known, deadline } => {
-                self.groups.handle_group(number, group, known, deadline, now.time);
-            }
-            Input::Groups { number, scope, deadline } => {
-                self.groups.handle_scope(number, scope, deadline, now.time);
-            }
-            Input::Count { number, filter, deadline } => {
-                self.directory.handle_count(number, filter, deadline, now.time);
-            }
-            Input::Follow { number, filter } => self.directory.handle_follow(number, filter, now.time),
-            Input::Read { number, events } => self.directory.handle_read(number, events),
-            Input::Unfollow { number } => self.directory.handle_unfollow(number, now.time),
+            Input::List { .. }
+            | Input::Count { .. }
+            | Input::Follow { .. }
+            | Input::Read { .. }
+            | Input::Unfollow { .. }
+            | Input::Group { .. }
+            | Input::Groups { .. } => self.on_question(input, now),
             Input::Launched { name, token, result } => {
                 self.directory.handle_launched(&name, token, result, now.time);
             }

@@ -149,7 +149,13 @@ impl<'a> Watched<'a> {
         let lived = |chain: &Chain| chain.from <= monitor.asked && chain.until >= told.at;
         if told.reason == ExitReason::NoProcess {
             let lives = match monitor.of {
-                Some(of) => self.chain(of).until >= told.at,
+                // One that stood still on its way when another life took its name runs no more, though it ends later.
+                Some(of) => {
+                    let chain = self.chain(of);
+                    let superseded = self.life(chain.last).reason == Some(ExitReason::ConflictLost)
+                        && chain.until < told.at + UNSEEN;
+                    chain.until >= told.at && !superseded
+                }
                 None => self.chains_of(monitor.name).any(lived),
             };
             return lives.then(|| format!("told at {} that there is no process, and there is", ms(told.at)));
@@ -263,12 +269,24 @@ impl<'a> Watched<'a> {
         };
         let ended = match (monitor.of, monitor.until) {
             (Some(of), Until::Life) => {
-                Some(self.chain(of)).filter(|chain| chain.until <= settled).map(|c| c.until)
+                let known = |chain: &&Chain| chain.until <= settled && !self.has_twin(of);
+                Some(self.chain(of)).filter(known).map(|chain| chain.until)
             }
             (None, Until::Life) => self.end_of_a_life(monitor, set, settled),
             (_, Until::Name) => self.end_of_the_name(monitor, set, settled),
         };
         ended.map(|at| format!("set at {}, it is not told of the end at {}", ms(set), ms(at)))
+    }
+
+    /// Whether another life of the name has the token of this one: two lines may give the same.
+    fn has_twin(&self, of: u32) -> bool {
+        let (own, life) = (self.chain_of[of as usize], self.life(of));
+        let others = self.facts.lives[life.name as usize]
+            .iter()
+            .filter(|other| self.chain_of[**other as usize] != own);
+        others
+            .map(|other| self.life(*other))
+            .any(|other| other.token == life.token || other.retoken == Some(life.token))
     }
 
     fn end_of_a_life(&self, monitor: &Monitor, set: Micros, settled: Micros) -> Option<Micros> {
@@ -281,8 +299,9 @@ impl<'a> Watched<'a> {
             from < set
                 && until > set
                 && until <= settled
-                && (self.strict
-                    || (!self.is_disturbed(until, until) && self.chains_of(monitor.name).all(alone)))
+                // Of two that ran at once the owner knew one.
+                && self.chains_of(monitor.name).all(alone)
+                && (self.strict || !self.is_disturbed(until, until))
         };
         self.chains_of(monitor.name).find(counts).map(|chain| chain.until)
     }
