@@ -170,7 +170,9 @@ impl<'a> Watched<'a> {
         if chain.until > told.at {
             return Some(format!("it is told of {}, which lives", tell(told)));
         }
-        if chain.until + UNSEEN < monitor.asked && monitor.of.is_none() {
+        // A name that waits for its next life is quarantined under the token of the last.
+        let waits = told.reason == ExitReason::Quarantined;
+        if chain.until + UNSEEN < monitor.asked && monitor.of.is_none() && !waits {
             return Some(format!("it is told of {}, which had ended at {}", tell(told), ms(chain.until)));
         }
         let another = |of: u32| self.chain_of[of as usize] != self.chain_of[*life as usize];
