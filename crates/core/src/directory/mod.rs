@@ -161,8 +161,6 @@ pub enum Output {
     Monitored { id: u64, result: Result<(), ErrorCode> },
     /// What a monitor of this node waited for.
     Down { id: u64, down: Box<Down> },
-    /// The host of a process has heard what is attached to its record.
-    Attached { record: Arc<Record> },
     /// What the record of a name says of its groups now, on every replica; which ones it has left; whose request is to be
     /// answered once their indexes know. No kind: the name is free.
     Enrol {

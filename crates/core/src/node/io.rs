@@ -447,11 +447,6 @@ pub enum Effect {
         /// In order.
         events: Vec<StreamEvent>,
     },
-    /// What is attached to the record of a process of this node has changed.
-    Attached {
-        /// The record.
-        record: Arc<Record>,
-    },
     /// A monitor is on every replica, or was not taken: then nothing more is said of it.
     Monitored {
         /// Which one.

@@ -485,7 +485,6 @@ impl Node {
             }
             Output::Monitored { id, result } => self.out.push_back(Effect::Monitored { id, result }),
             Output::Down { id, down } => self.out.push_back(Effect::Down { id, down }),
-            Output::Attached { record } => self.out.push_back(Effect::Attached { record }),
             Output::Enrol { name, kind, now, left, request } => {
                 self.groups.handle_enrol(name, kind.as_ref(), now, left, request);
             }

@@ -18,7 +18,7 @@
 //! | `Ack` | u64, big endian | receiver of numbered frames -> sender | the link forgets them; also keeps an idle connection alive |
 //! | `Control` | [`super::Control`] | node -> node | input of the node |
 //! | `Message` | [`MessageBody`](super::message::MessageBody) | sending node -> host | a message for one name |
-//! | `Publish` | [`Publish`](super::publish::Publish) | sending node -> host | a message for several names |
+//! | `Publish` | [`Publish`] | sending node -> host | a message for several names |
 //! | `Signal` | [`Signal`] | host -> sending node | confirms, refuses or misses messages of one route |
 //! | `Reply` | [`Reply`] | host -> calling node | the outcome of a call, or where it is now |
 

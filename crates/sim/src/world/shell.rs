@@ -327,7 +327,6 @@ impl World {
             Effect::Drained(drained) => self.drained(host, &drained),
             Effect::Group { number, reading } => self.on_group(host, number, reading),
             Effect::Groups { number, reading } => self.on_groups(host, number, &reading),
-            Effect::Attached { .. } => self.stats.mark("attached_told"),
             Effect::Monitored { id, result } => self.on_monitored(host, id, result),
             Effect::Down { id, down } => self.on_down(host, id, &down),
             // Its process ends a little later.

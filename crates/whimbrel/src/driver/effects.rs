@@ -82,7 +82,6 @@ impl Running {
             Effect::Down { id, down } => exchange.on_down(id, *down),
             Effect::Group { number, reading } => answer_one(&mut self.readings, number, reading),
             Effect::Groups { number, reading } => answer_one(&mut self.scope_readings, number, reading),
-            Effect::Attached { .. } => {}
             Effect::OrderKnown => answer_all(&mut self.orderers, &()),
             Effect::Drained(drained) => answer_all(&mut self.drainers, &drained),
             Effect::Left => answer_all(&mut self.leavers, &()),

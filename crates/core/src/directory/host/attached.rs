@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::super::Directory;
 use super::super::record::Record;
-use super::super::{Directory, Output};
 use crate::base::limits::SNAPSHOT_BYTES_MAX;
 use crate::base::{Bytes, Incarnation, Name, Time, Token};
 
@@ -17,8 +17,6 @@ impl Directory {
         let Some(hosted) = self.host.get_mut(slot, &record.name) else { return };
         if hosted.record.token == record.token && hosted.record.revision() < record.revision() {
             Arc::make_mut(&mut hosted.record).take_attached(record);
-            let record = Arc::clone(&hosted.record);
-            self.tell(Output::Attached { record });
         }
     }
 
