@@ -197,6 +197,13 @@ impl Record {
         attached.snapshot.as_ref().filter(|_| attached.snapshot_of == self.born)
     }
 
+    /// Its present life has published this, if anything.
+    pub(super) fn publish(&mut self, snapshot: Option<Bytes>) {
+        if let Some(bytes) = snapshot.filter(|bytes| self.snapshot_of_life() != Some(bytes)) {
+            self.attach(Attachment::Snapshot(bytes));
+        }
+    }
+
     /// How often what is attached to it has changed.
     pub(super) fn revision(&self) -> u32 {
         self.attached.as_ref().map_or(0, |attached| attached.revision)

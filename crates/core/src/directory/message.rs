@@ -440,6 +440,9 @@ pub enum Message {
         /// What is asked.
         #[n(3)]
         plea: Plea,
+        /// The last state that the process published, if its owner may not have heard of it.
+        #[n(4)]
+        snapshot: Option<Bytes>,
     },
     /// What became of an attempt; a fact.
     #[n(31)]
@@ -588,6 +591,7 @@ impl Message {
                 with(name) + inspected.bytes() + 2 * NAME_BYTES_MAX
             }
             Message::Report { name, snapshot: Some(bytes), .. } => with(name) + TEXT_BYTES_MAX + bytes.len(),
+            Message::Plea { name, snapshot, .. } => with(name) + snapshot.as_ref().map_or(0, Bytes::len),
             Message::Answer { name, .. } | Message::Report { name, .. } | Message::End { name, .. } => {
                 with(name) + TEXT_BYTES_MAX
             }
@@ -600,7 +604,6 @@ impl Message {
             | Message::Reported { name, .. }
             | Message::Offered { name, .. }
             | Message::AskOffer { name, .. }
-            | Message::Plea { name, .. }
             | Message::Decided { name, .. }
             | Message::AskHolds { name, .. }
             | Message::Holds { name, .. }

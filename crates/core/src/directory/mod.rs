@@ -599,7 +599,9 @@ impl Directory {
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
             Message::Offered { name, token } => self.on_offered(&name, token),
             Message::Move(record) => self.on_move(from, record, now),
-            Message::Plea { name, gate, attempt, plea } => self.on_plea(from, name, gate, attempt, plea, now),
+            Message::Plea { name, gate, attempt, plea, snapshot } => {
+                self.on_plea(from, name, gate, attempt, plea, snapshot, now);
+            }
             Message::Decided { name, attempt, decision } => {
                 self.tell(Output::Decided { name, attempt, decision });
             }

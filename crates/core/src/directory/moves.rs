@@ -21,7 +21,9 @@ use super::suspects::Suspicion;
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::{MOVES_IN_MAX, MOVES_OUT_MAX, MOVES_OWNED_MAX};
-use crate::base::{Decision, Hindrance, Incarnation, Name, NodeName, Plea, RequestId, SlotId, Time, Token};
+use crate::base::{
+    Bytes, Decision, Hindrance, Incarnation, Name, NodeName, Plea, RequestId, SlotId, Time, Token,
+};
 use crate::view::MemberInfo;
 
 /// Before the second try to move a name; doubled each time.
@@ -215,6 +217,7 @@ impl Directory {
     }
 
     /// The source has brought everything to the target, or has given it up.
+    #[allow(clippy::too_many_arguments, reason = "one for each field of the message")]
     pub(super) fn on_plea(
         &mut self,
         from: Incarnation,
@@ -222,11 +225,16 @@ impl Directory {
         gate: Token,
         attempt: Token,
         plea: Plea,
+        snapshot: Option<Bytes>,
         now: Time,
     ) {
         let Some((slot, record)) = self.settled(&name, now) else { return };
         match record.filter(|record| record.is_moving_as(attempt) && record.host == from) {
-            Some(record) => match plea {
+            Some(mut record) => match plea {
+                Plea::Commit if snapshot.is_some() => {
+                    record.publish(snapshot);
+                    self.commit(slot, record, now);
+                }
                 Plea::Commit => self.commit(slot, record, now),
                 Plea::CallOff(why) => self.abort(slot, record, why, now),
             },

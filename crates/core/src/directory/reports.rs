@@ -49,9 +49,7 @@ impl Directory {
         let Some(mut record) = self.record_now(&name, now).filter(is_meant) else {
             return self.on_stale_report(from, name, token, &news, now);
         };
-        if let Some(bytes) = snapshot.filter(|bytes| record.snapshot_of_life() != Some(bytes)) {
-            record.attach(Attachment::Snapshot(bytes));
-        }
+        record.publish(snapshot);
         match news {
             News::Running => {}
             News::InitFailed(reason) if record.state == RecordState::Starting => {

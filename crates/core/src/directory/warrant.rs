@@ -98,6 +98,7 @@ impl Directory {
                 demand(self.owner_in(view, name) == Some(from), NOT_OWNER)?;
                 check_down(end, ids)
             }
+            Message::Plea { snapshot, .. } => check_snapshot(snapshot.as_ref()),
             Message::Unwatch { ids, .. } => demand(ids.len() <= MONITORS_PER_NAME_MAX, SIZE),
             Message::Offer { record, .. } => check_offered(record),
             // One that is later than all views could never be followed by another.
@@ -108,7 +109,6 @@ impl Directory {
             | Message::Written(_)
             | Message::Reported { .. }
             | Message::Hosting { .. }
-            | Message::Plea { .. }
             | Message::Holds { .. }
             | Message::Watch(_)
             | Message::Watched { .. }
@@ -202,7 +202,7 @@ fn check_down(end: &End, ids: &[u64]) -> Warrant {
 }
 
 fn check_report(news: &News, snapshot: Option<&Bytes>) -> Warrant {
-    demand(snapshot.map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)?;
+    check_snapshot(snapshot)?;
     match news {
         News::Running | News::Full => Ok(()),
         News::InitFailed(reason) | News::Exited(reason) | News::Gone(reason) | News::Ended(reason) => {
@@ -231,7 +231,11 @@ fn check_ask(ask: &Ask) -> Warrant {
 
 fn check_end(end: &End) -> Warrant {
     check_reason(&end.reason)?;
-    demand(end.snapshot.as_ref().map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)
+    check_snapshot(end.snapshot.as_ref())
+}
+
+fn check_snapshot(snapshot: Option<&Bytes>) -> Warrant {
+    demand(snapshot.map_or(0, Bytes::len) <= SNAPSHOT_BYTES_MAX, SIZE)
 }
 
 fn check_attachment(attachment: &Attachment) -> Warrant {

@@ -301,8 +301,9 @@ impl<'a> Watched<'a> {
             from < set
                 && until > set
                 && until <= settled
-                // Of two that ran at once the owner knew one.
+                // Of two that ran at once the owner knew one; what it took for lost ends when it is heard of.
                 && self.chains_of(monitor.name).all(alone)
+                && self.life(chain.last).reason != Some(ExitReason::ConflictLost)
                 && (self.strict || !self.is_disturbed(until, until))
         };
         self.chains_of(monitor.name).find(counts).map(|chain| chain.until)

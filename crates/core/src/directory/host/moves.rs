@@ -59,7 +59,7 @@ impl Directory {
         };
         let Some(hosted) = self.hosted_life(&name, token).filter(runs) else {
             let (gate, plea) = (record.gate, Plea::CallOff(Hindrance::Ended));
-            self.send(from, Message::Plea { name: name.clone(), gate, attempt, plea });
+            self.send(from, Message::Plea { name: name.clone(), gate, attempt, plea, snapshot: None });
             if self.hosted_as(&name).is_none() {
                 // The record is older than its end.
                 let news = News::Gone(ExitReason::NodeLost);
@@ -81,9 +81,9 @@ impl Directory {
         if let Plea::CallOff(why) = plea {
             hosted.rare.get_or_insert_default().hindrance = Some(why);
         }
-        let gate = hosted.record.gate;
+        let (gate, snapshot) = (hosted.record.gate, hosted.snapshot());
         let Some(owner) = self.owner_of(&name) else { return };
-        self.send(owner, Message::Plea { name, gate, attempt, plea });
+        self.send(owner, Message::Plea { name, gate, attempt, plea, snapshot });
         self.finish(now);
     }
 
