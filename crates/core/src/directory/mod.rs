@@ -56,7 +56,7 @@ pub use copy::Mark;
 pub use filter::{Filter, Listed};
 pub use host::Left;
 pub use message::{FollowAsk, Life, Message, News, StreamNews};
-pub use monitors::{Down, End, Farewell, LifeId, Monitor, Until, Watch, Wish};
+pub use monitors::{Down, End, Farewell, LifeId, Monitor, Until, Watch, Watcher, Wish};
 pub use moves::Rebalance;
 pub use notice::{Notice, Order};
 pub use placing::Placement;

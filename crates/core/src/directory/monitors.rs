@@ -51,12 +51,24 @@ pub struct Down {
     pub to: Option<Incarnation>,
 }
 
+/// Who is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Watcher {
+    /// The node.
+    #[n(0)]
+    pub node: Incarnation,
+    /// Rises as the process that watches moves on: the token of its life there. What a node that it has left said earlier
+    /// may come later.
+    #[n(1)]
+    pub rank: Token,
+}
+
 /// One monitor, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Monitor {
-    /// The node that is to be told.
+    /// Who is to be told.
     #[n(0)]
-    pub watcher: Incarnation,
+    pub watcher: Watcher,
     /// Which end.
     #[n(1)]
     pub until: Until,
@@ -90,7 +102,7 @@ pub struct Farewell {
     pub end: End,
     /// The monitors that it is the end of, and whom they tell.
     #[n(1)]
-    pub watchers: BTreeMap<u64, Incarnation>,
+    pub watchers: BTreeMap<u64, Watcher>,
 }
 
 /// All monitors of one name.
@@ -108,9 +120,9 @@ pub struct Watch {
 const ROW_SEED: u64 = 0x4d4f_4e49_544f_5253;
 
 /// One monitor as a number, for the sum over a copy.
-fn row(name: &Name, id: u64, watcher: Incarnation, ended: bool) -> u64 {
+fn row(name: &Name, id: u64, watcher: Watcher, ended: bool) -> u64 {
     let of_name = hash(ROW_SEED, name.as_str().as_bytes());
-    mix(mix(of_name ^ id) ^ watcher.nonce ^ u64::from(ended))
+    mix(mix(of_name ^ id) ^ watcher.node.nonce ^ u64::from(ended))
 }
 
 /// The monitors of the names of one slot.
@@ -206,12 +218,12 @@ impl Watch {
         self.monitors.len() + ended.sum::<usize>()
     }
 
-    fn watcher_of(&self, id: u64) -> Option<Incarnation> {
+    fn watcher_of(&self, id: u64) -> Option<Watcher> {
         let ended = || self.farewells.iter().find_map(|farewell| farewell.watchers.get(&id).copied());
         self.monitors.get(&id).map(|monitor| monitor.watcher).or_else(ended)
     }
 
-    fn watchers(&self) -> impl Iterator<Item = (u64, Incarnation)> + '_ {
+    fn watchers(&self) -> impl Iterator<Item = (u64, Watcher)> + '_ {
         let ended = self.farewells.iter().flat_map(|farewell| &farewell.watchers);
         let waiting = self.monitors.iter().map(|(id, monitor)| (*id, monitor.watcher));
         waiting.chain(ended.map(|(id, watcher)| (*id, *watcher)))
@@ -270,6 +282,10 @@ pub struct Wish {
     /// The life that was watched when it was set before.
     #[n(6)]
     pub life: Option<LifeId>,
+    /// That of the watcher.
+    #[n(7)]
+    #[cbor(default)]
+    pub rank: Token,
 }
 
 impl Directory {
@@ -279,10 +295,14 @@ impl Directory {
             // It is said again.
             return;
         }
-        let Wish { name, id, of, until, moves, again, life } = wish.clone();
-        let monitor = Monitor { watcher: from, until, moves };
+        let Wish { name, id, of, until, moves, again, life, rank } = wish.clone();
+        let monitor = Monitor { watcher: Watcher { node: from, rank }, until, moves };
         let watch = self.copies.get(&slot).and_then(|copy| copy.watches.get(&name));
-        if watch.and_then(|watch| watch.watcher_of(id)).is_some() {
+        if let Some(known) = watch.and_then(|watch| watch.watcher_of(id)) {
+            if rank < known.rank {
+                // Its process has moved on from there, and has said so already.
+                return;
+            }
             return self.set_monitor(slot, from, name, id, monitor, now);
         }
         let limits = (watch.map_or(0, Watch::len), watch.map_or(0, |watch| watch.farewells.len()));
@@ -330,7 +350,11 @@ impl Directory {
             return;
         }
         let Some(watch) = self.copies.get(&slot).and_then(|copy| copy.watches.get(&name)) else { return };
-        let own: Vec<u64> = ids.iter().copied().filter(|id| watch.watcher_of(*id) == Some(from)).collect();
+        let own: Vec<u64> = ids
+            .iter()
+            .copied()
+            .filter(|id| watch.watcher_of(*id).is_some_and(|known| known.node == from))
+            .collect();
         if !own.is_empty() {
             self.write(slot, Change::Unwatch(name, own), Vec::new(), now);
         }
@@ -362,7 +386,7 @@ impl Directory {
         let (Some(watch), Some(record)) = (copy.watches.get(name), self.record(name)) else { return };
         let mut told: BTreeMap<Incarnation, Vec<u64>> = BTreeMap::new();
         for (id, monitor) in watch.monitors.iter().filter(|(_, monitor)| monitor.moves) {
-            told.entry(monitor.watcher).or_default().push(*id);
+            told.entry(monitor.watcher.node).or_default().push(*id);
         }
         let end = End { token: record.token, reason: ExitReason::Moved, snapshot: None, whole: false };
         for (watcher, ids) in told {
@@ -378,7 +402,7 @@ impl Directory {
         for Farewell { end, watchers } in &watch.farewells {
             let mut by_node: BTreeMap<Incarnation, Vec<u64>> = BTreeMap::new();
             for (id, watcher) in watchers {
-                by_node.entry(*watcher).or_default().push(*id);
+                by_node.entry(watcher.node).or_default().push(*id);
             }
             told.extend(by_node.into_iter().map(|(watcher, ids)| (watcher, end.clone(), ids)));
         }
@@ -426,7 +450,7 @@ impl Directory {
         }
         let mut gone = Vec::new();
         for (name, watch) in copy.watches.iter() {
-            let left = watch.watchers().filter(|(_, watcher)| !self.is_member(*watcher));
+            let left = watch.watchers().filter(|(_, watcher)| !self.is_member(watcher.node));
             let left: Vec<u64> = left.map(|(id, _)| id).collect();
             if !left.is_empty() {
                 gone.push((name.clone(), left));

@@ -29,7 +29,7 @@ impl Directory {
             // The host repeats it.
             return;
         }
-        let ended = matches!(news, News::Exited(_) | News::Ended(_));
+        let ended = matches!(news, News::Exited(_) | News::Ended(_) | News::InitFailed(_));
         let is_meant = |record: &Record| {
             // A host runs one life of a name: if a lower one ended where this one should run, the word that it
             // had got a higher token was lost.

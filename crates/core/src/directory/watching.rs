@@ -29,6 +29,8 @@ struct Mine {
     of: Option<Token>,
     /// The life that it waits for the end of, once an owner has told which.
     life: Option<LifeId>,
+    /// The token of the watching process when it asked here.
+    rank: Token,
     until: Until,
     moves: bool,
     by: Option<Name>,
@@ -107,7 +109,9 @@ impl Directory {
             self.watching.by.entry(by.clone()).or_default().insert(id);
         }
         let away = by.as_ref().is_some_and(|by| self.watching.leaving.contains(by));
-        let mine = Mine { name, of, life: None, until, moves, by, told: false, away, again_until: None };
+        let rank = by.as_ref().and_then(|by| self.token_of_hosted(by)).unwrap_or_default();
+        let mine =
+            Mine { name, of, life: None, rank, until, moves, by, told: false, away, again_until: None };
         self.watching.mine.insert(id, mine);
         self.watching.asking.insert(id);
         self.ask_to_watch(id, now);
@@ -175,10 +179,10 @@ impl Directory {
         self.watching.again_at.get_or_insert(now + REPEAT);
         let Some(mine) = self.watching.mine.get(&id).filter(|mine| !mine.away) else { return };
         let again = mine.again_until.is_some_and(|until| now < until);
-        let Mine { name, of, life, until, moves, .. } = mine;
+        let Mine { name, of, life, rank, until, moves, .. } = mine;
         let Some(owner) = self.owner_of(name) else { return };
-        let (of, life, until, moves) = (*of, *life, *until, *moves);
-        let wish = Wish { name: name.clone(), id, of, until, moves, again, life };
+        let (of, life, rank, until, moves) = (*of, *life, *rank, *until, *moves);
+        let wish = Wish { name: name.clone(), id, of, until, moves, again, life, rank };
         self.send(owner, Message::Watch(wish));
     }
 

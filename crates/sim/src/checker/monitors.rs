@@ -127,7 +127,8 @@ impl<'a> Watched<'a> {
             let (first, second) = (tell(first), tell(second));
             return Some(format!("it is told twice, of {first} and of {second}"));
         }
-        if let Some(told) = monitor.told.iter().find(|told| monitor.withdrawn.is_some_and(|at| told.at > at))
+        if let Some(told) =
+            monitor.told.iter().find(|told| !may_be_two && monitor.withdrawn.is_some_and(|at| told.at > at))
         {
             return Some(format!("withdrawn, it is told of {}", tell(told)));
         }

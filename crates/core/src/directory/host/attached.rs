@@ -30,4 +30,9 @@ impl Directory {
         self.report(name, now);
         self.finish(now);
     }
+
+    /// The token of the process of this node that has this name.
+    pub(in crate::directory) fn token_of_hosted(&mut self, name: &Name) -> Option<Token> {
+        self.hosted_as(name).map(|hosted| hosted.record.token)
+    }
 }
