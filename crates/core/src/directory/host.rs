@@ -363,13 +363,16 @@ impl Directory {
     }
 
     /// Only the owner of the moment can have written it down: a deposed one may not know that it is.
-    pub(super) fn on_reported(&mut self, from: Incarnation, name: &Name, token: Token) {
+    pub(super) fn on_reported(&mut self, from: Incarnation, name: &Name, token: Token, ended: bool) {
         if self.owner_of(name) != Some(from) {
             return;
         }
         let slot = self.slot_of(name);
         let copy = self.copies.get(&slot).and_then(|copy| copy.entries.get(name));
-        if let Some(hosted) = self.host.get_mut(slot, name).filter(|h| h.record.token == token) {
+        // That it ran may be acknowledged when it has ended since.
+        let is_last =
+            |hosted: &&mut Hosted| hosted.record.token == token && (ended || hosted.phase.is_alive());
+        if let Some(hosted) = self.host.get_mut(slot, name).filter(is_last) {
             hosted.unreported = false;
             if let Some(entry) = copy.filter(|entry| entry.record == hosted.record) {
                 hosted.record = Arc::clone(&entry.record);

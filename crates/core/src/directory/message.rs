@@ -289,6 +289,10 @@ pub enum Message {
         /// The life.
         #[n(1)]
         token: Token,
+        /// That it has ended; otherwise only that it runs.
+        #[n(2)]
+        #[cbor(default)]
+        ended: bool,
     },
     /// A record from another line.
     #[n(20)]

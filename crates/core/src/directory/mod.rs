@@ -591,7 +591,7 @@ impl Directory {
             Message::Report { name, token, news, snapshot } => {
                 self.on_report(from, name, token, news, snapshot, now);
             }
-            Message::Reported { name, token } => self.on_reported(from, &name, token),
+            Message::Reported { name, token, ended } => self.on_reported(from, &name, token, ended),
             Message::Offer { record, running } => {
                 self.on_offer(from, Arc::unwrap_or_clone(record), running, now);
             }

@@ -82,7 +82,8 @@ impl Directory {
                 }
             }
         }
-        self.send(from, Message::Reported { name, token });
+        let ended = *news != News::Running;
+        self.send(from, Message::Reported { name, token, ended });
     }
 
     /// A process that runs has published a state.
@@ -96,11 +97,11 @@ impl Directory {
     fn on_running(&mut self, slot: SlotId, record: &Record, from: Incarnation, now: Time) {
         let (name, token) = (record.name.clone(), record.token);
         if !matches!(record.state, RecordState::Starting | RecordState::Restarting) {
-            return self.send(from, Message::Reported { name, token });
+            return self.send(from, Message::Reported { name, token, ended: false });
         }
         self.suspect_runs(&name, now);
         self.loads.forget_tried(&name);
-        let after = vec![After::Reported(from, name.clone(), token), After::Wake(name.clone())];
+        let after = vec![After::Reported(from, name.clone(), token, false), After::Wake(name.clone())];
         self.queue_move(slot, record, now);
         self.write(slot, Change::Runs(name, token), after, now);
     }
@@ -109,7 +110,7 @@ impl Directory {
     fn on_init_failed(&mut self, slot: SlotId, record: &Record, reason: &ExitReason, now: Time) {
         let (name, token, host) = (record.name.clone(), record.token, record.host);
         let after = vec![
-            After::Reported(host, name.clone(), token),
+            After::Reported(host, name.clone(), token, true),
             After::Discard(host, name, token, ErrorCode::Stopped),
         ];
         self.remove(slot, record, reason, after, now);
@@ -121,16 +122,18 @@ impl Directory {
         if record.moving.take().is_some() {
             self.move_failed(slot, &name);
         }
-        let reported = After::Reported(host, name.clone(), token);
+        let reported = After::Reported(host, name.clone(), token, true);
         if !matches!(record.state, RecordState::BackingOff | RecordState::Quarantined) {
             self.end_monitors(slot, &record, &reason, false, now);
         }
         match record.state {
-            RecordState::BackingOff => return self.send(host, Message::Reported { name, token }),
+            RecordState::BackingOff => {
+                return self.send(host, Message::Reported { name, token, ended: true });
+            }
             RecordState::Quarantined => {
                 let code = ErrorCode::Quarantined;
                 self.send(host, Message::Discard { name: name.clone(), token, code });
-                return self.send(host, Message::Reported { name, token });
+                return self.send(host, Message::Reported { name, token, ended: true });
             }
             RecordState::Stopping | RecordState::Registered => {
                 let discard = After::Discard(host, name, token, ErrorCode::Stopped);

@@ -23,7 +23,7 @@ use crate::base::{
 pub(super) enum After {
     Answer(RequestId, Name, Answer),
     Grant(Arc<Record>),
-    Reported(Incarnation, Name, Token),
+    Reported(Incarnation, Name, Token, bool),
     Discard(Incarnation, Name, Token, ErrorCode),
     End(Incarnation, Name, Token, ExitReason),
     Retoken(Incarnation, Name, Token, Token),
@@ -204,7 +204,9 @@ impl Directory {
         match after {
             After::Answer(request, name, answer) => self.answer(request, name, answer),
             After::Grant(record) => self.send(record.host, Message::Grant(record)),
-            After::Reported(host, name, token) => self.send(host, Message::Reported { name, token }),
+            After::Reported(host, name, token, ended) => {
+                self.send(host, Message::Reported { name, token, ended });
+            }
             After::Discard(host, name, token, code) => {
                 self.send(host, Message::Discard { name, token, code });
             }

@@ -179,7 +179,7 @@ fn nobody_commands_for_the_owner_of_a_slot() {
         assert_eq!(net.refusals(), 1, "{lie:?}");
     }
     // An acknowledgement of a report is believed from the owner alone; it needs no refusal, since it may be late.
-    net.lie(Message::Reported { name, token });
+    net.lie(Message::Reported { name, token, ended: true });
     assert_eq!(net.snapshot("a").hosted, before);
     assert_eq!(net.ask("c", &text, Ask::Locate), Answer::Located(located));
     net.assert_unharmed(&members);

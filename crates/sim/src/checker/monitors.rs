@@ -149,15 +149,14 @@ impl<'a> Watched<'a> {
     fn untrue(&self, monitor: &Monitor, told: &Told) -> Option<String> {
         let lived = |chain: &Chain| chain.from <= monitor.asked && chain.until >= told.at;
         if told.reason == ExitReason::NoProcess {
+            // One that stood still on its way when another life took its name runs no more, though it ends later.
+            let superseded = |chain: &Chain| {
+                let lost = self.life(chain.last).reason == Some(ExitReason::ConflictLost);
+                lost && chain.until < told.at + UNSEEN
+            };
             let lives = match monitor.of {
-                // One that stood still on its way when another life took its name runs no more, though it ends later.
-                Some(of) => {
-                    let chain = self.chain(of);
-                    let superseded = self.life(chain.last).reason == Some(ExitReason::ConflictLost)
-                        && chain.until < told.at + UNSEEN;
-                    chain.until >= told.at && !superseded
-                }
-                None => self.chains_of(monitor.name).any(lived),
+                Some(of) => self.chain(of).until >= told.at && !superseded(self.chain(of)),
+                None => self.chains_of(monitor.name).any(|chain| lived(chain) && !superseded(chain)),
             };
             return lives.then(|| format!("told at {} that there is no process, and there is", ms(told.at)));
         }

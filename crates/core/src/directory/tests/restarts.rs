@@ -169,7 +169,7 @@ fn the_next_owner_hears_how_a_life_ended_that_another_one_has_acknowledged() {
     told(&mut directory);
     directory.handle_exited(&record.name, record.token, panicked(), at(3));
     assert_eq!(told(&mut directory), [News::Exited(panicked())]);
-    let reported = Message::Reported { name: record.name.clone(), token: record.token };
+    let reported = Message::Reported { name: record.name.clone(), token: record.token, ended: true };
     directory.handle_message(OTHER, Some(second.id), reported, at(3));
     directory.handle_wake(at(4));
     assert_eq!(told(&mut directory), [], "acknowledged");
