@@ -108,7 +108,11 @@ impl<'a> Watched<'a> {
         let history = self.facts.history;
         let leaves = history.leaves.iter().any(|(host, at)| *host == monitor.host && *at >= monitor.asked);
         match monitor.by {
-            Some(by) => self.chain(by).until == NEVER,
+            // A split in the middle of a move may leave two of it; this one has lost against the other.
+            Some(by) => {
+                let lost = self.life(by).reason == Some(ExitReason::ConflictLost);
+                self.chain(by).until == NEVER && !lost
+            }
             None => !leaves && !history.killed_between(monitor.host, monitor.asked, history.ended),
         }
     }
