@@ -237,6 +237,14 @@ fn change(at: usize, op: &Op) -> Option<Change> {
 fn frees(facts: &Facts<'_>, life: &Life) -> bool {
     let Some((_, end)) = life.ended else { return false };
     match (life.policy, end) {
+        // A temporary one whose target was gone when it came to run there is not started again.
+        (RestartPolicy::Temporary, End::Moved) => {
+            let lives =
+                facts.lives[life.name as usize].iter().map(|life| &facts.history.lives[*life as usize]);
+            !lives.into_iter().any(|next| {
+                next.gate == life.gate && next.launched >= life.launched && next.token > life.token
+            })
+        }
         (_, End::Moved) => false,
         (_, End::InitFailed) => {
             let lives =
