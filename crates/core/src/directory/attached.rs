@@ -14,9 +14,7 @@ use super::request::{Answer, Ask};
 use super::writes::After;
 use super::{Directory, Output};
 use crate::base::limits::{GROUPS_PER_NAME_MAX, MEMBERSHIP_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::base::{
-    Bytes, Few, Group, Kind, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time, Token,
-};
+use crate::base::{Bytes, Few, Group, Membership, Metadata, Mutant, Name, RequestId, SlotId, Time, Token};
 
 /// Changes of metadata whose retries are recognised.
 const CHANGES_MAX: usize = 4;
@@ -288,12 +286,9 @@ impl Directory {
     ) {
         match change {
             Some(change) => {
-                let left = match &change {
-                    Attachment::Left(group) => vec![group.clone()],
-                    _ => Vec::new(),
-                };
-                let after = vec![After::Enrol(name.clone(), left, Some(request))];
-                self.write(slot, Change::Attach(name, change), after, now);
+                let change = Change::Attach(name.clone(), change);
+                let left = self.groups_left(slot, &change).unwrap_or_default();
+                self.write(slot, change, vec![After::Enrol(name, left, Some(request))], now);
             }
             // As the record has it, which may be news to the index.
             None => self.enrol(&name, Vec::new(), Some(request)),
@@ -326,25 +321,25 @@ impl Directory {
 
     /// What a write changes in the groups of its name: those it is no longer in, if anything changes.
     fn groups_left(&self, slot: SlotId, change: &Change) -> Option<Vec<Group>> {
-        let record = self.copies.get(&slot)?.entries.get(change.name()).map(|entry| &*entry.record);
-        let before = record.map_or(&[][..], Record::groups);
-        let is_kind = |kind: &Kind| record.is_none_or(|record| record.kind == *kind);
-        match change {
-            Change::Attach(_, Attachment::Left(group)) => Some(vec![group.clone()]),
-            Change::Attach(_, Attachment::Joined(_)) => Some(Vec::new()),
-            Change::Put(record) if record.groups() == before && is_kind(&record.kind) => None,
-            Change::Remove(..) if before.is_empty() => None,
-            Change::Put(record) => {
-                let goes = |known: &&Membership| record.groups().iter().all(|now| now.group != known.group);
-                Some(before.iter().filter(goes).map(|known| known.group.clone()).collect())
-            }
-            Change::Remove(..) => Some(before.iter().map(|known| known.group.clone()).collect()),
+        let (now, kind) = match change {
+            Change::Attach(_, Attachment::Left(group)) => return Some(vec![group.clone()]),
+            Change::Attach(_, Attachment::Joined(_)) => return Some(Vec::new()),
+            Change::Put(record) => (record.groups(), Some(&record.kind)),
+            Change::Remove(..) => (&[][..], None),
+            // As most often: nothing is looked up for them.
             Change::Attach(..)
             | Change::Runs(..)
             | Change::Watch(..)
             | Change::Unwatch(..)
-            | Change::End(..) => None,
+            | Change::End(..) => return None,
+        };
+        let record = self.copies.get(&slot)?.entries.get(change.name()).map(|entry| &*entry.record);
+        let before = record.map_or(&[][..], Record::groups);
+        if now == before && record.zip(kind).is_none_or(|(record, kind)| record.kind == *kind) {
+            return None;
         }
+        let goes = |known: &&Membership| now.iter().all(|now| now.group != known.group);
+        Some(before.iter().filter(goes).map(|known| known.group.clone()).collect())
     }
 
     /// Whoever is to know of a change of what is attached hears of it when it is written.
