@@ -116,8 +116,8 @@ pub(crate) enum End {
 pub(crate) struct Life {
     pub(crate) name: u32,
     pub(crate) token: Token,
-    /// Tokens it had later, by a conflict won.
-    pub(crate) retoken: Option<Token>,
+    /// Tokens it had later, by conflicts won.
+    pub(crate) retokens: Vec<Token>,
     pub(crate) gate: Token,
     pub(crate) host: u16,
     pub(crate) policy: RestartPolicy,
@@ -314,7 +314,7 @@ impl Life {
         Self {
             name,
             token: record.token,
-            retoken: None,
+            retokens: Vec::new(),
             gate: record.gate,
             host,
             policy: record.policy,
@@ -334,7 +334,12 @@ impl Life {
 
     /// Its last token.
     pub(crate) fn token_now(&self) -> Token {
-        self.retoken.unwrap_or(self.token)
+        self.retokens.last().copied().unwrap_or(self.token)
+    }
+
+    /// Whether it had this token at any time.
+    pub(crate) fn had(&self, token: Token) -> bool {
+        self.token == token || self.retokens.contains(&token)
     }
 
     /// When it was over, or the end of time. One that is on its way to another node does nothing any more.

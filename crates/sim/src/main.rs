@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod run;
 mod scenario;
+mod tale;
 mod world;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 use whimbrel_core::base::Mutants;
 
 use plan::Profile;
-use run::Batch;
+use run::{Batch, Look};
 
 #[derive(Parser)]
 #[command(name = "whimbrel-sim", version, about = "Runs the real protocol in a simulated world")]
@@ -55,6 +56,9 @@ enum Command {
         /// Prints every event on standard output.
         #[arg(long)]
         trace: bool,
+        /// Tells the lives and the monitors of this name; may be given again.
+        #[arg(long, value_name = "NAME")]
+        tale: Vec<String>,
         /// A planted bug, for trying it out.
         #[arg(long)]
         mutant: Option<String>,
@@ -96,9 +100,9 @@ fn main() -> ExitCode {
             let Ok(planted) = planted(mutant.as_deref()) else { return ExitCode::from(2) };
             report::run(Batch { profile, first_seed, seeds, jobs }, planted, json)
         }
-        Command::Replay { seed, profile, trace, mutant, json } => {
+        Command::Replay { seed, profile, trace, tale, mutant, json } => {
             let Ok(planted) = planted(mutant.as_deref()) else { return ExitCode::from(2) };
-            report::replay(profile, seed, planted, trace, json)
+            report::replay(profile, seed, planted, Look { trace, tale: &tale }, json)
         }
         Command::Scenarios { filter, trace, json } => report::scenarios(filter.as_deref(), trace, json),
         Command::Regressions { json } => report::regressions(json),

@@ -5,7 +5,7 @@ use whimbrel_core::base::{Mutant, Mutants};
 
 use crate::checker::mutant_name;
 use crate::plan::Profile;
-use crate::run::run_seed;
+use crate::run::{Look, run_seed};
 
 /// Seeds tried per bug and profile.
 pub(crate) const SEEDS_MAX: u64 = 300;
@@ -65,10 +65,10 @@ pub(crate) fn hunt(mutant: Mutant, seeds_max: u64) -> Row {
     for profile in profiles(mutant) {
         for seed in 1..=seeds_max {
             row.seeds_tried += 1;
-            let result = run_seed(profile, seed, Mutants::planted(mutant), false);
+            let result = run_seed(profile, seed, Mutants::planted(mutant), Look::default());
             let Some(violation) = result.violations.into_iter().next() else { continue };
             // A seed that is red without the bug too proves nothing.
-            if !run_seed(profile, seed, Mutants::default(), false).violations.is_empty() {
+            if !run_seed(profile, seed, Mutants::default(), Look::default()).violations.is_empty() {
                 continue;
             }
             row.found = true;

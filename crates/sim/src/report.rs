@@ -7,7 +7,7 @@ use whimbrel_core::base::{Mutant, Mutants};
 
 use crate::checker::mutant_name;
 use crate::plan::Profile;
-use crate::run::{Batch, SeedResult, run_batch, run_seed};
+use crate::run::{Batch, Look, SeedResult, run_batch, run_seed};
 use crate::scenario;
 
 /// Between two lines of progress.
@@ -79,10 +79,16 @@ pub(crate) fn run(batch: Batch, mutants: Mutants, as_json: bool) -> ExitCode {
 }
 
 /// `replay`.
-pub(crate) fn replay(profile: Profile, seed: u64, mutants: Mutants, trace: bool, as_json: bool) -> ExitCode {
+pub(crate) fn replay(
+    profile: Profile,
+    seed: u64,
+    mutants: Mutants,
+    look: Look<'_>,
+    as_json: bool,
+) -> ExitCode {
     let plan = crate::plan::Plan::draw(profile, seed, mutants);
     eprintln!("{plan:?}");
-    let result = run_seed(profile, seed, mutants, trace);
+    let result = run_seed(profile, seed, mutants, look);
     tell(&result, 1);
     let verdict = match result.violations.first() {
         None => "ok".to_owned(),
@@ -131,7 +137,7 @@ pub(crate) fn regressions(as_json: bool) -> ExitCode {
     let mut rows = Vec::new();
     let mut verdict = None;
     for (profile, seed, what) in failed_seeds() {
-        let result = run_seed(profile, seed, Mutants::default(), false);
+        let result = run_seed(profile, seed, Mutants::default(), Look::default());
         let violation = result.violations.first();
         if let Some(violation) = violation {
             let failed = format!("{} {seed}: {}: {}", profile.as_str(), violation.checker, violation.what);

@@ -12,6 +12,7 @@ use whimbrel_core::base::hash::mix;
 use crate::checker::{Violation, judge};
 use crate::history::{Micros, OpKind};
 use crate::plan::{Plan, Profile};
+use crate::tale;
 use crate::world::{Hits, World};
 
 /// What one seed gave.
@@ -56,6 +57,15 @@ pub(crate) struct Batch {
     pub(crate) jobs: usize,
 }
 
+/// What to print of a seed while it runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look<'a> {
+    /// Every event, on standard output.
+    pub(crate) trace: bool,
+    /// These names, on standard error.
+    pub(crate) tale: &'a [String],
+}
+
 /// The slowest way of a frame that a plan allows.
 pub(crate) fn delay_max(plan: &Plan) -> Micros {
     let tail = if plan.tail_permille > 0 { plan.tail_max } else { 0 };
@@ -63,16 +73,17 @@ pub(crate) fn delay_max(plan: &Plan) -> Micros {
 }
 
 /// Runs one seed and judges it. A panic, in the core or in the simulator, is a violation too.
-pub(crate) fn run_seed(profile: Profile, seed: u64, mutants: Mutants, trace: bool) -> SeedResult {
+pub(crate) fn run_seed(profile: Profile, seed: u64, mutants: Mutants, look: Look<'_>) -> SeedResult {
     let plan = Plan::draw(profile, seed, mutants);
     let (replicas, delay) = (plan.replicas, delay_max(&plan));
     let run = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(plan, trace);
+        let mut world = World::new(plan, look.trace);
         world.run();
         world
     }));
     match run {
         Ok(world) => {
+            look.tale.iter().for_each(|name| tale::tell(&world.history, name));
             let violations = judge(&world.history, replicas, delay);
             finished(seed, &world, violations)
         }
@@ -151,7 +162,7 @@ pub(crate) fn run_batch(batch: Batch, mutants: Mutants, tell: &(dyn Fn(&SeedResu
                     if index >= batch.seeds {
                         return;
                     }
-                    let result = run_seed(batch.profile, batch.first_seed + index, mutants, false);
+                    let result = run_seed(batch.profile, batch.first_seed + index, mutants, Look::default());
                     tell(&result, index + 1);
                     // A thread that panicked while it held the lock left a sum that is whole: `add` does not panic.
                     summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&result);
@@ -173,8 +184,8 @@ mod tests {
     fn the_same_seed_gives_the_same_run() {
         for profile in [Profile::Lite, Profile::Birth, Profile::Split, Profile::Storm] {
             for seed in 1..4 {
-                let first = run_seed(profile, seed, Mutants::default(), false);
-                let second = run_seed(profile, seed, Mutants::default(), false);
+                let first = run_seed(profile, seed, Mutants::default(), Look::default());
+                let second = run_seed(profile, seed, Mutants::default(), Look::default());
                 assert_eq!(first.trace_hash, second.trace_hash, "{profile:?} {seed}");
                 assert_eq!(first.events, second.events);
             }

@@ -381,10 +381,15 @@ impl Directory {
     }
 
     pub(super) fn on_grant(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
-        if self.host.leaving || record.host != self.me || self.owner_of(&record.name) != Some(from) {
+        let name = record.name.clone();
+        // A node that leaves takes what has come to it as a whole, and ends it as all others.
+        let has_come = self.host.arrivals.get(&name) == Some(&record.token);
+        if self.host.leaving && !has_come {
             return;
         }
-        let name = record.name.clone();
+        if record.host != self.me || self.owner_of(&name) != Some(from) {
+            return;
+        }
         let Some(hosted) = self.hosted_as(&name) else {
             return self.on_grant_of_new_name(record, now);
         };
@@ -483,28 +488,38 @@ impl Directory {
             return self.send(from, Message::Report { name, token, news, snapshot: None });
         };
         hosted.offered = false;
-        let token = hosted.record.token;
+        let hosted_token = hosted.record.token;
         match hosted.phase {
             Phase::Launching | Phase::Running => {
                 hosted.told = true;
-                self.tell(Output::Terminate { name, token, reason });
+                self.tell(Output::Terminate { name, token: hosted_token, reason });
             }
-            Phase::Ended | Phase::Absent => self.report(&name, now),
+            Phase::Ended | Phase::Absent => {
+                self.report(&name, now);
+                if hosted_token < token {
+                    // What ended here may have been the life before, and the grant of this one was lost.
+                    let news = News::Gone(reason);
+                    self.send(from, Message::Report { name, token, news, snapshot: None });
+                }
+            }
         }
     }
 
+    /// What is left of this life goes, or of one before it.
     pub(super) fn on_discard(&mut self, name: Name, token: Token, code: ErrorCode) {
-        let Some(hosted) = self.hosted_life(&name, token) else { return };
-        let registered = hosted.record.state == RecordState::Registered;
+        let Some(hosted) = self.hosted_as(&name).filter(|h| h.record.token <= token) else { return };
+        let registered = hosted.record.state == RecordState::Registered && hosted.record.token == token;
         if !hosted.phase.is_alive() || registered {
+            let token = hosted.record.token;
             self.host.remove(self.slot_of(&name), &name);
             self.tell(Output::Discard { name, token, code });
         }
     }
 
-    pub(super) fn on_retoken(&mut self, name: Name, old: Token, new: Token) {
+    pub(super) fn on_retoken(&mut self, name: Name, old: Token, new: Token, now: Time) {
         if let Some(hosted) = self.hosted_life(&name, old) {
             Arc::make_mut(&mut hosted.record).set_token(new);
+            self.watcher_outranks(&name, new, now);
             self.tell(Output::Retoken { name, old, new });
         }
     }

@@ -587,7 +587,7 @@ impl Directory {
             Message::Grant(record) => self.on_grant(from, record, now),
             Message::End { name, token, reason } => self.on_end(from, name, token, reason, now),
             Message::Discard { name, token, code } => self.on_discard(name, token, code),
-            Message::Retoken { name, old, new } => self.on_retoken(name, old, new),
+            Message::Retoken { name, old, new } => self.on_retoken(name, old, new, now),
             Message::Report { name, token, news, snapshot } => {
                 self.on_report(from, name, token, news, snapshot, now);
             }

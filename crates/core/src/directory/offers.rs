@@ -176,10 +176,12 @@ impl Directory {
         }
     }
 
-    /// Two lives of one name: the lower token stays, then the smaller incarnation.
+    /// Two lives of one name: one that has run stays, since its start was answered; then the lower token, then the smaller
+    /// incarnation.
     fn on_conflict(&mut self, slot: SlotId, from: Incarnation, record: &Record, offered: Record, now: Time) {
         let name = record.name.clone();
-        if (offered.token, from) < (record.token, record.host) {
+        let rank = |record: &Record, host: Incarnation| (!record.has_run, record.token, host);
+        if rank(&offered, from) < rank(record, record.host) {
             self.tell_conflict(&name, offered.token, record.token);
             self.end_loser(record.host, name, record.token, now);
             self.end_monitors(slot, record, &ExitReason::ConflictLost, false, now);

@@ -31,10 +31,9 @@ impl Directory {
         }
         let ended = matches!(news, News::Exited(_) | News::Ended(_) | News::InitFailed(_));
         let is_meant = |record: &Record| {
-            // A host runs one life of a name: if a lower one ended where this one should run, the word that it
-            // had got a higher token was lost.
+            // Under an earlier token of its own, the word that it had got a higher one was lost.
             let runs = matches!(record.state, RecordState::Running | RecordState::Stopping);
-            record.host == from && (record.token == token || (ended && runs && token < record.token))
+            record.host == from && (record.token == token || (ended && runs && record.is_life_of(token)))
         };
         if news == News::Running {
             // As most often: nothing is changed but the state, so the record is not copied.

@@ -36,10 +36,21 @@ struct Mine {
     by: Option<Name>,
     /// It was told that the monitor stands.
     told: bool,
-    /// Its process is on its way to another node.
-    away: bool,
+    /// Where its process is.
+    process: Whereabouts,
     /// Until then who it watches may still be on the way into this line.
     again_until: Option<Time>,
+}
+
+/// Where the process is that watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whereabouts {
+    /// Here, or the watcher is no process.
+    Here,
+    /// On its way to another node, and it may come back.
+    Away,
+    /// On another node, which has asked for its monitors.
+    Gone,
 }
 
 /// The monitors of this node.
@@ -108,10 +119,11 @@ impl Directory {
         if let Some(by) = &by {
             self.watching.by.entry(by.clone()).or_default().insert(id);
         }
-        let away = by.as_ref().is_some_and(|by| self.watching.leaving.contains(by));
+        let leaves = by.as_ref().is_some_and(|by| self.watching.leaving.contains(by));
+        let process = if leaves { Whereabouts::Away } else { Whereabouts::Here };
         let rank = by.as_ref().and_then(|by| self.token_of_hosted(by)).unwrap_or_default();
         let mine =
-            Mine { name, of, life: None, rank, until, moves, by, told: false, away, again_until: None };
+            Mine { name, of, life: None, rank, until, moves, by, told: false, process, again_until: None };
         self.watching.mine.insert(id, mine);
         self.watching.asking.insert(id);
         self.ask_to_watch(id, now);
@@ -141,7 +153,8 @@ impl Directory {
         }
     }
 
-    /// A process of this node stands still to be moved, or goes on here: what it watches is not told meanwhile.
+    /// A process of this node stands still to be moved, or goes on here: what it watches is not told meanwhile. Owners may
+    /// have changed by then, so all of it is asked for again.
     pub fn handle_watcher_away(&mut self, by: &Name, away: bool, now: Time) {
         match away {
             true => self.watching.leaving.insert(by.clone()),
@@ -150,11 +163,24 @@ impl Directory {
         if !self.watching.by.contains_key(by) {
             return;
         }
-        self.watching.again_at.get_or_insert(now + REPEAT);
+        let process = if away { Whereabouts::Away } else { Whereabouts::Here };
         for id in self.watching.of_process(by) {
             if let Some(mine) = self.watching.mine.get_mut(&id) {
-                mine.away = away;
+                mine.process = process;
             }
+            self.watching.asking.insert(id);
+            self.ask_to_watch(id, now);
+        }
+    }
+
+    /// A process of this node goes on under a higher token, above that of its other half if it has one.
+    pub(super) fn watcher_outranks(&mut self, by: &Name, rank: Token, now: Time) {
+        for id in self.watching.of_process(by) {
+            if let Some(mine) = self.watching.mine.get_mut(&id) {
+                mine.rank = rank;
+            }
+            self.watching.asking.insert(id);
+            self.ask_to_watch(id, now);
         }
     }
 
@@ -162,6 +188,9 @@ impl Directory {
     pub fn handle_watcher_gone(&mut self, by: &Name, now: Time) {
         for id in self.watching.of_process(by) {
             self.watching.asking.remove(&id);
+            if let Some(mine) = self.watching.mine.get_mut(&id) {
+                mine.process = Whereabouts::Gone;
+            }
             self.watching.gone.insert((now + AWAY_KEPT, id));
         }
         self.watching.leaving.remove(by);
@@ -177,7 +206,9 @@ impl Directory {
 
     fn ask_to_watch(&mut self, id: u64, now: Time) {
         self.watching.again_at.get_or_insert(now + REPEAT);
-        let Some(mine) = self.watching.mine.get(&id).filter(|mine| !mine.away) else { return };
+        let Some(mine) = self.watching.mine.get(&id).filter(|mine| mine.process == Whereabouts::Here) else {
+            return;
+        };
         let again = mine.again_until.is_some_and(|until| now < until);
         let Mine { name, of, life, rank, until, moves, .. } = mine;
         let Some(owner) = self.owner_of(name) else { return };
@@ -193,7 +224,7 @@ impl Directory {
                 break;
             }
             self.watching.gone.pop_first();
-            if self.watching.mine.get(&id).is_some_and(|mine| mine.away) {
+            if self.watching.mine.get(&id).is_some_and(|mine| mine.process == Whereabouts::Gone) {
                 self.watching.remove(id);
             }
         }
@@ -213,7 +244,9 @@ impl Directory {
     pub(super) fn watching_follows_view(&mut self, new_line: bool, now: Time) {
         if new_line {
             let convergence = self.convergence();
-            for (id, mine) in self.watching.mine.iter_mut().filter(|(_, mine)| !mine.away) {
+            for (id, mine) in
+                self.watching.mine.iter_mut().filter(|(_, mine)| mine.process != Whereabouts::Gone)
+            {
                 mine.again_until = Some(now + convergence);
                 self.watching.asking.insert(*id);
             }
@@ -227,7 +260,8 @@ impl Directory {
             return;
         }
         let slots: BTreeSet<SlotId> = slots.iter().copied().collect();
-        let lost = |mine: &Mine| !mine.away && slots.contains(&self.slot_of(&mine.name));
+        let lost =
+            |mine: &Mine| mine.process != Whereabouts::Gone && slots.contains(&self.slot_of(&mine.name));
         let ids: Vec<u64> =
             self.watching.mine.iter().filter(|(_, mine)| lost(mine)).map(|(id, _)| *id).collect();
         self.watching.asking.extend(ids);
@@ -293,7 +327,7 @@ impl Directory {
         let mut heard = Vec::new();
         for id in ids {
             match self.watching.mine.get(&id) {
-                Some(mine) if mine.away || mine.name != name => continue,
+                Some(mine) if mine.process != Whereabouts::Here || mine.name != name => continue,
                 Some(_) if moved => {}
                 Some(_) => {
                     self.watching.remove(id);

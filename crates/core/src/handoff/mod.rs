@@ -239,9 +239,12 @@ impl Handoff {
         rows
     }
 
-    /// From now on nothing comes in.
-    pub fn close(&mut self) {
+    /// The node leaves: from now on nothing comes in, and what is whole here already waits for its decision.
+    pub fn close(&mut self, now: Time) {
         self.closed = true;
+        for passage in self.inbound.values().map(|i| i.passage.clone()).collect::<Vec<_>>() {
+            self.target_event(&passage.name, passage.attempt, TargetEvent::Leaving, now);
+        }
     }
 
     /// The owner wants a process of this node moved. It says so until that is done or called off.

@@ -11,6 +11,7 @@
 //!   Held         granted                          -           the directory runs it
 //!   Reserved,
 //!   Receiving    source lost, too late, asked     -           "not whole" is a promise
+//!   all but Held the node leaves                  -           undoes what was made, tells the source
 //!   Resuming     asked                            Resuming    the owner asks again
 //!   Held         asked, repeat                    Held        "whole"
 //!   any          dismissed                        -           undoes what was made; superseded, its mailbox ends Unknown
@@ -69,6 +70,8 @@ pub(super) enum TargetEvent {
     Granted,
     Dismissed(Decision),
     TooLate,
+    /// The node leaves.
+    Leaving,
     Repeat,
 }
 
@@ -162,6 +165,7 @@ impl Target {
             (_, TargetEvent::AskHolds(from)) => {
                 (None, vec![TargetEffect::Holds { to: Some(from), whole: false }])
             }
+            (_, TargetEvent::Leaving) => (None, vec![refused(passage, Hindrance::Leaving)]),
             (_, TargetEvent::SourceLost | TargetEvent::TooLate | TargetEvent::Dismissed(_)) => {
                 (None, Vec::new())
             }
@@ -200,6 +204,10 @@ fn on_resuming(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
             let undo = TargetEffect::Uninstall(Decision::Aborted);
             return (None, vec![undo, refused(passage, Hindrance::Slow)]);
         }
+        TargetEvent::Leaving => {
+            let undo = TargetEffect::Uninstall(Decision::Aborted);
+            return (None, vec![undo, refused(passage, Hindrance::Leaving)]);
+        }
         // What is not whole is not committed.
         TargetEvent::Dismissed(_) => return (None, vec![TargetEffect::Uninstall(Decision::Aborted)]),
         TargetEvent::Chunk { .. } => {
@@ -223,9 +231,12 @@ fn on_held(total: u32, event: &TargetEvent, passage: &Passage) -> Step {
         TargetEvent::Chunk { .. } => vec![installed(passage)],
         TargetEvent::AskHolds(from) => vec![TargetEffect::Holds { to: Some(*from), whole: true }],
         TargetEvent::Repeat => vec![TargetEffect::Holds { to: None, whole: true }],
-        TargetEvent::Reserve | TargetEvent::Made(_) | TargetEvent::SourceLost | TargetEvent::TooLate => {
-            Vec::new()
-        }
+        // The node leaves when its owner has decided.
+        TargetEvent::Reserve
+        | TargetEvent::Made(_)
+        | TargetEvent::SourceLost
+        | TargetEvent::TooLate
+        | TargetEvent::Leaving => Vec::new(),
     };
     (Some(Target::Held { total }), effects)
 }

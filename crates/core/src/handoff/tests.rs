@@ -115,6 +115,7 @@ fn the_target_follows_its_table() {
             ("aborted", TargetEvent::Dismissed(Decision::Aborted)),
             ("superseded", TargetEvent::Dismissed(Decision::Superseded)),
             ("too late", TargetEvent::TooLate),
+            ("leaving", TargetEvent::Leaving),
             ("repeat", TargetEvent::Repeat),
         ]
     };

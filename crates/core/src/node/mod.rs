@@ -287,7 +287,7 @@ impl Node {
             Input::Drain { within } => self.begin_drain(within),
             Input::Leave => {
                 self.end_drain();
-                self.handoff.close();
+                self.handoff.close(now.time);
                 self.directory.handle_leave();
             }
         }
@@ -350,7 +350,7 @@ impl Node {
                 self.on_handoff(output);
             } else if let Some((from, question)) = self.handoff.take_question() {
                 self.on_handoff_message(from, question);
-            } else if self.directory.has_left() && !self.left {
+            } else if self.directory.has_left() && self.handoff.is_empty_in() && !self.left {
                 // Only now: until nothing runs here, the names of this node must not start elsewhere.
                 self.left = true;
                 self.membership.handle_leave();

@@ -233,6 +233,6 @@ fn violated(found: &mut Vec<Violation>, checker: &'static str, what: String) {
 }
 
 /// A time as reports write it.
-fn ms(at: Micros) -> String {
+pub(crate) fn ms(at: Micros) -> String {
     if at == NEVER { "the end".into() } else { format!("{}.{:03} ms", at / 1000, at % 1000) }
 }

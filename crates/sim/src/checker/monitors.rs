@@ -165,10 +165,7 @@ impl<'a> Watched<'a> {
             return lives.then(|| format!("told at {} that there is no process, and there is", ms(told.at)));
         }
         let lives = self.facts.lives[monitor.name as usize].iter();
-        let mut lives = lives.filter(|life| {
-            let life = self.life(**life);
-            life.token == told.token || life.retoken == Some(told.token)
-        });
+        let mut lives = lives.filter(|life| self.life(**life).had(told.token));
         let Some(life) = lives.next_back() else { return self.untrue_of_nobody(monitor, told) };
         let chain = self.chain(*life);
         if chain.until > told.at {
@@ -176,7 +173,10 @@ impl<'a> Watched<'a> {
         }
         // A name that waits for its next life is quarantined under the token of the last.
         let waits = told.reason == ExitReason::Quarantined;
-        if chain.until + UNSEEN < monitor.asked && monitor.of.is_none() && !waits {
+        // A name that does not run just then is stopped as any other.
+        let stopped = told.reason == ExitReason::Shutdown
+            && self.facts.stop_between(monitor.name as usize, chain.until, told.at);
+        if chain.until + UNSEEN < monitor.asked && monitor.of.is_none() && !waits && !stopped {
             return Some(format!("it is told of {}, which had ended at {}", tell(told), ms(chain.until)));
         }
         let another = |of: u32| self.chain_of[of as usize] != self.chain_of[*life as usize];
@@ -186,9 +186,6 @@ impl<'a> Watched<'a> {
         if monitor.until == Until::Name && !self.name_may_have_ended(monitor, told) {
             return Some(format!("it is told of {}, and the name goes on", tell(told)));
         }
-        // A name that does not run just then is stopped as any other.
-        let stopped = told.reason == ExitReason::Shutdown
-            && self.facts.stop_between(monitor.name as usize, chain.until, told.at);
         if !self.is_reason_true(chain, told) && !stopped {
             let (ended, reason) = (ms(chain.until), &self.life(chain.last).reason);
             return Some(format!("it is told of {}; at {ended} it gave {reason:?}", tell(told)));
@@ -290,9 +287,7 @@ impl<'a> Watched<'a> {
         let others = self.facts.lives[life.name as usize]
             .iter()
             .filter(|other| self.chain_of[**other as usize] != own);
-        others
-            .map(|other| self.life(*other))
-            .any(|other| other.token == life.token || other.retoken == Some(life.token))
+        others.map(|other| self.life(*other)).any(|other| other.had(life.token))
     }
 
     fn end_of_a_life(&self, monitor: &Monitor, set: Micros, settled: Micros) -> Option<Micros> {

@@ -126,7 +126,12 @@ fn check_names(facts: &Facts<'_>, kill: &Kill, found: &mut Vec<Violation>) {
         });
         let ended =
             lives.iter().any(|life| life.ended.is_some_and(|(at, end)| within(at) && end != End::NodeKilled));
-        let most = usize::from(ran_there);
+        // One that had ended just before was to begin again there.
+        let restarts = lives.iter().any(|life| {
+            life.host == kill.host
+                && life.ended.is_some_and(|(at, _)| at <= kill.at && at + FOLLOWS > kill.at)
+        });
+        let most = usize::from(ran_there || restarts);
         if fresh > most && !asked && !ended {
             let text = format!(
                 "{} starts {fresh} times after n{} died at {}, where it {}",

@@ -380,7 +380,7 @@ impl World {
         };
         instance.token = new;
         let life = instance.life;
-        self.history.lives[life as usize].retoken = Some(new);
+        self.history.lives[life as usize].retokens.push(new);
         self.stats.mark("retoken");
     }
 

@@ -17,8 +17,12 @@ impl Directory {
         Arc::make_mut(&mut record).state = RecordState::Running;
         self.host.insert(self.slot_of(&name), Hosted::new(Arc::clone(&record), Phase::Running, now));
         self.tell(Output::Granted { name: name.clone(), attempt });
+        let token = record.token;
         self.tell(Output::Launch { record, launch: Launch::Arrived });
         self.report(&name, now);
+        if self.host.leaving {
+            self.tell(Output::Terminate { name, token, reason: ExitReason::Shutdown });
+        }
     }
 
     /// Whether one more process of this kind may come, beside so many that are on their way.

@@ -41,7 +41,7 @@ fn life(history: &mut History, name: u32, from: Micros, ended: Option<(Micros, E
     history.lives.push(Life {
         name,
         token,
-        retoken: None,
+        retokens: Vec::new(),
         gate: token,
         host: 0,
         policy: RestartPolicy::Permanent,
