@@ -198,8 +198,6 @@ pub(crate) struct FinalNode {
     pub(crate) host: u16,
     pub(crate) incarnation: Option<Incarnation>,
     pub(crate) view: Option<Arc<View>>,
-    /// Times at which it was expelled.
-    pub(crate) expelled: Vec<Micros>,
     /// Whether it has rebalancing as paused.
     pub(crate) paused: bool,
 }
@@ -250,6 +248,8 @@ pub(crate) struct History {
     pub(crate) suspected: Vec<(u32, Micros)>,
     /// Nodes that left their line (expelled, or for another line): they keep no copies.
     pub(crate) line_changes: Vec<(u16, Micros)>,
+    /// Nodes that were expelled.
+    pub(crate) expulsions: Vec<(u16, Micros)>,
     /// Nodes that asked to leave.
     pub(crate) leaves: Vec<(u16, Micros)>,
     pub(crate) drains: Vec<Drain>,

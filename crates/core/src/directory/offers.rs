@@ -47,12 +47,14 @@ impl Directory {
             // The record is not run by anybody: the offered life goes on.
             return self.adopt_above(slot, from, offered, record.token, now);
         }
-        if record.gate == offered.gate && record.host != from && record.token != offered.token {
-            // Two stations of one way: the later one goes on.
-            return match record.token > offered.token {
-                true => self.end_moved_on(from, offered, now),
-                false => self.follow_to(slot, from, &record, offered, now),
-            };
+        if record.gate == offered.gate && record.host != from && !is_same_life {
+            // Two stations of one way: the later one goes on. A split may also have left two ways: they are in conflict.
+            if record.is_life_of(offered.token) {
+                return self.end_moved_on(from, offered, now);
+            }
+            if offered.is_life_of(record.token) {
+                return self.follow_to(slot, from, &record, offered, now);
+            }
         }
         self.on_conflict(slot, from, &record, offered, now);
     }

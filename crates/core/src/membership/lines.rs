@@ -27,6 +27,8 @@ pub(super) struct Meeting {
     stay_until: Option<Time>,
     /// Whom we asked whether we may come.
     asked: BTreeSet<Incarnation>,
+    /// The last of them: the next question goes to the one after it, since one that has died does not answer.
+    asked_last: Option<Incarnation>,
     /// Whom we said it to, and when first: one that asks for ever and does not come holds us no longer.
     invited: BTreeMap<Incarnation, Time>,
 }
@@ -252,20 +254,20 @@ impl Membership {
         let view = Arc::clone(line.chain.current());
         let strangers: Vec<(Incarnation, LineInfo)> =
             line.meeting.strangers.iter().map(|(peer, info)| (*peer, *info)).collect();
-        let mut asked = false;
         line.meeting.asked.retain(|stranger| peers.contains_key(stranger));
-        for (stranger, theirs) in strangers {
-            if view.contains(stranger) {
-                self.send(stranger, Message::Greet(Some(mine)));
-            } else if theirs.stays_before(&mine) && may_leave && !asked {
-                asked = true;
-                if let Stage::Member(line) = &mut self.stage {
-                    line.meeting.asked.insert(stranger);
-                }
-                self.send(stranger, Message::MergeAsk { mine });
-            } else {
-                self.send(stranger, Message::Greet(Some(mine)));
-            }
+        let would_go =
+            |at: &&(Incarnation, LineInfo)| may_leave && !view.contains(at.0) && at.1.stays_before(&mine);
+        let after_last = |at: &&(Incarnation, LineInfo)| Some(at.0) > line.meeting.asked_last;
+        let mut hosts = strangers.iter().filter(would_go);
+        let host = hosts.clone().find(after_last).or_else(|| hosts.next()).map(|(host, _)| *host);
+        if let Some(host) = host {
+            line.meeting.asked.insert(host);
+            line.meeting.asked_last = Some(host);
+        }
+        for (stranger, _) in strangers {
+            let message =
+                if host == Some(stranger) { Message::MergeAsk { mine } } else { Message::Greet(Some(mine)) };
+            self.send(stranger, message);
         }
     }
 

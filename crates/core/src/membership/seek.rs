@@ -1,5 +1,6 @@
 //! Birth: a node without a line joins one, or founds one when nobody has any.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ const TAKEN_PAUSE: Duration = REPEAT;
 const TAKEN_DOUBLINGS_MAX: u32 = 5;
 /// No life begins after the year 2300: a word of a peer must not use up all later times.
 const STARTED_MAX: u64 = 10_413_792_000_000;
+/// So often, one for each [`REPEAT`], only the line that stays is asked for a place.
+const ASKS_OF_THE_BEST: u32 = 10;
 /// How often a seeker looks again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -33,6 +36,8 @@ pub(super) struct Seeking {
     not_before: Time,
     look_at: Time,
     join_at: Time,
+    /// Times that it asked to join.
+    asked: u32,
     /// The chain that leads to the view that it is in, as far as it has come.
     pub(super) fetching: Option<Fetching>,
     /// Its name is borne by somebody else, since when, and how often that was told.
@@ -46,6 +51,7 @@ impl Seeking {
             not_before: now + penalty,
             look_at: now,
             join_at: now,
+            asked: 0,
             fetching: None,
             taken: None,
         }
@@ -72,18 +78,24 @@ impl Membership {
         }
     }
 
-    /// Asks every peer of the line that stays; each passes it on to the author.
+    /// Asks every peer of the line that stays; each passes it on to the author. What a line says may be long out of date,
+    /// since whoever said it has died: after a while the others are asked too, in turn.
     fn ask_to_join(&mut self, now: Now) {
         let Stage::Seeking(seeking) = &mut self.stage else { return };
         if now.time < seeking.join_at {
             return;
         }
         seeking.join_at = now.time + REPEAT;
+        seeking.asked = seeking.asked.saturating_add(1);
+        let turn = seeking.asked.saturating_sub(ASKS_OF_THE_BEST) as usize;
         let lines = self.peers.iter().filter_map(|(peer, p)| Some((*peer, p.line??)));
         let best = lines.clone().map(|(_, line)| line).reduce(|a, b| if b.stays_before(&a) { b } else { a });
         let Some(best) = best else { return };
-        let ask: Vec<Incarnation> =
-            lines.filter(|(_, line)| line.view == best.view).map(|(p, _)| p).collect();
+        let others: BTreeSet<ViewId> =
+            lines.clone().map(|(_, line)| line.view).filter(|view| *view != best.view).collect();
+        let in_turn = (turn % (others.len() + 1)).checked_sub(1).and_then(|at| others.iter().nth(at));
+        let view = in_turn.copied().unwrap_or(best.view);
+        let ask: Vec<Incarnation> = lines.filter(|(_, line)| line.view == view).map(|(p, _)| p).collect();
         for peer in ask {
             self.send(peer, Message::Join { member: self.me.clone(), counter_floor: self.counter_floor });
         }

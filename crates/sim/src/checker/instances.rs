@@ -110,10 +110,10 @@ fn check_races(facts: &Facts<'_>, name: usize, found: &mut Vec<Violation>) {
         let op = &history.ops[*at as usize];
         if let Some((completed, Outcome::Started { token, .. })) = &op.completed {
             winners.push((*completed, op.invoked, *at));
-            // It ran, and was stopped while it waited for room under a token for which there was none.
-            let refused = |life: &Life| history.capacity.is_some() && Some(life.request) == op.request;
+            // It ran, and was stopped under the token of a restart that did not come to begin any more.
+            let ran = |life: &Life| Some(life.request) == op.request;
             let mut lives = facts.lives[name].iter().map(|life| &history.lives[*life as usize]);
-            if !lives.any(|life| life.token == *token || refused(life)) {
+            if !lives.any(|life| life.token == *token || ran(life)) {
                 let what = format!("operation {at} started {token:?}, which was never launched");
                 violated(found, NAME, what);
             }

@@ -67,6 +67,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) copies_lost: bool,
     /// Lives by name, in the order of their launch.
     pub(crate) lives: Vec<Vec<u32>>,
+    /// By life: those that it went on as elsewhere; two, if a split came in between.
+    pub(crate) went_to: Vec<Vec<u32>>,
     /// Operations by name, in the order of their invocation.
     pub(crate) ops: Vec<Vec<u32>>,
     /// The slowest path of the run.
@@ -79,8 +81,12 @@ pub(crate) struct Facts<'a> {
 impl<'a> Facts<'a> {
     pub(crate) fn new(history: &'a History, replicas: usize, delay_max: Micros) -> Self {
         let mut lives = vec![Vec::new(); history.names.len()];
+        let mut went_to = vec![Vec::new(); history.lives.len()];
         for (at, life) in history.lives.iter().enumerate() {
             lives[life.name as usize].push(at as u32);
+            if let Some(from) = life.moved_from {
+                went_to[from as usize].push(at as u32);
+            }
         }
         let mut ops = vec![Vec::new(); history.names.len()];
         for (at, op) in history.ops.iter().enumerate() {
@@ -91,6 +97,7 @@ impl<'a> Facts<'a> {
             crash_only: history.crash_only(),
             copies_lost: false,
             lives,
+            went_to,
             ops,
             delay_max,
             grace: CONVERGENCE + penalty(history),
@@ -119,6 +126,14 @@ impl<'a> Facts<'a> {
             let members = around.map(|i| i.view.members.len()).min().unwrap_or(self.replicas);
             deaths >= members.min(self.replicas) || disturbed(first.at)
         })
+    }
+
+    /// Whether a split in the middle of a move left two of this life: at two nodes, or it went on where it was too.
+    pub(crate) fn is_forked(&self, life: u32) -> bool {
+        let went_to = &self.went_to[life as usize];
+        let stayed =
+            !matches!(self.history.lives[life as usize].ended, Some((_, End::Moved | End::NodeKilled)));
+        went_to.len() > 1 || (stayed && !went_to.is_empty())
     }
 
     /// Whether every start of the name asked for a permanent process.
@@ -175,12 +190,11 @@ impl<'a> Facts<'a> {
 
 /// How much longer than C a node waits that was expelled often: 2^k s for k times within a minute.
 fn penalty(history: &History) -> Micros {
-    let worst = history.finals.iter().map(|node| {
-        let recent =
-            |at: &Micros| node.expelled.iter().filter(|e| **e <= *at && **e + 60 * SECOND > *at).count();
-        node.expelled.iter().map(recent).max().unwrap_or(0)
-    });
-    let worst = worst.max().unwrap_or(0);
+    let recent = |(host, at): &(u16, Micros)| {
+        let counts = |e: &Micros| e <= at && e + 60 * SECOND > *at && !history.killed_between(*host, *e, *at);
+        history.expulsions.iter().filter(|(other, e)| other == host && counts(e)).count()
+    };
+    let worst = history.expulsions.iter().map(recent).max().unwrap_or(0);
     if worst < 2 { 0 } else { SECOND << worst.min(6) }
 }
 

@@ -28,6 +28,8 @@ struct Chain {
     until: Micros,
     /// The last of its lives.
     last: u32,
+    /// A split in the middle of a move left two of it.
+    forked: bool,
 }
 
 struct Watched<'a> {
@@ -79,7 +81,7 @@ impl<'a> Watched<'a> {
                 Some(from) => watched.chain_of[from as usize],
                 None => {
                     let from = life.running.unwrap_or(NEVER);
-                    watched.chains.push(Chain { from, until: ended, last: at as u32 });
+                    watched.chains.push(Chain { from, until: ended, last: at as u32, forked: false });
                     watched.chains_of[life.name as usize].push(watched.chains.len() - 1);
                     watched.chains.len() - 1
                 }
@@ -87,6 +89,7 @@ impl<'a> Watched<'a> {
             watched.chain_of.push(chain);
             let chain = &mut watched.chains[chain];
             (chain.until, chain.last) = (ended, at as u32);
+            chain.forked |= facts.is_forked(at as u32);
         }
         watched
     }
@@ -108,13 +111,15 @@ impl<'a> Watched<'a> {
         let history = self.facts.history;
         let leaves = history.leaves.iter().any(|(host, at)| *host == monitor.host && *at >= monitor.asked);
         match monitor.by {
-            // A split in the middle of a move may leave two of it; this one has lost against the other.
-            Some(by) => {
-                let lost = self.life(by).reason == Some(ExitReason::ConflictLost);
-                self.chain(by).until == NEVER && !lost
-            }
+            Some(by) => self.is_there(by),
             None => !leaves && !history.killed_between(monitor.host, monitor.asked, history.ended),
         }
+    }
+
+    /// Whether this life, or what became of it elsewhere, was there until the end of the run.
+    fn is_there(&self, life: u32) -> bool {
+        self.life(life).ended.is_none()
+            || self.facts.went_to[life as usize].iter().any(|to| self.is_there(*to))
     }
 
     /// What must not have been told.
@@ -272,7 +277,7 @@ impl<'a> Watched<'a> {
         };
         let ended = match (monitor.of, monitor.until) {
             (Some(of), Until::Life) => {
-                let known = |chain: &&Chain| chain.until <= settled && !self.has_twin(of);
+                let known = |chain: &&Chain| chain.until <= settled && !chain.forked && !self.has_twin(of);
                 Some(self.chain(of)).filter(known).map(|chain| chain.until)
             }
             (None, Until::Life) => self.end_of_a_life(monitor, set, settled),
@@ -300,6 +305,7 @@ impl<'a> Watched<'a> {
             from < set
                 && until > set
                 && until <= settled
+                && !chain.forked
                 // Of two that ran at once the owner knew one; what it took for lost ends when it is heard of.
                 && self.chains_of(monitor.name).all(alone)
                 && self.life(chain.last).reason != Some(ExitReason::ConflictLost)

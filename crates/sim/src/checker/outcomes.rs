@@ -1,9 +1,11 @@
 //! Every operation has one outcome by its deadline, and the outcome is true.
 
-use whimbrel_core::base::{ErrorCode, Executed};
+use std::collections::BTreeSet;
+
+use whimbrel_core::base::{ErrorCode, Executed, Token};
 
 use super::{Facts, Violation, ms, placed, room, violated};
-use crate::history::{MILLI, Micros, Op, OpKind, Outcome};
+use crate::history::{End, Life, MILLI, Micros, Op, OpKind, Outcome};
 
 const NAME: &str = "outcomes";
 /// An outcome may come so long after the deadline.
@@ -11,12 +13,22 @@ const LATE_MAX: Micros = 50 * MILLI;
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     let mut handled = vec![None; facts.history.ops.len()];
+    // Of a process that a split has left twice, one may say No of a message that the other has handled.
+    let mut by_one_of_two = BTreeSet::new();
+    let lives = &facts.history.lives;
+    let forked = (0..lives.len()).filter(|life| facts.is_forked(*life as u32));
+    let forked: BTreeSet<Token> = forked.map(|life| lives[life].gate).collect();
     for entry in &facts.history.handled {
         handled[entry.op as usize].get_or_insert(entry.at);
+        if forked.contains(&lives[entry.life as usize].gate) {
+            by_one_of_two.insert(entry.op);
+        }
     }
     for (at, op) in facts.history.ops.iter().enumerate() {
         check_outcome(facts, at, op, found);
-        check_truth(facts, at, op, handled[at], found);
+        if !by_one_of_two.contains(&(at as u32)) {
+            check_truth(facts, at, op, handled[at], found);
+        }
         if op.kind == OpKind::Cast && handled[at].is_none() {
             check_cast(facts, at, op, found);
         }
@@ -104,9 +116,10 @@ fn check_cast(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violation>)
     if !accepted || op.dead_letter.is_some() || history.killed_between(op.host, op.invoked, history.ended) {
         return;
     }
-    let died_with_host = facts.lives[op.name as usize].iter().any(|life| {
-        let life = &history.lives[*life as usize];
+    let died_with_host = facts.lives[op.name as usize].iter().any(|at| {
+        let life = &history.lives[*at as usize];
         history.killed_between(life.host, op.invoked.max(life.launched), history.ended)
+            || went_to_the_dead(facts, *at)
     });
     // A suspect of node deaths is promised no time: what is meant for it may still wait.
     let waits = history.suspected.iter().any(|(name, _)| *name == op.name);
@@ -117,4 +130,12 @@ fn check_cast(facts: &Facts<'_>, at: usize, op: &Op, found: &mut Vec<Violation>)
         let text = format!("cast {at} to {name}, sent at {} on n{}, vanished", ms(op.invoked), op.host + 1);
         violated(found, NAME, text);
     }
+}
+
+/// Whether a life moved, and the node that took it died before it ran there.
+fn went_to_the_dead(facts: &Facts<'_>, life: u32) -> bool {
+    let Life { ended, sealed, .. } = &facts.history.lives[life as usize];
+    let (Some((at, End::Moved)), Some(sealed)) = (ended, sealed) else { return false };
+    let soon = *sealed..=at + 2 * facts.delay_max + LATE_MAX;
+    facts.went_to[life as usize].is_empty() && facts.history.kills.iter().any(|kill| soon.contains(&kill.at))
 }

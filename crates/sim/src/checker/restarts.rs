@@ -50,7 +50,11 @@ fn check_suspects(facts: &Facts<'_>, found: &mut Vec<Violation>) {
     for (name, at) in &facts.history.suspected {
         let lives = facts.lives[*name as usize].iter().map(|life| &facts.history.lives[*life as usize]);
         let died_young = |life: &&Life| {
-            let killed = matches!(life.ended, Some((_, End::NodeKilled)));
+            // It may also have been about to leave: until it has, its death is one.
+            let leaves = facts.history.leaves.iter().any(|(host, left)| {
+                *host == life.host && *left <= life.end() && facts.history.killed_between(*host, *left, *at)
+            });
+            let killed = leaves || matches!(life.ended, Some((_, End::NodeKilled)));
             killed && life.end() < life.launched + 13 * SECOND && life.end() + WINDOW + 8 * SECOND > *at
         };
         let deaths = lives.filter(died_young).count();

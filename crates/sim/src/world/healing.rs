@@ -145,7 +145,6 @@ impl World {
                 host,
                 incarnation: shell.map(super::shell::Shell::me),
                 view: shell.and_then(|shell| shell.view.clone()),
-                expelled: machine.expelled.clone(),
                 paused: shell.is_some_and(|shell| shell.node.rebalance_report().paused),
             });
         }

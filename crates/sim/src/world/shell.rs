@@ -427,6 +427,7 @@ impl World {
             NodeEvent::Expelled => {
                 self.stats.mark("expelled");
                 self.machines[usize::from(host)].expelled.push(now);
+                self.history.expulsions.push((host, now));
             }
             NodeEvent::NameTaken(_) => {
                 self.stats.mark("name_taken");
