@@ -15,6 +15,7 @@ use crate::base::limits::{
 };
 use crate::view::MemberInfo;
 
+mod offers;
 mod restarts;
 mod streams;
 

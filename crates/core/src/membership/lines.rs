@@ -339,7 +339,10 @@ impl Membership {
         self.dial.restart(now.time);
         self.detector = Detector::new(self.me.incarnation, self.settings.detection, self.rng.fork());
         self.pairs = Pairs::default();
-        self.stage = Stage::Seeking(Seeking::new(now.time, penalty));
+        // There was a line to go to, or one that is younger than what this node knew: it is looked for, however soon a
+        // node that has just started may found.
+        let founds_after = self.settings.found_alone_after.max(self.settings.detection);
+        self.stage = Stage::Seeking(Seeking::new(now.time, founds_after, penalty));
         self.out.push_back(Output::Reincarnate(self.me.incarnation));
     }
 

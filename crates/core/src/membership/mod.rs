@@ -166,6 +166,7 @@ impl Membership {
             // Nothing is found by it, and that is known.
             dial.discovery_answered(now.time);
         }
+        let seeking = Seeking::new(now.time, settings.found_alone_after, Duration::ZERO);
         Self {
             me,
             settings,
@@ -174,7 +175,7 @@ impl Membership {
             detector,
             dial,
             pairs: Pairs::default(),
-            stage: Stage::Seeking(Seeking::new(now.time, Duration::ZERO)),
+            stage: Stage::Seeking(seeking),
             has_records: false,
             counter_floor: 0,
             leaving: false,

@@ -32,6 +32,8 @@ pub(super) struct Fetching {
 #[derive(Debug)]
 pub(super) struct Seeking {
     since: Time,
+    /// How long it looks for a line before it founds one.
+    founds_after: Duration,
     /// It was expelled too often: it neither joins nor founds before this.
     not_before: Time,
     look_at: Time,
@@ -45,9 +47,10 @@ pub(super) struct Seeking {
 }
 
 impl Seeking {
-    pub(super) fn new(now: Time, penalty: Duration) -> Self {
+    pub(super) fn new(now: Time, founds_after: Duration, penalty: Duration) -> Self {
         Self {
             since: now,
+            founds_after,
             not_before: now + penalty,
             look_at: now,
             join_at: now,
@@ -134,7 +137,7 @@ impl Membership {
             return true;
         }
         let Some(answered) = self.dial.all_tried(&self.me.address, now.time) else { return false };
-        let passed = |since: Time| now.time.since(since) >= self.settings.found_alone_after;
+        let passed = |since: Time| now.time.since(since) >= seeking.founds_after;
         if self.peers.is_empty() {
             return passed(seeking.since);
         }

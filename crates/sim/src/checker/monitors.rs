@@ -111,15 +111,15 @@ impl<'a> Watched<'a> {
         let history = self.facts.history;
         let leaves = history.leaves.iter().any(|(host, at)| *host == monitor.host && *at >= monitor.asked);
         match monitor.by {
-            Some(by) => self.is_there(by),
+            Some(by) => self.is_there(by, monitor.asked),
             None => !leaves && !history.killed_between(monitor.host, monitor.asked, history.ended),
         }
     }
 
-    /// Whether this life, or what became of it elsewhere, was there until the end of the run.
-    fn is_there(&self, life: u32) -> bool {
-        self.life(life).ended.is_none()
-            || self.facts.went_to[life as usize].iter().any(|to| self.is_there(*to))
+    /// Whether this life, or what became elsewhere of what it was at this time, was there until the end of the run.
+    fn is_there(&self, life: u32, at: Micros) -> bool {
+        let goes_on = |to: &u32| self.life(*to).launched >= at && self.is_there(*to, at);
+        self.life(life).ended.is_none() || self.facts.went_to[life as usize].iter().any(goes_on)
     }
 
     /// What must not have been told.

@@ -396,8 +396,9 @@ impl Builder {
         self
     }
 
-    /// How long a node that finds no cluster waits before it founds one alone; default 2 s, less than
-    /// [`Builder::join_within`].
+    /// How long a node that starts and finds no cluster waits before it founds one alone; default 2 s, less than
+    /// [`Builder::join_within`]. One that leaves a cluster for another that it met looks for it for the detection time at
+    /// least.
     pub fn found_alone_after(mut self, wait: Duration) -> Self {
         self.common.config.found_alone_after = wait;
         self

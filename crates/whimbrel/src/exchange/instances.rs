@@ -117,6 +117,7 @@ impl Exchange {
         self.start_task(&entry, &instance, |tasks| {
             kind.clone().launch(tasks, launching, record.args.clone())
         });
+        self.send_bequest(&record.name);
         Ok(())
     }
 
@@ -339,6 +340,7 @@ impl Exchange {
         {
             kind.forget_args(&args);
         }
+        entry.exchange().send_bequest(name);
     }
 
     /// A life goes on under a higher token.

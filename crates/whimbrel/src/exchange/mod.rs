@@ -17,6 +17,7 @@
 //! **Who sees to time**: one sweeper task per node looks at the open calls and the waiting entries whose time has come,
 //! and sleeps until then. No call has a timer of its own.
 
+mod bequests;
 mod budget;
 mod calls;
 mod dead_letters;
@@ -124,6 +125,7 @@ pub(crate) struct Exchange {
     woken: Notify,
     instances: instances::Instances,
     monitors: monitors::Monitors,
+    bequests: bequests::Bequests,
     kinds: KindTable,
     control: mpsc::Sender<Command>,
     dead_letters: DeadLetters,
@@ -167,6 +169,7 @@ impl Exchange {
             woken: Notify::new(),
             instances: instances::Instances::default(),
             monitors: monitors::Monitors::default(),
+            bequests: bequests::Bequests::default(),
             kinds,
             control,
             dead_letters: DeadLetters::new(hooks.dead_letter),

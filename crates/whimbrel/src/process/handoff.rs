@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use whimbrel_core::base::ExitReason;
 
 use super::Process;
+use super::guard;
 use crate::codec;
 use crate::message::MessageList;
 
@@ -105,6 +106,32 @@ fn unreadable(detail: impl std::fmt::Display) -> ExitReason {
 pub(crate) struct Skills<P: Process> {
     pub(crate) messages: MessageList<P>,
     pub(crate) form: StateForm<P>,
+}
+
+/// What a process leaves behind when it goes.
+pub(super) enum Left {
+    /// It does not go.
+    Stays,
+    /// It goes without a state.
+    Restarts,
+    /// How the state is encoded, and its bytes; or why there are none.
+    State(Result<(u8, Vec<u8>), String>),
+}
+
+impl Left {
+    /// Encodes: user code.
+    pub(super) fn of<P: Process>(process: &P, handoff: Handoff, form: StateForm<P>) -> Self {
+        match (handoff, form) {
+            (Handoff::Stay, _) | (_, StateForm::Stays) => Self::Stays,
+            (Handoff::Restart, _) | (Handoff::Auto, StateForm::Restarts) => Self::Restarts,
+            (Handoff::Resume(state), _) => Self::State(state.into_parts()),
+            (Handoff::Auto, StateForm::Moves { encode, .. }) => {
+                let encoded = guard::run(|| encode(process));
+                let encoded = encoded.unwrap_or_else(|panic| Err(panic.to_string()));
+                Self::State(encoded.map(|bytes| (codec::NAMED, bytes)))
+            }
+        }
+    }
 }
 
 /// What becomes of the state on a move, unless the process says otherwise.

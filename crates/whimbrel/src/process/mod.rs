@@ -18,6 +18,7 @@
 //! Panics are caught around `init`, handlers, hooks and drop. What no runtime can catch: panic=abort (refused at
 //! `join`), an overflow of the stack, a panic while another one unwinds, a handler that never returns to its await.
 
+mod conflict;
 mod context;
 pub(crate) mod current;
 mod groups;
@@ -94,6 +95,9 @@ pub trait Process: Send + Sized + 'static {
     /// Whether [`Process::down`] is told of the end of a linked process, instead of this one being stopped by it; see
     /// [`Context::link`].
     const TRAPS_EXITS: bool = false;
+    /// Whether an instance that ends because it met another one of its name gives its state to that one; see
+    /// [`Process::resolve_conflict`].
+    const RESOLVES_CONFLICTS: bool = false;
     /// What `init` is given, at the first start and at every restart. Kept in the record: at most 64 KiB when
     /// encoded, visible to operators.
     type Args: Send + 'static;
@@ -155,6 +159,30 @@ pub trait Process: Send + Sized + 'static {
     fn terminate(
         &mut self,
         _reason: &ExitReason,
+        _cx: &mut Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// This instance has met another one of its name and stays; the other one has ended, with the reason `ConflictLost`,
+    /// and this is its state. Two are there after a split, each side of which went on with the name. Which one stays is
+    /// not this one's choice: the older one.
+    ///
+    /// Only with [`Process::RESOLVES_CONFLICTS`], and with a kind that moves with its state: the other instance is asked
+    /// by [`Process::handoff`], and `other` is read with [`State::read`] or [`State::as_bytes`]. It stands in the mailbox
+    /// like a cast, is told at most once, and not at all if the other instance could not be asked: its node died, it did
+    /// not return from its handler, its state is larger than a message may be, or holds a `Reply`.
+    ///
+    /// ```ignore
+    /// async fn resolve_conflict(&mut self, other: State, _cx: &mut Context<Self>) {
+    ///     if let Ok(other) = other.read::<Basket>() {
+    ///         self.items.extend(other.items);
+    ///     }
+    /// }
+    /// ```
+    fn resolve_conflict(
+        &mut self,
+        _other: State,
         _cx: &mut Context<Self>,
     ) -> impl Future<Output = ()> + Send {
         async {}

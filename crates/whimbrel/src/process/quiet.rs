@@ -20,14 +20,13 @@ use whimbrel_core::base::{Bytes, Hindrance};
 use whimbrel_core::wire::image::{IMAGE_MESSAGES_MAX, Image, StateImage};
 
 use super::context::{Context, log_panic};
-use super::guard::{self, Guarded};
-use super::handoff::{Handoff, StateForm};
+use super::guard::Guarded;
+use super::handoff::{Handoff, Left, StateForm};
 use super::instance::{Move, Order};
 use super::run::Alive;
 use super::timers::Moved;
 use super::{Instance, Process};
 use crate::clock;
-use crate::codec;
 use crate::exchange::{Captured, Encoded, Entry, MoveStage};
 use crate::message::escort::Escort;
 use crate::message::work::Handling;
@@ -242,19 +241,15 @@ fn state<P: Process>(
     form: StateForm<P>,
     cx: &Context<P>,
 ) -> Result<Option<(u8, Vec<u8>)>, Off> {
-    let encoded = match (handoff, form) {
-        (Handoff::Stay, _) | (_, StateForm::Stays) => return Err(Hindrance::Stays.into()),
-        (Handoff::Restart, _) | (Handoff::Auto, StateForm::Restarts) => return Ok(None),
-        (Handoff::Resume(state), _) => state.into_parts(),
-        (Handoff::Auto, StateForm::Moves { encode, .. }) => {
-            let encoded = guard::run(|| encode(process));
-            encoded.unwrap_or_else(|panic| Err(panic.to_string())).map(|bytes| (codec::NAMED, bytes))
+    match Left::of(process, handoff, form) {
+        Left::Stays => Err(Hindrance::Stays.into()),
+        Left::Restarts => Ok(None),
+        Left::State(Ok(state)) => Ok(Some(state)),
+        Left::State(Err(detail)) => {
+            tracing::warn!(name = ?cx.entry.name(), detail, "a process does not move: its state can not be encoded");
+            Err(Off::Hindered(Hindrance::Unencodable))
         }
-    };
-    encoded.map(Some).map_err(|detail| {
-        tracing::warn!(name = ?cx.entry.name(), detail, "a process does not move: its state can not be encoded");
-        Off::Hindered(Hindrance::Unencodable)
-    })
+    }
 }
 
 /// What the process owes itself: messages, timers, and the number of the last timer.

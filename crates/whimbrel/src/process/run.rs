@@ -17,7 +17,7 @@ use super::guard::{self, Guarded};
 use super::handoff::Skills;
 use super::instance::Order;
 use super::kind::Arriving;
-use super::{Launching, Process, arrival, quiet, tiding, unhandled};
+use super::{Launching, Process, arrival, conflict, quiet, tiding, unhandled};
 use crate::clock;
 use crate::error::SnapshotTooLarge;
 use crate::exchange::{Encoded, Entry, Envelope, Failure, Head};
@@ -165,11 +165,12 @@ enum Over {
 }
 
 async fn end<P: Process>(alive: Alive<P>, over: Over) -> ExitReason {
-    let Alive { mut process, mut cx, .. } = alive;
+    let Alive { mut process, mut cx, skills, .. } = alive;
     let reason = match over {
         Over::Stops(reason) => match unhandled::offer(&mut process, &mut cx, &reason).await {
             Ok(()) => {
                 show_last(&process, &cx, &reason);
+                conflict::leave_state(&mut process, &mut cx, skills.form, &reason).await;
                 terminate(process, &mut cx, reason).await
             }
             Err(panic) => crash(process, &cx, panic),

@@ -9,7 +9,7 @@ use minicbor::{Decode, Decoder, Encode};
 use whimbrel_core::base::{Bytes, ExitReason, Incarnation, Name, ShortBytes, Token};
 use whimbrel_core::directory::Down;
 
-use super::{Context, Process};
+use super::{Context, Process, State};
 use crate::exchange::Envelope;
 use crate::message::{Handler, Message, Typed, Wire, Work};
 
@@ -59,6 +59,17 @@ pub(crate) enum Tiding {
         #[n(0)]
         from: Name,
     },
+    /// Another instance of the process, which has ended, had this state.
+    #[n(3)]
+    Met {
+        /// The version of the state.
+        #[n(0)]
+        version: u32,
+        #[n(1)]
+        codec: u8,
+        #[n(2)]
+        state: Bytes,
+    },
 }
 
 impl Tiding {
@@ -70,6 +81,15 @@ impl Tiding {
     /// Whether it tells of a move, which is no end.
     pub(crate) fn is_move(&self) -> bool {
         matches!(self, Self::Down { reason: ExitReason::Moved, .. })
+    }
+
+    /// Bytes of what it holds of others.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Down { snapshot, .. } => snapshot.as_ref().map_or(0, Bytes::len),
+            Self::Met { state, .. } => state.len(),
+            Self::Link { .. } | Self::Unlink { .. } => 0,
+        }
     }
 
     /// As a message for whoever has the name.
@@ -110,6 +130,10 @@ impl<P: Process> Handler<Tiding> for P {
             }
             Tiding::Link { from, life } => cx.linked_by(from, life),
             Tiding::Unlink { from } => cx.forget_link(&from),
+            Tiding::Met { version, codec, state } if P::RESOLVES_CONFLICTS => {
+                self.resolve_conflict(State::arrived(version, codec, state.as_slice(), None), cx).await;
+            }
+            Tiding::Met { .. } => {}
         }
     }
 }
@@ -150,7 +174,8 @@ mod tests {
         let down =
             Down { name: name.clone(), token, reason, snapshot: Some(Bytes::from(&b"s"[..])), to: None };
         let link = Tiding::Link { from: name.clone(), life: token };
-        for tiding in [Tiding::down(9, down), link, Tiding::Unlink { from: name }] {
+        let met = Tiding::Met { version: 3, codec: 1, state: Bytes::from(&b"state"[..]) };
+        for tiding in [Tiding::down(9, down), link, Tiding::Unlink { from: name }, met] {
             let bytes = tiding.encode_short().unwrap();
             assert_eq!(Tiding::decode_all(bytes.as_slice()).unwrap(), tiding);
             for cut in 0..bytes.len() {

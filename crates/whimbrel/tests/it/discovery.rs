@@ -16,32 +16,32 @@ fn multicast() -> Multicast {
     Multicast::default().port(30_000 + (std::process::id() % 10_000) as u16)
 }
 
-fn node(name: &str) -> Builder {
+pub(crate) fn node(name: &str) -> Builder {
     Cluster::builder("discovery").node_name(name).listen("127.0.0.1:0").join_within(LONG)
 }
 
-async fn all_see(nodes: &[Cluster]) {
+pub(crate) async fn all_see(nodes: &[Cluster]) {
     for node in nodes {
         node.wait_for_members(nodes.len(), LONG).await.unwrap();
     }
 }
 
 /// A file of one test, removed at its end.
-struct Seeds(PathBuf);
+pub(crate) struct Seeds(PathBuf);
 
 impl Seeds {
-    fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         Self(std::env::temp_dir().join(format!("whimbrel-discovery-{}-{test}", std::process::id())))
     }
 
     /// Replaces the file as one should: by another name, then renamed.
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let new = self.0.with_extension("new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(&new, &self.0).unwrap();
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -8,6 +8,7 @@ mod drains;
 mod groups;
 mod hostile;
 mod kinds;
+mod conflicts;
 mod discovery;
 mod local;
 mod lives;

@@ -177,3 +177,49 @@ fn the_next_owner_hears_how_a_life_ended_that_another_one_has_acknowledged() {
     directory.handle_view(&chain, at(5));
     assert_eq!(told(&mut directory), [News::Exited(panicked())]);
 }
+
+/// A directory whose process has ended for the second time, and that life; its next one waits for its back-off.
+fn ended(mut now: Time) -> (Directory, Record) {
+    let mut directory = running(now);
+    assert!(fail(&mut directory, panicked(), &mut now, Duration::ZERO));
+    let last = now_of(&directory);
+    directory.handle_exited(&last.name, last.token, panicked(), now);
+    assert_eq!(now_of(&directory).state, RecordState::BackingOff);
+    (directory, last)
+}
+
+#[test]
+fn a_life_is_not_ended_by_what_is_said_again_of_the_one_before() {
+    let (mut directory, last) = ended(at(1));
+    let now = at(4);
+    directory.handle_wake(now);
+    let [(token, _)] = launched(&mut directory)[..] else { panic!("it does not begin again") };
+    let stop = RequestId { caller: OTHER, number: 1 };
+    directory.on_request(stop, last.name.clone(), Ask::Stop, now);
+    directory.on_report(ME, last.name.clone(), last.token, News::Exited(panicked()), None, now);
+    assert_eq!(now_of(&directory).state, RecordState::Stopping, "the life that is to end has not ended");
+    directory.on_report(ME, last.name.clone(), token, News::Ended(ExitReason::Shutdown), None, now);
+    assert!(directory.record(&last.name).is_none());
+}
+
+#[test]
+fn a_host_says_that_a_life_is_gone_whose_grant_it_never_got() {
+    let now = at(3);
+    let (mut directory, last) = ended(at(1));
+    let next = Token::from_u64(last.token.as_u64() + 7);
+    let _ = std::iter::from_fn(|| directory.poll_output()).count();
+    directory.on_end(OTHER, last.name.clone(), next, ExitReason::Shutdown, now);
+    let outputs: Vec<Output> = std::iter::from_fn(|| directory.poll_output()).collect();
+    let gone = |output: &Output| match output {
+        Output::Send(OTHER, Message::Report { token, news: News::Gone(_), .. }) => *token == next,
+        _ => false,
+    };
+    assert!(outputs.iter().any(gone), "{outputs:?}");
+    directory.on_discard(last.name.clone(), next, ErrorCode::Stopped);
+    let outputs: Vec<Output> = std::iter::from_fn(|| directory.poll_output()).collect();
+    let discarded = |output: &Output| match output {
+        Output::Discard { token, .. } => *token == last.token,
+        _ => false,
+    };
+    assert!(outputs.iter().any(discarded), "what the life before left goes with it: {outputs:?}");
+}

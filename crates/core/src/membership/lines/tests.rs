@@ -139,3 +139,60 @@ fn so_many_peers_of_other_lines_are_remembered() {
     let Stage::Member(line) = &member.stage else { panic!("it has left its line") };
     assert_eq!(line.meeting.strangers(), STRANGERS_MAX);
 }
+
+fn after(millis: u64) -> Now {
+    Now { time: NOW.time + Duration::from_millis(millis), wall_ms: NOW.wall_ms + millis }
+}
+
+/// A line that this peer says it is in.
+fn line_of(peer: &MemberInfo, counter: u64, members: u32) -> LineInfo {
+    let view = ViewId { counter, author: peer.incarnation.nonce };
+    LineInfo { view, members, has_records: true }
+}
+
+/// Whom the node asks to take it in within so many milliseconds from then on.
+fn asked(node: &mut Membership, millis: std::ops::Range<u64>) -> BTreeSet<Incarnation> {
+    let mut asked = BTreeSet::new();
+    for millis in millis.step_by(50) {
+        node.handle_wake(after(millis));
+        while let Some(output) = node.poll_output() {
+            if let Output::Send(to, Message::Join { .. } | Message::MergeAsk { .. }) = output {
+                asked.insert(to);
+            }
+        }
+    }
+    asked
+}
+
+#[test]
+fn a_host_of_the_other_line_that_is_silent_is_not_asked_alone() {
+    let mut member = node(&info(0), &info(1));
+    let alone = View { id: line_of(&info(0), 1, 1).view, parent: None, members: vec![info(0)] };
+    member.enter(Chain::new(Arc::new(alone)), NOW);
+    let id = line_of(&info(1), 5, 3).view;
+    let theirs = View { id, parent: None, members: (1..4).map(info).collect() };
+    for number in 1..4 {
+        let from = info(number).incarnation;
+        member.handle_session_up(info(number), NOW);
+        let greet = LineInfo { view: id, members: 3, has_records: true };
+        member.handle_message(from, Message::Greet(Some(greet)), NOW);
+        let chain = Message::Chain { connected: false, views: vec![theirs.clone()], more: false };
+        member.handle_message(from, chain, NOW);
+    }
+    let hosts: BTreeSet<Incarnation> = (1..4).map(|number| info(number).incarnation).collect();
+    assert_eq!(asked(&mut member, 0..2_000), hosts);
+}
+
+#[test]
+fn a_seeker_asks_the_lesser_line_too_once_the_better_one_is_silent() {
+    let (big, small) = (info(1), info(2));
+    let mut seeker = node(&info(0), &big);
+    seeker.handle_session_up(small.clone(), NOW);
+    for (peer, members) in [(&big, 4), (&small, 3)] {
+        let line = line_of(peer, 5, members);
+        seeker.handle_message(peer.incarnation, Message::Greet(Some(line)), NOW);
+    }
+    assert_eq!(asked(&mut seeker, 0..1_000), BTreeSet::from([big.incarnation]));
+    let both = BTreeSet::from([big.incarnation, small.incarnation]);
+    assert_eq!(asked(&mut seeker, 1_000..4_000), both);
+}
