@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::by_name::{ByName, Named};
 use super::by_slot::BySlot;
-use super::message::{Life, Message, News};
+use super::message::{Life, Message, News, Standing};
 use super::record::{Record, RecordState, millis};
 use super::request::Launch;
 use super::{Directory, Output, REPEAT};
@@ -524,7 +524,11 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_offered(&mut self, name: &Name, token: Token) {
+    /// Only the owner of the moment: what a deposed one judged was not yet done perhaps, and its other words are lost.
+    pub(super) fn on_offered(&mut self, from: Incarnation, name: &Name, token: Token) {
+        if self.owner_of(name) != Some(from) {
+            return;
+        }
         if let Some(hosted) = self.hosted_as(name) {
             hosted.offered = false;
             self.tell(Output::Kept { name: name.clone() });
@@ -573,12 +577,15 @@ impl Directory {
         let (mut told, mut lives) = (Vec::new(), Vec::new());
         for slot in slots.iter().collect::<BTreeSet<_>>() {
             for hosted in self.host.slots.get(slot).into_iter().flat_map(ByName::values) {
-                // What is offered is judged as an offer.
-                let judged = hosted.phase.is_alive() && !hosted.offered;
+                let standing = match hosted.phase.is_alive() {
+                    true if hosted.offered => Standing::Offered,
+                    true => Standing::Runs,
+                    false => Standing::Ended,
+                };
                 lives.push(Life {
                     name: hosted.record.name.clone(),
                     token: hosted.record.token,
-                    judged,
+                    standing,
                     revision: hosted.record.revision(),
                 });
             }

@@ -26,13 +26,28 @@ pub struct Life {
     /// The life.
     #[n(1)]
     pub token: Token,
-    /// Whether it runs and is to be judged: what has ended or is offered is only known.
+    /// How it stands there.
     #[n(2)]
-    pub judged: bool,
+    pub standing: Standing,
     /// What is attached to the record was changed so often, as far as the host has heard.
     #[n(3)]
     #[cbor(default)]
     pub revision: u32,
+}
+
+/// How a life stands at its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Standing {
+    /// It runs.
+    #[n(0)]
+    Runs,
+    /// It runs, and is judged as an offer.
+    #[n(1)]
+    Offered,
+    /// It has ended; its mailbox waits for what follows.
+    #[n(2)]
+    Ended,
 }
 
 /// What became of an instance.

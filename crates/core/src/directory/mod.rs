@@ -597,7 +597,7 @@ impl Directory {
             }
             Message::Hosting { slots, lives } => self.on_hosting(from, &slots, lives, now),
             Message::AskOffer { name, token } => self.on_ask_offer(&name, token, now),
-            Message::Offered { name, token } => self.on_offered(&name, token),
+            Message::Offered { name, token } => self.on_offered(from, &name, token),
             Message::Move(record) => self.on_move(from, record, now),
             Message::Plea { name, gate, attempt, plea, snapshot } => {
                 self.on_plea(from, name, gate, attempt, plea, snapshot, now);

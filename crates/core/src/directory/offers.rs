@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::content::Change;
-use super::message::{Life, Message};
+use super::message::{Life, Message, Standing};
 use super::record::{Record, RecordState, millis};
 use super::writes::After;
 use super::{Directory, DirectoryEvent};
 use crate::base::limits::LOSERS_MAX;
-use crate::base::{Decision, ExitReason, Incarnation, Name, SlotId, Time, Token};
+use crate::base::{Decision, ErrorCode, ExitReason, Incarnation, Name, SlotId, Time, Token};
 
 /// Of the lives of lost conflicts, those of one host: one that invents names takes no room from others.
 pub(super) const LOSERS_PER_HOST_MAX: usize = 8_192;
@@ -211,7 +211,8 @@ impl Directory {
     }
 
     /// What a host has in slots that this node has opened. Whatever the records contradict ends; whatever they do not
-    /// know is to be offered; whatever they say runs there and does not was lost.
+    /// know is to be offered; whatever they say runs there and does not was lost. What has ended there and is followed by
+    /// nothing is discarded: that word may have been lost with the view before.
     pub(super) fn on_hosting(&mut self, from: Incarnation, slots: &[SlotId], lives: Vec<Life>, now: Time) {
         // Where the last word is not written yet, the host is asked again.
         let undecided: BTreeSet<SlotId> = lives
@@ -227,11 +228,18 @@ impl Directory {
             }
         }
         let known: BTreeSet<Name> = lives.iter().map(|life| life.name.clone()).collect();
-        for Life { name, token, revision, .. } in lives.into_iter().filter(|life| life.judged) {
-            if self.record(&name).is_some_and(|known| known.token == token && known.revision() > revision) {
-                self.tell_attached(&name);
+        for Life { name, token, standing, revision } in lives {
+            match standing {
+                Standing::Runs => {
+                    let is_behind = |known: &Record| known.token == token && known.revision() > revision;
+                    if self.record(&name).is_some_and(is_behind) {
+                        self.tell_attached(&name);
+                    }
+                    self.judge_hosted(from, name, token, now);
+                }
+                Standing::Ended => self.judge_ended(from, name, token),
+                Standing::Offered => {}
             }
-            self.judge_hosted(from, name, token, now);
         }
         for slot in slots {
             let Some(opened_at) = self.owned.get(slot).and_then(|owned| owned.opened_at) else { continue };
@@ -249,6 +257,27 @@ impl Directory {
                 self.node_lost(*slot, record, now);
             }
         }
+    }
+
+    /// A life that has ended at its host, where its mailbox waits.
+    fn judge_ended(&mut self, from: Incarnation, name: Name, token: Token) {
+        let slot = self.slot_of(&name);
+        if !self.serves(slot) || self.is_unwritten(slot, &name) {
+            return;
+        }
+        let code = match self.record(&name) {
+            Some(record) if record.host == from => match record.state {
+                RecordState::Quarantined => ErrorCode::Quarantined,
+                _ => return,
+            },
+            Some(_) => ErrorCode::Stopped,
+            None if self.copies.get(&slot).is_some_and(|copy| copy.is_dead(&name, token)) => {
+                ErrorCode::Stopped
+            }
+            // Its record may still be on the way to this line.
+            None => return,
+        };
+        self.send(from, Message::Discard { name, token, code });
     }
 
     fn judge_hosted(&mut self, from: Incarnation, name: Name, token: Token, now: Time) {

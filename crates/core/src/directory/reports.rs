@@ -31,9 +31,14 @@ impl Directory {
         }
         let ended = matches!(news, News::Exited(_) | News::Ended(_) | News::InitFailed(_));
         let is_meant = |record: &Record| {
-            // Under an earlier token of its own, the word that it had got a higher one was lost.
-            let runs = matches!(record.state, RecordState::Running | RecordState::Stopping);
-            record.host == from && (record.token == token || (ended && runs && record.is_life_of(token)))
+            // A host runs one life of a name: if a lower one ended where this one runs, the word that it had got a higher
+            // token was lost. One that is to stop may not have come to run there: it may be that of the life before.
+            let was_this = match record.state {
+                RecordState::Running => token < record.token,
+                RecordState::Stopping => record.is_life_of(token),
+                _ => false,
+            };
+            record.host == from && (record.token == token || (ended && was_this))
         };
         if news == News::Running {
             // As most often: nothing is changed but the state, so the record is not copied.

@@ -63,7 +63,8 @@ fn check_suspects(facts: &Facts<'_>, found: &mut Vec<Violation>) {
         let near = |kill: &&Kill| kill.at <= *at && kill.at + WINDOW + 8 * SECOND > *at;
         // And so does one that would have had no room for it.
         let launched = deaths >= 1 || facts.history.capacity.is_some();
-        if deaths < 2 && (!launched || kills.filter(near).count() < 2) {
+        let kills_min = if launched { 2 } else { 4 };
+        if deaths < 2 && kills.filter(near).count() < kills_min {
             let text = facts.history.name(*name);
             violated(found, NAME, format!("{text} is a suspect at {} after {deaths} node deaths", ms(*at)));
         }
