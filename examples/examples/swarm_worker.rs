@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use whimbrel::{Cluster, Context, ExitReason, JoinError, KindOptions, Process, StaticList, handlers};
+use whimbrel::{Cluster, Context, ExitReason, JoinError, KindOptions, Process, State, StaticList, handlers};
 
 #[derive(Serialize, Deserialize)]
 struct Worker {
@@ -15,6 +15,7 @@ struct Worker {
 
 impl Process for Worker {
     const KIND: &'static str = "worker";
+    const RESOLVES_CONFLICTS: bool = true;
     type Args = ();
 
     async fn init(_args: (), cx: &mut Context<Self>) -> Result<Self, ExitReason> {
@@ -22,6 +23,11 @@ impl Process for Worker {
         cx.notify_self(WorkerGreet {});
         // A different pace for each life.
         Ok(Worker { greetings: 0, delay: Duration::from_millis(5 + cx.token().as_u64() % 20) })
+    }
+
+    // After a split this one met another worker of its name, and stays.
+    async fn resolve_conflict(&mut self, other: State, _cx: &mut Context<Self>) {
+        self.greetings += other.read::<Worker>().map_or(0, |other| other.greetings);
     }
 
     // State moves by itself, since `Worker` is serde. This is told what becomes of this instance.

@@ -35,7 +35,10 @@ impl World {
             Finds::ByAndBy => false,
             Finds::First { alone } => alone,
         };
-        let has_line = |machine: &Machine| machine.shell.as_deref().is_some_and(|shell| shell.view.is_some());
+        // A view of the line before, which is gone, may still be on its way to one that has none yet.
+        let has_line = |machine: &Machine| {
+            machine.shell.as_deref().is_some_and(|shell| shell.view.is_some() || last.is_some())
+        };
         let others = self.machines.iter().enumerate().filter(|(at, _)| *at != usize::from(host));
         if others.map(|(_, machine)| machine).any(has_line) {
             self.stats.mark("founded_beside");

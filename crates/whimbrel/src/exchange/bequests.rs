@@ -26,6 +26,16 @@ struct Held {
 pub(crate) struct BequestsFull;
 
 impl Held {
+    fn put(&mut self, name: &Name, tiding: Tiding) -> Result<(), BequestsFull> {
+        let _earlier = self.take(name);
+        if self.bytes + tiding.bytes() > BEQUESTS_BYTES_MAX {
+            return Err(BequestsFull);
+        }
+        self.bytes += tiding.bytes();
+        self.by_name.insert(name.clone(), tiding);
+        Ok(())
+    }
+
     fn take(&mut self, name: &Name) -> Option<Tiding> {
         let tiding = self.by_name.remove(name)?;
         self.bytes -= tiding.bytes();
@@ -36,14 +46,7 @@ impl Held {
 impl Exchange {
     /// Keeps what is to be told to the process of this name, once none of that name is here.
     pub(crate) fn bequeath(&self, name: &Name, tiding: Tiding) -> Result<(), BequestsFull> {
-        let mut held = lock(&self.bequests.0);
-        let _earlier = held.take(name);
-        if held.bytes + tiding.bytes() > BEQUESTS_BYTES_MAX {
-            return Err(BequestsFull);
-        }
-        held.bytes += tiding.bytes();
-        held.by_name.insert(name.clone(), tiding);
-        Ok(())
+        lock(&self.bequests.0).put(name, tiding)
     }
 
     /// Whatever had this name here is gone, or another life of it begins.
@@ -52,5 +55,26 @@ impl Exchange {
         if let Err(error) = self.entry(name).cast(tiding.boxed()) {
             tracing::warn!(?name, %error, "the state of an instance that lost a conflict is not sent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use whimbrel_core::base::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn states_of_lost_conflicts_are_kept_up_to_so_many_bytes() {
+        let name = |number: usize| Name::new(&format!("a:{number}")).unwrap();
+        let state = Bytes::from(vec![0; 1 << 20]);
+        let met = || Tiding::Met { version: 0, codec: 1, state: state.clone() };
+        let mut held = Held::default();
+        assert!((0..64).all(|number| held.put(&name(number), met()).is_ok()));
+        assert!(held.put(&name(64), met()).is_err());
+        assert!(held.put(&name(5), met()).is_ok(), "in the place of its own earlier one");
+        assert!(held.take(&name(7)).is_some() && held.take(&name(7)).is_none());
+        assert!(held.put(&name(64), met()).is_ok());
     }
 }
