@@ -5,9 +5,11 @@
 
 mod groups;
 mod monitors;
+mod streams;
 
 pub(crate) use groups::{Census, Counts, Inspected, Reading, Roll};
 pub(crate) use monitors::{Monitor, Snapshot, Told};
+pub(crate) use streams::{Follows, Stream};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -258,6 +260,7 @@ pub(crate) struct History {
     pub(crate) inspected: Vec<Inspected>,
     pub(crate) monitors: Vec<Monitor>,
     pub(crate) snapshots: Vec<Snapshot>,
+    pub(crate) streams: Vec<Stream>,
     /// Wall clocks of machines differ.
     pub(crate) clocks_differ: bool,
     /// When every fault was healed; [`NEVER`] while it was not.

@@ -1,6 +1,6 @@
 //! What a run knows of one name, for whoever looks into a seed: `replay --tale NAME`.
 
-use crate::checker::ms;
+use crate::checker::{ms, name_of};
 use crate::history::{History, Life, NEVER};
 
 /// Tells it on standard error, a line for each life, monitor and operation that failed.
@@ -55,4 +55,11 @@ pub(crate) fn tell(history: &History, name: &str) {
             monitor.withdrawn.map(ms),
         );
     }
+    let text = &history.names[name];
+    for (at, stream) in history.streams.iter().enumerate() {
+        for (told, event) in stream.events.iter().filter(|(_, event)| name_of(event) == Some(text)) {
+            eprintln!("stream {at} on n{} at {}: {event:?}", stream.host + 1, ms(*told));
+        }
+    }
+    eprintln!("healed {} ended {}", ms(history.healed), ms(history.ended));
 }

@@ -52,6 +52,8 @@ struct Collected {
     timers: Vec<(Duration, Timer<Key>)>,
     up: Vec<u64>,
     down: Vec<u64>,
+    /// This node was declared down, and goes on under another generation.
+    rejoined: bool,
 }
 
 impl Runtime<Key> for &mut Collected {
@@ -60,7 +62,8 @@ impl Runtime<Key> for &mut Collected {
             Notification::MemberUp(key) => self.up.push(key.nonce),
             Notification::MemberDown(key) => self.down.push(key.nonce),
             Notification::Rename(_, key) => self.up.push(key.nonce),
-            Notification::Active | Notification::Idle | Notification::Defunct | Notification::Rejoin(_) => {}
+            Notification::Rejoin(_) => self.rejoined = true,
+            Notification::Active | Notification::Idle | Notification::Defunct => {}
         }
     }
 
@@ -257,6 +260,10 @@ impl Detector {
     ) {
         let mut collected = Collected::default();
         step(&mut self.foca, &mut collected);
+        if collected.rejoined {
+            // It probes nobody until something more is heard. The last other member may have said that and died.
+            let _ = self.foca.apply_many(std::iter::empty(), false, &mut collected);
+        }
         for (after, timer) in collected.timers {
             self.timers_made += 1;
             self.timers.insert((now + after, self.timers_made), timer);
@@ -371,6 +378,19 @@ mod tests {
         let known = |nonce| detector.foca.iter_membership_state().find(|m| m.id().nonce == nonce);
         assert!(known(2).is_some_and(|two| two.id().generation <= 1), "it can still outrank the forgery");
         assert!(detector.foca.identity().generation < 10);
+    }
+
+    #[test]
+    fn the_last_other_member_is_still_watched_when_it_has_declared_this_one_dead_and_died() {
+        let detection = Duration::from_secs(2);
+        let mut detector = Detector::new(life(1), detection, Rng::new(1));
+        detector.watch(&BTreeSet::from([life(3)]), Time::ZERO);
+        let now = Time::from_micros(10);
+        detector.heard(life(3), now);
+        detector.on_packet(life(3), &packet_of_three(&[Member::down(Key { nonce: 1, generation: 0 })]), now);
+        assert_eq!(detector.foca.identity().generation, 1);
+        run_alone(&mut detector, now + detection * 2, None);
+        assert!(detector.is_dead(life(3)));
     }
 
     #[test]

@@ -40,6 +40,9 @@ mod placed;
 mod progress;
 mod restarts;
 mod room;
+mod streams;
+
+pub(crate) use streams::name_of;
 #[cfg(test)]
 mod tests;
 
@@ -221,6 +224,7 @@ pub(crate) fn judge(history: &History, replicas: usize, delay_max: Micros) -> Ve
     drains::check(&facts, &mut found);
     groups::check(&facts, &mut found);
     monitors::check(&facts, &mut found);
+    streams::check(&facts, &mut found);
     found
 }
 

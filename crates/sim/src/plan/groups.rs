@@ -17,6 +17,8 @@ pub(crate) struct Bonds {
     pub(crate) monitor_permille: u64,
     /// How many handlers, of a thousand, publish a snapshot.
     pub(crate) snapshot_permille: u64,
+    /// Whether each node follows records from its start on.
+    pub(crate) streams: bool,
     /// How many acknowledged joins and monitors, of a thousand, are followed by the death of who acknowledged them.
     pub(crate) ambush_permille: u64,
 }
@@ -42,6 +44,7 @@ impl Plan {
             join_in_init: rng.below(2) == 0,
             monitor_permille: [0, 50][rng.below(2) as usize],
             snapshot_permille: 10,
+            streams: true,
             ambush_permille: [0, 4, 20][rng.below(3) as usize],
         };
     }
@@ -58,6 +61,7 @@ impl Plan {
             join_in_init: false,
             monitor_permille: 500,
             snapshot_permille: [0, 50, 300][rng.below(3) as usize],
+            streams: false,
             ambush_permille: [0, 4, 20][rng.below(3) as usize],
         };
     }

@@ -11,7 +11,7 @@ use crate::history::{Inspected, MILLI, Micros, OpKind, Outcome, SECOND};
 use crate::plan::Bonds;
 
 /// The scope of all simulated groups.
-const SCOPE: &str = "sim";
+pub(super) const SCOPE: &str = "sim";
 /// How long a reading may take.
 const READ_WITHIN: Micros = 2 * SECOND;
 /// What processes do themselves they do as this client of their node.
@@ -29,7 +29,7 @@ pub(crate) fn group_of(index: u32) -> Group {
     Group::new(SCOPE, &format!("g{index}")).expect("it has letters and digits alone")
 }
 
-pub(super) fn index_of(group: &Name) -> Option<u32> {
+pub(crate) fn index_of(group: &Name) -> Option<u32> {
     group.as_str().strip_prefix('g')?.parse().ok()
 }
 
@@ -39,7 +39,7 @@ pub(super) fn made_by(op: u32) -> Metadata {
 }
 
 /// The operation that metadata tells of.
-pub(super) fn maker_of(meta: &Metadata) -> Option<u32> {
+pub(crate) fn maker_of(meta: &Metadata) -> Option<u32> {
     meta.get(MADE_BY)?.parse().ok()
 }
 

@@ -33,12 +33,13 @@ mod readings;
 mod session;
 mod shell;
 mod storm;
+mod streams;
 mod trap;
 
 use client::KIND;
 pub(crate) use client::Want;
 pub(crate) use drain::WITHIN;
-pub(crate) use groups::group_of;
+pub(crate) use groups::{group_of, index_of, maker_of};
 pub(crate) use healing::CONVERGENCE;
 pub(crate) use monitors::Watched;
 

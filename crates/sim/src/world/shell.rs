@@ -62,6 +62,8 @@ pub(super) struct Shell {
     pub(super) readings: Readings,
     /// Monitors of code and of processes of this node, and which ones they are of the run.
     pub(super) monitors: BTreeMap<u64, u32>,
+    /// Streams of this node.
+    pub(super) streams: BTreeMap<u64, u32>,
     node_wake: Micros,
     pub(super) view: Option<Arc<View>>,
     /// Inputs that came up while effects were carried out.
@@ -201,6 +203,7 @@ impl World {
             next_request: 0,
             readings: Readings::default(),
             monitors: BTreeMap::new(),
+            streams: BTreeMap::new(),
             node_wake: NEVER,
             view: None,
             inputs: VecDeque::new(),
@@ -217,6 +220,7 @@ impl World {
             shell.busy = false;
         }
         self.begin_to_find(host);
+        self.begin_to_follow(host);
     }
 
     /// Gives a node one input and carries out what it wants. An input that comes up while effects are carried out
@@ -327,12 +331,13 @@ impl World {
             Effect::Drained(drained) => self.drained(host, &drained),
             Effect::Group { number, reading } => self.on_group(host, number, reading),
             Effect::Groups { number, reading } => self.on_groups(host, number, &reading),
+            Effect::Followed { number, events } => self.on_followed(host, number, events),
             Effect::Monitored { id, result } => self.on_monitored(host, id, result),
             Effect::Down { id, down } => self.on_down(host, id, &down),
             // Its process ends a little later.
             Effect::OrderKnown => self.stats.mark("order_known"),
             // Nobody counts or follows here.
-            Effect::Counted { .. } | Effect::Followed { .. } | Effect::Left => {}
+            Effect::Counted { .. } | Effect::Left => {}
             Effect::Event(event) => self.on_event(host, event),
         }
     }
