@@ -44,7 +44,9 @@ fn profiles(mutant: Mutant) -> [Profile; 2] {
         | Mutant::FailedAndSent
         | Mutant::LeftBeforeMoved
         | Mutant::PlacedOnDraining => [Profile::Handoff, Profile::Full],
-        Mutant::JoinForgottenAtRestart | Mutant::StaleIndexEntry => [Profile::Groups, Profile::Monitors],
+        Mutant::JoinForgottenAtRestart | Mutant::StaleIndexEntry | Mutant::EndUntold => {
+            [Profile::Groups, Profile::Monitors]
+        }
         Mutant::MonitorLostOnMove | Mutant::DownTwice => [Profile::Monitors, Profile::Groups],
         Mutant::PlacesUnbounded => [Profile::Room, Profile::Full],
         _ => [Profile::Crash, Profile::Full],

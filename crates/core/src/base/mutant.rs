@@ -72,11 +72,13 @@ pub enum Mutant {
     DownTwice,
     /// The index of a group is not told of names that are free.
     StaleIndexEntry,
+    /// A stream does not tell that a name has ended.
+    EndUntold,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 33] = [
+    pub const ALL: [Mutant; 34] = [
         Mutant::AckBeforeBackups,
         Mutant::TwoGrants,
         Mutant::TokenNotRaised,
@@ -110,6 +112,7 @@ impl Mutant {
         Mutant::JoinForgottenAtRestart,
         Mutant::DownTwice,
         Mutant::StaleIndexEntry,
+        Mutant::EndUntold,
     ];
 }
 

@@ -169,6 +169,13 @@ impl<W> Calls<W> {
         }
     }
 
+    /// The call's message is in a mailbox of this node now: no host's loss ends it.
+    pub fn come_home(&mut self, id: CallId) {
+        if let Some(pending) = self.place(id).and_then(|place| place.pending.as_mut()) {
+            pending.host = None;
+        }
+    }
+
     /// An outcome: whoever gets the waiter tells it. None when another outcome was first.
     pub fn take(&mut self, id: CallId) -> Option<W> {
         let (seed, index) = (self.seed, id.index() as u32);
@@ -387,5 +394,17 @@ mod tests {
         calls.insert(1, at(1)).unwrap();
         assert_eq!(calls.expire(at(5)), []);
         assert_eq!(calls.len(), 1);
+    }
+
+    #[test]
+    fn a_call_whose_message_is_here_does_not_end_with_the_host_it_was_sent_to() {
+        let mut calls = Calls::new(0, 8, 1, Mutants::default());
+        let host = Incarnation { started_ms: 1, nonce: 1 };
+        let [away, home] = ["away", "home"].map(|waiter| calls.insert(waiter, at(5)).unwrap());
+        calls.set_host(away, host);
+        calls.set_host(home, host);
+        calls.come_home(home);
+        assert_eq!(calls.lost(host), [(away, "away")]);
+        assert_eq!(calls.take(home), Some("home"));
     }
 }

@@ -237,6 +237,12 @@ impl<M: Parcel> Port<M> {
         self.route.iter().flat_map(move |route| route.not_lost(in_order))
     }
 
+    /// Messages sent and not decided. When their gate comes here they are in its mailbox, and their calls at no other host
+    /// any more ([`Calls::come_home`](super::Calls::come_home)): ask before [`Port::install`].
+    pub fn undecided(&self) -> impl Iterator<Item = &M> {
+        self.not_lost(true)
+    }
+
     /// The session with a host is over, for whatever reason. Tell [`Port::on_unsent`] first.
     pub fn on_host_lost(&mut self, here: &Here<'_>, host: Incarnation, out: &mut PortOutput<M>) {
         if let Some(route) = &mut self.route {

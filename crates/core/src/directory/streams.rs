@@ -23,7 +23,7 @@ use super::stream_event::{StreamEnd, StreamEvent};
 use super::teller::Teller;
 use super::{Directory, Output, REPEAT};
 use crate::base::limits::{STREAM_NAMES_MAX, STREAMS_MAX};
-use crate::base::{ExitReason, Incarnation, Name, Time};
+use crate::base::{ExitReason, Incarnation, Mutant, Name, Time};
 
 /// Between two sums of one owner: what is lost unseen is found so late.
 const SUM_EVERY: Duration = Duration::from_secs(10);
@@ -387,7 +387,10 @@ impl Directory {
 
     fn tell_events(&mut self, number: u64) {
         let Some(stream) = self.streams.all.get_mut(&number) else { return };
-        let events = stream.teller.take();
+        let mut events = stream.teller.take();
+        if self.settings.mutants.has(Mutant::EndUntold) {
+            events.retain(|event| !matches!(event, StreamEvent::Stopped { .. }));
+        }
         if !events.is_empty() {
             self.tell(Output::Followed { number, events });
         }

@@ -166,10 +166,11 @@ impl There {
                 Follows::Group(group) => groups.iter().any(|(other, _)| *other == group),
             };
             let lives = facts.lives[*name as usize].iter().map(|life| &history.lives[*life as usize]);
-            // A record is shown when its process has begun to run.
-            let has_run = lives.clone().any(|life| life.running.is_some());
+            let mut living = lives.filter(|life| life.ended.is_none() && life.running.is_some());
+            let host = living.next().filter(|_| living.next().is_none()).map(|life| life.host);
             let Some(row) = table.get(text) else {
-                if is_meant && has_run {
+                // A record is shown when its process has begun to run.
+                if is_meant && host.is_some() {
                     return Some(format!("it lacks {text:?}"));
                 }
                 continue;
@@ -183,8 +184,6 @@ impl There {
             if told != *groups {
                 return Some(format!("it has {text:?} in {told:?}, and its record in {groups:?}"));
             }
-            let mut living = lives.filter(|life| life.ended.is_none() && life.running.is_some());
-            let host = living.next().filter(|_| living.next().is_none()).map(|life| life.host);
             let host = history.finals.iter().find(|node| Some(node.host) == host).and_then(|n| n.incarnation);
             if host.is_some_and(|host| host != row.located.host) {
                 return Some(format!("it has {text:?} on {:?}, and it runs on {host:?}", row.located.host));

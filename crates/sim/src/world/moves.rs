@@ -293,7 +293,14 @@ impl World {
                 entry.instance = Some(instance);
             }
         }
-        self.with_port(host, name, |port, here, out| port.install(here, inbox, out));
+        let calls = self.with_port(host, name, |port, here, out| {
+            let calls: Vec<_> = port.undecided().filter_map(|message| message.reply).collect();
+            port.install(here, inbox, out);
+            calls
+        });
+        if let Some(shell) = self.shell(host) {
+            calls.into_iter().flatten().for_each(|(_, call)| shell.calls.come_home(call));
+        }
         self.watch_again(host, life, monitors);
         self.wake_instance(host, name);
     }

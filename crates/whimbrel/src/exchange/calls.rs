@@ -10,7 +10,7 @@ use whimbrel_core::wire::frame::{MessageFrame, Outcome, Reply};
 
 use super::envelope::{Failure, PAYLOAD_BYTES_MAX};
 use super::sweep::earlier;
-use super::{Exchange, lock};
+use super::{Envelope, Exchange, lock};
 use crate::codec;
 use crate::error::CallError;
 use crate::message::Message;
@@ -163,14 +163,21 @@ impl Exchange {
         }
     }
 
+    /// The messages of these calls are in a mailbox of this node now.
+    pub(super) fn calls_come_home(&self, calls: Vec<CallId>) {
+        for call in calls {
+            if let Some(shard) = self.calls.get(usize::from(call.shard())) {
+                lock(shard).come_home(call);
+            }
+        }
+    }
+
     /// The session with a node has ended: what was sent to it may or may not have run.
     pub(super) fn calls_lost(&self, host: Incarnation) {
         let in_order = lock(&self.leavers).contains(host);
         for entry in self.all_entries() {
             let state = entry.lock();
-            let kept = state.port.not_lost(in_order).filter_map(|message| message.head().reply);
-            let calls: Vec<CallId> =
-                kept.filter(|to| matches!(to.at, Caller::Here)).map(|to| to.call).collect();
+            let calls = calls_of(state.port.not_lost(in_order));
             drop(state);
             for call in calls {
                 if let Some(shard) = self.calls.get(usize::from(call.shard())) {
@@ -218,4 +225,10 @@ fn reply_failure(detail: String) -> Outcome {
         detail: Some(capped(detail)),
         reason: None,
     }
+}
+
+/// The calls of this node among these messages.
+pub(super) fn calls_of<'a>(messages: impl Iterator<Item = &'a Envelope>) -> Vec<CallId> {
+    let replies = messages.filter_map(|message| message.head().reply);
+    replies.filter(|to| matches!(to.at, Caller::Here)).map(|to| to.call).collect()
 }

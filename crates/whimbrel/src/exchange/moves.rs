@@ -18,6 +18,7 @@ use whimbrel_core::directory::Record;
 use whimbrel_core::handoff::Passage;
 use whimbrel_core::node::Input;
 
+use super::calls::calls_of;
 use super::entry::EntryState;
 use super::locked::Lock;
 use super::{Encoded, Entry, Envelope, Exchange, Failure, lock};
@@ -342,6 +343,7 @@ impl Exchange {
         };
         let mut out = PortOutput::default();
         let mut state = entry.lock();
+        let calls = calls_of(state.port.undecided());
         state.port.install(&self.here(clock::time()), *inbox, &mut out);
         state.instance = Some(instance.clone());
         state.args = None;
@@ -352,6 +354,7 @@ impl Exchange {
         let left = entry.settle(&mut state, &mut out);
         drop(state);
         entry.finish(left);
+        self.calls_come_home(calls);
         // Without its task the process has ended, and has said so.
         let _gone = go.send(());
         None
