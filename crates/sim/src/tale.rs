@@ -3,7 +3,7 @@
 use crate::checker::{ms, name_of};
 use crate::history::{History, Life, NEVER};
 
-/// Tells it on standard error, a line for each life, monitor and operation that failed.
+/// Tells it on standard error: what was disturbed, then a line for each life, monitor and event of a stream.
 pub(crate) fn tell(history: &History, name: &str) {
     let Some(name) = history.names.iter().position(|known| known.as_str() == name) else {
         return eprintln!("no process of this run is called {name}");
@@ -29,7 +29,7 @@ pub(crate) fn tell(history: &History, name: &str) {
         let [running, sealed, ended] = ran;
         let (end, reason) = (life.ended.map(|(_, end)| end), &life.reason);
         eprintln!(
-            "life {at}{from} on n{}: {:?}{again:?} gate {:?} launched {} rests {:?} running {running} sealed {sealed} \
+            "life {at}{from} on n{}: {:?} {again:?} gate {:?} launched {} rests {:?} running {running} sealed {sealed} \
              ended {ended} {end:?} {reason:?}",
             life.host + 1,
             life.token,

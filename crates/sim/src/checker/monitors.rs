@@ -276,6 +276,8 @@ impl<'a> Watched<'a> {
             None => return Some("it is never set".into()),
         };
         let ended = match (monitor.of, monitor.until) {
+            // Of one that never ran two lines may each have had another under its token.
+            (Some(of), Until::Life) if self.life(of).running.is_none() => None,
             (Some(of), Until::Life) => {
                 let known = |chain: &&Chain| chain.until <= settled && !chain.forked && !self.has_twin(of);
                 Some(self.chain(of)).filter(known).map(|chain| chain.until)
