@@ -1,7 +1,7 @@
 //! What a run knows of one name, for whoever looks into a seed: `replay --tale NAME`.
 
 use crate::checker::{ms, name_of};
-use crate::history::{History, Life, NEVER};
+use crate::history::{History, NEVER};
 
 /// Tells it on standard error: what was disturbed, then a line for each life, monitor and event of a stream.
 pub(crate) fn tell(history: &History, name: &str) {
@@ -21,8 +21,7 @@ pub(crate) fn tell(history: &History, name: &str) {
             None => eprintln!("a cut from {from} to {until}"),
         }
     }
-    let of_name = |life: &&(usize, &Life)| life.1.name as usize == name;
-    for (at, life) in history.lives.iter().enumerate().collect::<Vec<_>>().iter().filter(of_name) {
+    for (at, life) in history.lives.iter().enumerate().filter(|(_, life)| life.name as usize == name) {
         let from = life.moved_from.map(|from| format!(" from {from}")).unwrap_or_default();
         let again = &life.retokens;
         let ran = [life.running, life.sealed, life.ended.map(|(at, _)| at)].map(|at| ms(at.unwrap_or(NEVER)));

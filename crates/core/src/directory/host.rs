@@ -383,8 +383,7 @@ impl Directory {
     pub(super) fn on_grant(&mut self, from: Incarnation, record: Arc<Record>, now: Time) {
         let name = record.name.clone();
         // A node that leaves takes what has come to it as a whole, and ends it as all others.
-        let has_come = self.host.arrivals.get(&name) == Some(&record.token);
-        if self.host.leaving && !has_come {
+        if self.host.leaving && !self.host.has_come(&record) {
             return;
         }
         if record.host != self.me || self.owner_of(&name) != Some(from) {
@@ -411,7 +410,7 @@ impl Directory {
     }
 
     fn on_grant_of_new_name(&mut self, record: Arc<Record>, now: Time) {
-        if self.host.arrivals.get(&record.name) == Some(&record.token) {
+        if self.host.has_come(&record) {
             return self.run_arrival(record, now);
         }
         if !record.is_fresh() {
@@ -444,7 +443,7 @@ impl Directory {
         let previous = last.record.token;
         let is_next = record.gate == last.record.gate && last.phase == Phase::Ended;
         // One that was brought here brings its own mailbox.
-        if is_next && self.host.arrivals.get(&record.name) != Some(&record.token) {
+        if is_next && !self.host.has_come(&record) {
             return self.launch(record, Launch::InPlace { previous }, now);
         }
         let name = record.name.clone();
@@ -464,7 +463,7 @@ impl Directory {
         if let Some(record) = next.filter(|_| !self.host.leaving) {
             // Granted over a life that should not have been running: nothing of it is taken over.
             self.host.remove(self.slot_of(name), name);
-            if self.host.arrivals.get(name) == Some(&record.token) {
+            if self.host.has_come(&record) {
                 return self.run_arrival(record, now);
             }
             if record.is_fresh() {

@@ -231,11 +231,10 @@ impl Directory {
         let Some((slot, record)) = self.settled(&name, now) else { return };
         match record.filter(|record| record.is_moving_as(attempt) && record.host == from) {
             Some(mut record) => match plea {
-                Plea::Commit if snapshot.is_some() => {
+                Plea::Commit => {
                     record.publish(snapshot);
                     self.commit(slot, record, now);
                 }
-                Plea::Commit => self.commit(slot, record, now),
                 Plea::CallOff(why) => self.abort(slot, record, why, now),
             },
             None => {

@@ -160,25 +160,19 @@ impl Directory {
             true => self.watching.leaving.insert(by.clone()),
             false => self.watching.leaving.remove(by),
         };
-        if !self.watching.by.contains_key(by) {
-            return;
-        }
         let process = if away { Whereabouts::Away } else { Whereabouts::Here };
-        for id in self.watching.of_process(by) {
-            if let Some(mine) = self.watching.mine.get_mut(&id) {
-                mine.process = process;
-            }
-            self.watching.asking.insert(id);
-            self.ask_to_watch(id, now);
-        }
+        self.watch_all_again(by, now, |mine| mine.process = process);
     }
 
     /// A process of this node goes on under a higher token, above that of its other half if it has one.
     pub(super) fn watcher_outranks(&mut self, by: &Name, rank: Token, now: Time) {
+        self.watch_all_again(by, now, |mine| mine.rank = rank);
+    }
+
+    /// Asks again for all that a process watches, of which something has changed here.
+    fn watch_all_again(&mut self, by: &Name, now: Time, change: impl Fn(&mut Mine)) {
         for id in self.watching.of_process(by) {
-            if let Some(mine) = self.watching.mine.get_mut(&id) {
-                mine.rank = rank;
-            }
+            self.watching.mine.get_mut(&id).into_iter().for_each(&change);
             self.watching.asking.insert(id);
             self.ask_to_watch(id, now);
         }

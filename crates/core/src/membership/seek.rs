@@ -96,8 +96,8 @@ impl Membership {
         let Some(best) = best else { return };
         let others: BTreeSet<ViewId> =
             lines.clone().map(|(_, line)| line.view).filter(|view| *view != best.view).collect();
-        let in_turn = (turn % (others.len() + 1)).checked_sub(1).and_then(|at| others.iter().nth(at));
-        let view = in_turn.copied().unwrap_or(best.view);
+        let turn = turn % (others.len() + 1);
+        let view = std::iter::once(best.view).chain(others).nth(turn).unwrap_or(best.view);
         let ask: Vec<Incarnation> = lines.filter(|(_, line)| line.view == view).map(|(p, _)| p).collect();
         for peer in ask {
             self.send(peer, Message::Join { member: self.me.clone(), counter_floor: self.counter_floor });

@@ -60,43 +60,54 @@ fn replay(stream: &Stream) -> Result<Table, String> {
 
 /// Whether the event fits what was told before.
 fn apply(table: &mut Table, event: &StreamEvent) -> bool {
-    let row = |table: &mut Table, name: &Name, change: &mut dyn FnMut(&mut Listed) -> bool| {
-        table.get_mut(name).is_some_and(change)
-    };
+    if let StreamEvent::Registered(listed) = event {
+        return table.insert(listed.name.clone(), listed.clone()).is_none();
+    }
+    if let StreamEvent::Stopped { name, last, .. } = event {
+        return table.remove(name).is_some_and(|row| is_same(&row, last));
+    }
+    name_of(event).and_then(|name| table.get_mut(name)).is_some_and(|row| change(row, event))
+}
+
+/// Whether two rows say the same of all that events tell.
+fn is_same(one: &Listed, other: &Listed) -> bool {
+    one.meta.map == other.meta.map
+        && one.located.host == other.located.host
+        && one.groups.len() == other.groups.len()
+        && one.groups.iter().all(|known| other.groups.contains(known))
+}
+
+/// Brings the row of a name that goes on up to date; whether the event fits it.
+fn change(row: &mut Listed, event: &StreamEvent) -> bool {
     match event {
-        StreamEvent::Registered(listed) => table.insert(listed.name.clone(), listed.clone()).is_none(),
-        StreamEvent::Moved { name, from, to } => row(table, name, &mut |row| {
-            let fits = row.located.host == *from && to.host != *from;
-            row.located = to.clone();
-            fits
-        }),
-        StreamEvent::Restarted { name, located, .. } => row(table, name, &mut |row| {
+        StreamEvent::Moved { from, to, .. } => {
+            let before = std::mem::replace(&mut row.located, to.clone());
+            before.host == *from && to.host != *from
+        }
+        StreamEvent::Restarted { located, .. } => {
             row.located = located.clone();
             true
-        }),
-        StreamEvent::Left { name, membership } => row(table, name, &mut |row| {
+        }
+        StreamEvent::Left { membership, .. } => {
             let before = row.groups.len();
             row.groups.retain(|known| known != membership);
             row.groups.len() + 1 == before
-        }),
-        StreamEvent::Joined { name, membership } => row(table, name, &mut |row| {
+        }
+        StreamEvent::Joined { membership, .. } => {
             let is_new = row.groups.iter().all(|known| known.group != membership.group);
             row.groups.push(membership.clone());
             is_new
-        }),
-        StreamEvent::Updated { name, before, now } => row(table, name, &mut |row| {
-            let fits = row.meta.map == *before && before != now;
-            row.meta.map = now.clone();
-            fits
-        }),
-        StreamEvent::Quarantined { name, .. } => table.contains_key(name),
-        StreamEvent::Stopped { name, last, .. } => table.remove(name).is_some_and(|row| {
-            row.meta.map == last.meta.map
-                && row.located.host == last.located.host
-                && row.groups.len() == last.groups.len()
-                && row.groups.iter().all(|known| last.groups.contains(known))
-        }),
-        StreamEvent::Synced | StreamEvent::Lagged { .. } | StreamEvent::Ended(_) => true,
+        }
+        StreamEvent::Updated { before, now, .. } => {
+            let known = std::mem::replace(&mut row.meta.map, now.clone());
+            known == *before && before != now
+        }
+        StreamEvent::Quarantined { .. } => true,
+        StreamEvent::Registered(_)
+        | StreamEvent::Stopped { .. }
+        | StreamEvent::Synced
+        | StreamEvent::Lagged { .. }
+        | StreamEvent::Ended(_) => false,
     }
 }
 

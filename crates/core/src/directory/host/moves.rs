@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{Hosted, Phase, seconds};
+use super::{Host, Hosted, Phase, seconds};
 use crate::base::{ExitReason, Hindrance, Incarnation, Kind, Mutant, Name, Plea, Time, Token};
 use crate::directory::message::{Message, News};
 use crate::directory::record::{Record, RecordState};
 use crate::directory::request::Launch;
 use crate::directory::{Directory, Output};
+
+impl Host {
+    /// Whether this life was brought here as a whole, and is at rest.
+    pub(super) fn has_come(&self, record: &Record) -> bool {
+        self.arrivals.get(&record.name) == Some(&record.token)
+    }
+}
 
 impl Directory {
     /// The process that another node brought here runs from now on.
